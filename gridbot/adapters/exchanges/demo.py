@@ -1,0 +1,147 @@
+"""
+The demo: the whole bot without key and network, on a made-up market with play money.
+
+Orders, fills and play money live in a file beside the bot's database and survive a restart or a
+power cut: the market goes on from the price of the last order or fill that was stored.
+
+Only the walk of the price is sped up, by [demo] speed in ticks per second. The exchange's clock is this
+machine's: orders and reports carry the real time, so that people recognise what they have just seen.
+"""
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable
+from decimal import Decimal
+
+from gridbot.adapters.exchanges.demo_market import DemoMarket
+from gridbot.adapters.exchanges.simulated import ASSUMED_FEE, SimulatedRESTService
+from gridbot.adapters.exchanges.simulated_feed import SimulatedFeed
+from gridbot.adapters.exchanges.simulated_store import SimulatedStore, open_exchange, store_path
+from gridbot.interfaces.clock import IClock
+from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeFactory
+from gridbot.models.configuration import DemoConfigDTO
+from gridbot.models.exchange import AssetPairInfoSchema, OnMessageSchema, TickerUpdateSchema
+from gridbot.models.money import step_of
+
+LOG = logging.getLogger(__name__)
+
+PRICE_DIGITS = 6  # digits of the start price, its decimals included: 50000.0 moves in steps of 0.1
+SHORTEST_PAUSE = 0.1  # seconds between two frames; a faster market puts more ticks into one
+LONGEST_PAUSE = 1.0
+MOST_TICKS = 1000  # in one frame: a machine that slept does not make up for it
+
+
+class DemoExchange(IExchangeFactory):
+    """``exchange = Demo``."""
+
+    def create(self, setup: ExchangeSetup) -> Exchange:
+        """Open the demo's file and set its market up where it stood. Raises DatabaseError."""
+        settings, clock = setup.settings, setup.clock
+        bot = settings.bot
+        symbol = f"{bot.base_currency}/{bot.quote_currency}"
+        pair = demo_pair(bot.base_currency, bot.quote_currency, settings.demo.start_price)
+        store = SimulatedStore(store_path(settings.db.path), f"Demo {symbol}")
+        exchange = open_exchange(
+            store,
+            pair,
+            base_balance=settings.paper.base_balance,
+            quote_balance=settings.paper.quote_balance,
+            fee=ASSUMED_FEE if bot.fee is None else bot.fee,
+            symbol=symbol,
+        )
+        market = _market(settings.demo, pair, store)
+        store.market = lambda: market.position
+        # The market has a price before its first tick: a restart continues in the middle of it.
+        exchange.on_price(market.price, clock.time())
+        rest = SimulatedRESTService(exchange, name="Demo", now=clock.time)
+        return Exchange(rest, DemoFeed(rest, market, clock, float(settings.demo.speed)), simulated=True)
+
+
+def demo_pair(base: str, quote: str, start_price: Decimal) -> AssetPairInfoSchema:
+    """A pair like Kraken's BTC/USD under other names; the price's decimals follow its size."""
+    decimals = max(1, PRICE_DIGITS - 1 - start_price.adjusted())
+    return AssetPairInfoSchema(
+        base=base,
+        quote=quote,
+        aclass_base="currency",
+        aclass_quote="currency",
+        lot_decimals=8,
+        cost_decimals=5,
+        pair_decimals=decimals,
+        tick_size=step_of(decimals),
+        ordermin=Decimal("0.00005"),
+        costmin=Decimal("0.5"),
+    )
+
+
+def _market(demo: DemoConfigDTO, pair: AssetPairInfoSchema, store: SimulatedStore) -> DemoMarket:
+    position = store.market_position()
+    seed = demo.seed
+    if seed is None:
+        seed = position.seed if position else secrets.randbelow(2**31)
+    if position is None:
+        LOG.info("demo: a new market of seed %d begins", seed)
+    else:
+        LOG.info("demo: the market of the last run goes on; move %s away to begin a new one", store.path)
+    return DemoMarket(
+        start_price=demo.start_price,
+        tick_size=pair.tick_size,
+        volatility=demo.volatility,
+        seed=seed,
+        position=position,
+    )
+
+
+class DemoFeed(SimulatedFeed):
+    """A thread that only counts ticks; prices are made on the main thread, one after the other."""
+
+    def __init__(self, rest: SimulatedRESTService, market: DemoMarket, clock: IClock, speed: float) -> None:
+        """``speed``: ticks per second of real time."""
+        super().__init__(rest)
+        self._market = market
+        self._clock = clock
+        self._speed = speed
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, put: Callable[[object], None]) -> None:
+        """Begin to tick: ("demo", n) means that n ticks are due."""
+        super().start(put)
+        self._thread = threading.Thread(target=self._tick, args=(put,), name="demo-market", daemon=True)
+        self._thread.start()
+
+    def _tick(self, put: Callable[[object], None]) -> None:
+        pause = min(max(1 / self._speed, SHORTEST_PAUSE), LONGEST_PAUSE)
+        began, told = self._clock.monotonic(), 0
+        while not self._ended.wait(pause):
+            due = int((self._clock.monotonic() - began) * self._speed) - told
+            if due > 0:
+                told += due
+                put(("demo", min(due, MOST_TICKS)))
+
+    def _market_said(self, frame: object) -> list[OnMessageSchema]:
+        messages: list[OnMessageSchema] = []
+        match frame:
+            case ("demo", int(due)):
+                for _ in range(due):
+                    messages += self._next_tick()
+            case _:
+                LOG.warning("demo: a frame that nobody here has sent was left aside: %r", frame)
+        return messages
+
+    def _next_tick(self) -> list[OnMessageSchema]:
+        price = self._market.advance()
+        if price is None:
+            return []
+        now = self._clock.time()
+        ticker = TickerUpdateSchema(symbol=self._rest.ws_symbol, last=price, time=now)
+        return self._matched(
+            OnMessageSchema(channel="ticker", type="update", ticker_data=ticker), ticker, now
+        )
+
+    def close(self) -> None:
+        """End the thread."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(timeout=1)

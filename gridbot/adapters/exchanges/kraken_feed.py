@@ -1,0 +1,301 @@
+"""
+Kraken's websocket feed: prices on the public socket, our executions on the private one.
+
+Two threads put raw frames on the main loop's queue (kraken_socket); ``on_message`` reads them on the
+main thread. It watches over the private channel: a gap in its numbers, a frame that cannot be read or
+a lost connection is reported as "lost", and a new connection brings a fresh snapshot.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gridbot.adapters.exchanges import kraken_parse as parse
+from gridbot.adapters.exchanges.kraken_limits import KrakenLimits
+from gridbot.adapters.exchanges.kraken_socket import (
+    MAINTENANCE_PAUSE,
+    SILENCE,
+    ConnectLimiter,
+    Happening,
+    KrakenSocket,
+)
+from gridbot.interfaces.clock import IClock
+from gridbot.interfaces.exchange import IExchangeRESTService, IExchangeWebSocketService
+from gridbot.models.exchange import OnMessageSchema
+from gridbot.models.money import from_json
+
+LOG = logging.getLogger(__name__)
+
+WS_URL = "wss://ws.kraken.com/v2"
+WS_AUTH_URL = "wss://ws-auth.kraken.com/v2"
+PUBLIC, PRIVATE = "public", "private"
+PRIVATE_CHANNELS = frozenset({"executions", "balances"})
+# A connection whose subscriptions bring nothing for so long is taken down, heartbeats or not.
+PATIENCE = 20.0
+CLOSING = 0.4  # seconds that close() waits for each thread
+SHOWN = 120  # characters of an unreadable frame that are logged
+
+LOST = OnMessageSchema(channel="executions", type="lost")
+
+
+class TokenSource(Protocol):
+    """What the feed needs of the REST side."""
+
+    @property
+    def limits(self) -> KrakenLimits:
+        """The counters that the executions channel knows the right limits of."""
+
+    def get_websocket_token(self) -> str:
+        """A fresh token; called on the thread of the private socket."""
+
+
+@dataclass
+class _Line:
+    """
+    What the main thread knows of one socket.
+
+    number    connection whose frames count; older ones are dropped
+    dead      connections up to this one are given up
+    since     steady clock when ``number`` was first heard of
+    answered  its subscription brought something (executions: the snapshot)
+    expected  the next ``sequence``
+    """
+
+    name: str
+    number: int = 0
+    dead: int = 0
+    since: float = 0.0
+    answered: bool = False
+    expected: int = 1
+
+
+class KrakenWebSocketService(IExchangeWebSocketService):
+    """
+    The feed of one pair. The documented constructor took keys, an event bus and the state machine; this
+    one asks ``rest`` for tokens (one key, one nonce) and reports through the queue given to ``start``.
+
+    private  False: prices only; nothing that needs a key is ever called
+    silence  seconds without a frame after which a connection is replaced
+    """
+
+    def __init__(
+        self,
+        rest: TokenSource,
+        *,
+        clock: IClock,
+        ws_url: str = WS_URL,
+        ws_auth_url: str = WS_AUTH_URL,
+        private: bool = True,
+        silence: float = SILENCE,
+    ) -> None:
+        self._rest = rest
+        self._clock = clock
+        self._silence = silence
+        self._urls = {PUBLIC: ws_url, PRIVATE: ws_auth_url} if private else {PUBLIC: ws_url}
+        self._subscriptions: dict[str, list[dict[str, Any]]] = {PUBLIC: [], PRIVATE: []}
+        self._lines = {PUBLIC: _Line(PUBLIC), PRIVATE: _Line(PRIVATE)}
+        self._sockets: dict[str, KrakenSocket] = {}
+        self._limiter = ConnectLimiter(clock.monotonic)
+        self._put: Callable[[object], None] | None = None
+        self._symbols: set[str] = set()
+        self._token = ""
+        self._system = "online"
+        self.unreadable = 0  # frames that could not be read, since the start
+
+    def __repr__(self) -> str:
+        return f"KrakenWebSocketService({', '.join(sorted(self._symbols))})"
+
+    # ---- the interface ---------------------------------------------------------------------------
+    def get_required_subscriptions(self, rest_api: IExchangeRESTService) -> list[dict[str, Any]]:
+        """Ticker of the pair (an update per trade) and, unless public only, our executions."""
+        ticker = {
+            "channel": "ticker",
+            "symbol": [rest_api.ws_symbol],
+            "event_trigger": "trades",
+            "snapshot": True,
+        }
+        executions = {
+            "channel": "executions",
+            "snap_orders": True,
+            "snap_trades": False,
+            "order_status": True,
+            "ratecounter": False,
+        }
+        return [ticker, executions] if PRIVATE in self._urls else [ticker]
+
+    def start(self, put: Callable[[object], None]) -> None:
+        """See the interface. A socket is opened once something is subscribed on it."""
+        self._put = put
+        for name in self._urls:
+            self._open(name)
+
+    def subscribe(self, params: dict[str, Any]) -> None:
+        """See the interface. Raises ValueError for a private channel of a public feed."""
+        name = PRIVATE if params["channel"] in PRIVATE_CHANNELS else PUBLIC
+        if name not in self._urls:
+            raise ValueError(f"{params['channel']} needs a key, and this feed is public")
+        self._subscriptions[name].append(dict(params))
+        if params["channel"] == "ticker":
+            self._symbols.update(params["symbol"])
+        if socket := self._sockets.get(name):
+            socket.drop(self._lines[name].number)  # the next connection subscribes to everything
+        else:
+            self._open(name)
+
+    def close(self) -> None:
+        """See the interface. A thread that is just connecting ends later by itself."""
+        for socket in self._sockets.values():
+            socket.close()
+        for socket in self._sockets.values():
+            socket.join(CLOSING)
+
+    def on_message(self, message: object) -> list[OnMessageSchema]:
+        """See the interface."""
+        if not isinstance(message, tuple) or len(message) != 3 or message[0] not in self._lines:
+            LOG.warning("the feed was handed something that is not its own: %.80r", message)
+            return []
+        name, number, payload = message
+        line = self._lines[name]
+        if number > line.number:
+            self._begin(line, number)
+        if number < line.number or number <= line.dead:
+            return []
+        if isinstance(payload, Happening):
+            return self._happened(line, payload)
+        try:
+            frame = from_json(payload if isinstance(payload, str) else payload.decode())
+            return self._read(line, frame)
+        except parse.UNREADABLE as exc:
+            return self._cannot_read(line, payload, exc)
+
+    # ---- threads ---------------------------------------------------------------------------------
+    def _open(self, name: str) -> None:
+        if self._put is None or not self._subscriptions[name]:
+            return
+        socket = KrakenSocket(
+            name,
+            self._urls[name],
+            lambda: self._hello(name),
+            self._put,
+            clock=self._clock,
+            limiter=self._limiter,
+            silence=self._silence,
+        )
+        self._sockets[name] = socket
+        socket.start()
+
+    def _hello(self, name: str) -> list[str]:
+        """The subscriptions as text. Runs on the socket's thread; the token is fresh each time."""
+        secret = {}
+        if name == PRIVATE:
+            self._token = self._rest.get_websocket_token()
+            secret = {"token": self._token}
+        return [
+            json.dumps({"method": "subscribe", "params": {**params, **secret}, "req_id": n})
+            for n, params in enumerate(self._subscriptions[name], start=1)
+        ]
+
+    # ---- connections, as the main thread sees them -----------------------------------------------
+    def _begin(self, line: _Line, number: int) -> None:
+        line.number = number
+        line.since = self._clock.monotonic()
+        line.answered = False
+        line.expected = 1
+
+    def _happened(self, line: _Line, happening: Happening) -> list[OnMessageSchema]:
+        if happening is Happening.CONNECTED:
+            if line.number > 1:
+                LOG.info("Kraken's %s feed is connected again", line.name)
+            return []
+        line.dead = line.number
+        # Without a snapshot nothing was known on this connection: the loss was told before.
+        return [LOST] if line.name == PRIVATE and line.answered else []
+
+    def _give_up(self, line: _Line, why: str) -> list[OnMessageSchema]:
+        """Take the present connection down; what it may still bring is not believed."""
+        LOG.warning("Kraken's %s feed: %s; connecting anew", line.name, why)
+        line.dead = line.number
+        if socket := self._sockets.get(line.name):
+            socket.drop(line.number)
+        return [LOST] if line.name == PRIVATE else []
+
+    def _cannot_read(self, line: _Line, payload: object, exc: Exception) -> list[OnMessageSchema]:
+        self.unreadable += 1
+        shown = payload.decode(errors="replace") if isinstance(payload, bytes) else str(payload)
+        if self._token:
+            shown = shown.replace(self._token, "***")
+        if line.name == PRIVATE:
+            LOG.debug("unreadable frame (%s): %.*s", type(exc).__name__, SHOWN, shown)
+            return self._give_up(line, "a message about our orders cannot be read")
+        # The 1st, 10th, 100th ...: prices come back with the next trade, and the disk is small.
+        if str(self.unreadable).strip("0") == "1":
+            LOG.warning(
+                "frame %d that cannot be read (%s): %.*s", self.unreadable, type(exc).__name__, SHOWN, shown
+            )
+        return []
+
+    # ---- frames ----------------------------------------------------------------------------------
+    def _read(self, line: _Line, frame: dict[str, Any]) -> list[OnMessageSchema]:
+        channel = frame.get("channel")
+        if "method" in frame:
+            return self._answer(line, frame)
+        if channel == "ticker":
+            line.answered = True
+            return [
+                OnMessageSchema(channel="ticker", type=frame.get("type"), ticker_data=parse.ticker(row))
+                for row in frame["data"]
+                if row["symbol"] in self._symbols
+            ]
+        if channel == "executions":
+            return self._executions(line, frame)
+        if channel == "status":
+            self._note_system(frame["data"][0]["system"])
+        elif problem := frame.get("error") or frame.get("Error"):
+            LOG.warning("Kraken says on the %s feed: %.*s", line.name, SHOWN, problem)
+        if not line.answered and self._clock.monotonic() - line.since > PATIENCE:
+            return self._give_up(line, f"nothing came of the subscription in {PATIENCE:g} s")
+        return []
+
+    def _executions(self, line: _Line, frame: dict[str, Any]) -> list[OnMessageSchema]:
+        kind, sequence = frame["type"], frame.get("sequence")
+        if sequence is not None:
+            if sequence < line.expected:
+                return []  # told twice
+            if sequence > line.expected:
+                return self._give_up(
+                    line, f"message {line.expected} about our orders is missing, {sequence} came"
+                )
+        if not line.answered and kind != "snapshot":
+            return self._give_up(line, "news about our orders came before the snapshot")
+        rows = [
+            parse.execution(row)
+            for row in frame["data"]
+            if not self._symbols or row.get("symbol") is None or row["symbol"] in self._symbols
+        ]
+        line.answered = True
+        if sequence is not None:
+            line.expected = sequence + 1
+        return [OnMessageSchema(channel="executions", type=kind, executions=rows)]
+
+    def _answer(self, line: _Line, frame: dict[str, Any]) -> list[OnMessageSchema]:
+        """Acknowledgements; a refused subscription ends the connection, and the next has a new token."""
+        if frame["method"] != "subscribe":
+            return []
+        if not frame.get("success"):
+            return self._give_up(line, f"Kraken refused a subscription: {str(frame.get('error'))[:SHOWN]}")
+        result = frame.get("result") or {}
+        if maxratecount := result.get("maxratecount"):
+            self._rest.limits.raise_to(int(maxratecount))
+        if line.name == PUBLIC:
+            line.answered = True
+        return []
+
+    def _note_system(self, system: str) -> None:
+        if system != self._system:
+            level = logging.INFO if system == "online" else logging.WARNING
+            LOG.log(level, "Kraken's status is now %r (it was %r)", system, self._system)
+        self._system = system
+        for socket in self._sockets.values():
+            socket.at_least = 0.0 if system == "online" else MAINTENANCE_PAUSE

@@ -1,0 +1,124 @@
+"""
+Kraken's request counters, kept on our side so that Kraken never has to refuse: too many refusals lock
+the key. Counters rise with every request and fall with time; no waiting and no network in here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gridbot.interfaces.clock import IClock
+
+# REST calls that cost more than 1. Older pages say 2 for these; the dearer reading is the safe one.
+REST_COSTS = {"ClosedOrders": 4, "TradesHistory": 4, "Ledgers": 4}
+# Placing and cancelling are counted by the matching engine instead.
+FREE_OF_REST = frozenset({"AddOrder", "CancelOrder"})
+
+ADD_COST = 1  # also when the order is refused
+# What cancelling costs by the age of the order: (younger than so many seconds, cost).
+CANCEL_COSTS = ((5, 8), (10, 6), (15, 5), (45, 4), (90, 2), (300, 1))
+OLD = 300.0  # seconds after which a cancellation is free
+
+
+@dataclass(frozen=True)
+class Tier:
+    """A trading tier: REST counter and engine counter, maximum and decay per second."""
+
+    rest_maximum: float
+    rest_decay: float
+    engine_maximum: float
+    engine_decay: float
+
+
+STARTER = Tier(15, 0.33, 60, 1)
+# By ``maxratecount`` of the executions channel, the only place where Kraken tells the tier.
+TIERS = {60: STARTER, 125: Tier(20, 0.5, 125, 2.34), 180: Tier(20, 1, 180, 3.75)}
+
+
+def cancel_cost(age: float) -> int:
+    """
+    What cancelling an order of ``age`` seconds adds to the engine counter.
+
+    >>> cancel_cost(4.9), cancel_cost(5), cancel_cost(300)
+    (8, 6, 0)
+    """
+    return next((cost for seconds, cost in CANCEL_COSTS if age < seconds), 0)
+
+
+class Counter:
+    """Rises by the cost of each request, falls by ``decay`` per second, must stay at or below ``maximum``."""
+
+    def __init__(self, now: Callable[[], float], maximum: float, decay: float) -> None:
+        self._now = now
+        self._maximum = maximum
+        self._decay = decay
+        self._value = 0.0
+        self._at = now()
+
+    @property
+    def value(self) -> float:
+        """What the counter stands at now."""
+        now = self._now()
+        self._value = max(0.0, self._value - (now - self._at) * self._decay)
+        self._at = now
+        return self._value
+
+    def seconds_until(self, cost: float) -> float:
+        """Seconds until a request of ``cost`` fits; 0 when it fits now."""
+        missing = self.value + cost - self._maximum
+        return max(0.0, missing / self._decay)
+
+    def take(self, cost: float) -> None:
+        """Count a request that is being sent."""
+        self._value = self.value + cost
+
+    def fill(self) -> None:
+        """Kraken says that the limit is reached: its count is right, ours was too low."""
+        self._value = max(self.value, self._maximum)
+
+    def set_limits(self, maximum: float, decay: float) -> None:
+        """Another tier applies from now on."""
+        self._value = self.value
+        self._maximum = maximum
+        self._decay = decay
+
+
+class KrakenLimits:
+    """The REST counter of the key, the engine counter of the pair, and the ages of young orders."""
+
+    def __init__(self, clock: IClock) -> None:
+        self._now = clock.monotonic
+        self.rest = Counter(self._now, STARTER.rest_maximum, STARTER.rest_decay)
+        self.engine = Counter(self._now, STARTER.engine_maximum, STARTER.engine_decay)
+        self._tier = STARTER
+        self._placed: dict[str, float] = {}  # txid -> when, steady clock; orders younger than 300 s only
+
+    def raise_to(self, maxratecount: int) -> None:
+        """Take over the tier that ``maxratecount`` tells; never one below the present."""
+        tier = max(
+            (t for t in TIERS.values() if t.engine_maximum <= maxratecount), key=_size, default=STARTER
+        )
+        if _size(tier) > _size(self._tier):
+            self._tier = tier
+            self.rest.set_limits(tier.rest_maximum, tier.rest_decay)
+            self.engine.set_limits(tier.engine_maximum, tier.engine_decay)
+
+    def order_seen(self, txid: str, age: float) -> None:
+        """Remember an order that is ``age`` seconds old, for the cost of cancelling it."""
+        now = self._now()
+        if age < OLD:
+            self._placed.setdefault(txid, now - age)
+        if len(self._placed) > 100:
+            self._placed = {t: at for t, at in self._placed.items() if now - at < OLD}
+
+    def order_gone(self, txid: str) -> None:
+        """Forget an order that was cancelled: cancelling it again costs nothing."""
+        self._placed.pop(txid, None)
+
+    def cost_of_cancelling(self, txid: str) -> int:
+        """Points for cancelling ``txid`` now; an order never seen counts as old."""
+        placed = self._placed.get(txid)
+        return 0 if placed is None else cancel_cost(self._now() - placed)
+
+
+def _size(tier: Tier) -> float:
+    return tier.engine_maximum

@@ -1,0 +1,314 @@
+"""
+Kraken's payloads as models of ours. Pure: no network, no clock, no logging.
+
+Each docstring shows the payload it reads. Numbers become Decimal from text or from JSON numbers that
+were decoded as Decimal; a float is refused. Whatever cannot be read raises one of ``UNREADABLE``.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from gridbot.models.exchange import (
+    AssetBalanceSchema,
+    AssetPairInfoSchema,
+    ExecutionsUpdateSchema,
+    OrderInfoSchema,
+    PairBalanceSchema,
+    TickerUpdateSchema,
+    TradeInfoSchema,
+)
+from gridbot.models.money import ZERO, from_json, step_of, to_decimal
+
+# What reading a payload of another shape than expected can raise (pydantic's errors are ValueErrors).
+UNREADABLE = (ValueError, KeyError, IndexError, TypeError, AttributeError, ArithmeticError, RecursionError)
+
+Row = Mapping[str, Any]
+
+
+# No amount of money has more digits before or after the point; a slipped exponent ("1E999999") would
+# otherwise be calculated with.
+LARGEST_EXPONENT = 30
+
+
+def number(value: Any) -> Decimal:
+    """A Decimal of ordinary size from text or a JSON number. Raises ValueError, for a float too."""
+    found = to_decimal(value)
+    if found and not -LARGEST_EXPONENT <= found.adjusted() <= LARGEST_EXPONENT:
+        raise ValueError("a number of impossible size")
+    return found
+
+
+class Envelope(NamedTuple):
+    """A REST reply: ``errors`` begin with E, ``warnings`` with W and may stand beside a result."""
+
+    errors: list[str]
+    warnings: list[str]
+    result: Any
+
+
+def read_envelope(body: bytes) -> Envelope:
+    """
+    ``{"error":["WDatabase:No change"],"result":{"status":"online"}}``
+
+    Raises ValueError, in plain words, for a body that is empty, HTML, cut off, or not Kraken's.
+    """
+    start = body.lstrip()[:1]
+    if not start:
+        raise ValueError("an empty page")
+    if start == b"<":
+        raise ValueError("a web page in place of an answer")
+    try:
+        reply = from_json(body.decode())
+    except (ValueError, RecursionError):
+        raise ValueError("an answer that is damaged or cut off") from None
+    errors = reply.get("error") if isinstance(reply, dict) else None
+    if not isinstance(errors, list) or not all(isinstance(e, str) for e in errors):
+        raise ValueError("an answer of unknown form")
+    warnings = [e for e in errors if e.startswith("W")]
+    return Envelope([e for e in errors if not e.startswith("W")], warnings, reply.get("result"))
+
+
+# ---- public ------------------------------------------------------------------------------------
+
+
+def asset_pair(row: Row) -> AssetPairInfoSchema:
+    """
+    ``{"altname":"XBTUSD","aclass_base":"currency","base":"XXBT","aclass_quote":"currency","quote":"ZUSD",
+    "cost_decimals":5,"pair_decimals":1,"lot_decimals":8,"fees_maker":[],"ordermin":"0.00005","costmin":"0.5",
+    "tick_size":"0.1","status":"online"}``
+    """
+    return AssetPairInfoSchema(
+        base=row["base"],
+        quote=row["quote"],
+        aclass_base=row["aclass_base"],
+        aclass_quote=row["aclass_quote"],
+        lot_decimals=row["lot_decimals"],
+        cost_decimals=row["cost_decimals"],
+        pair_decimals=row["pair_decimals"],
+        tick_size=number(row["tick_size"]) if "tick_size" in row else step_of(row["pair_decimals"]),
+        ordermin=number(row["ordermin"]),
+        costmin=number(row.get("costmin", 0)),
+        status=row.get("status", "online"),
+        fees_maker=[[number(cell) for cell in step] for step in row.get("fees_maker") or []],
+    )
+
+
+def last_price(result: Row) -> Decimal:
+    """``{"XXBTZUSD":{"c":["30303.20000","0.00067643"], ...}}``: the price of the last trade."""
+    [row] = result.values()
+    price = number(row["c"][0])
+    if price <= 0:
+        raise ValueError(f"the last price is {price}")
+    return price
+
+
+# ---- account -----------------------------------------------------------------------------------
+
+
+def balances(result: Row) -> list[AssetBalanceSchema]:
+    """
+    ``{"ZUSD":{"balance":"25435.21","hold_trade":"8249.76"},"XXBT":{"balance":1.2435,"hold_trade":0.8423}}``:
+    text in most accounts, JSON numbers in some. A balance below zero (a credit line) counts as zero.
+    """
+    return [
+        AssetBalanceSchema(
+            asset=asset,
+            balance=max(number(row["balance"]), ZERO),
+            hold_trade=max(number(row.get("hold_trade") or 0), ZERO),
+        )
+        for asset, row in result.items()
+    ]
+
+
+def wallet_names(asset_id: str, altname: str, asset_class: str) -> frozenset[str]:
+    """
+    The balance keys that one asset is spread over: its id, and what auto-earn keeps under ``.F``.
+
+    >>> sorted(wallet_names("XXBT", "XBT", "currency"))
+    ['XBT', 'XBT.F', 'XXBT']
+    """
+    names = {asset_id, altname, f"{altname}.F"}
+    if asset_class == "tokenized_asset":
+        names |= {f"{altname}.T", f"{asset_id}.T"}
+    return frozenset(names)
+
+
+def pair_balance(
+    rows: Iterable[AssetBalanceSchema], base: frozenset[str], quote: frozenset[str]
+) -> PairBalanceSchema:
+    """
+    Sum the wallets of both currencies. With auto-earn the hold stands at another wallet than the money
+    and may exceed that wallet's balance, so only the sums are subtracted, and never below zero.
+    """
+    rows = list(rows)
+
+    def total(names: frozenset[str]) -> tuple[Decimal, Decimal]:
+        mine = [row for row in rows if row.asset in names]
+        balance = sum((row.balance for row in mine), ZERO)
+        return balance, max(balance - sum((row.hold_trade for row in mine), ZERO), ZERO)
+
+    base_balance, base_available = total(base)
+    quote_balance, quote_available = total(quote)
+    return PairBalanceSchema(
+        base_balance=base_balance,
+        quote_balance=quote_balance,
+        base_available=base_available,
+        quote_available=quote_available,
+    )
+
+
+def maker_fee(result: Row) -> Decimal:
+    """
+    ``{"fees":{"DOTUSD":{"fee":"0.8000"}},"fees_maker":{"DOTUSD":{"fee":"0.4000"}}}``, in percent: 0.004.
+    ``fees`` is the taker's, and the only one for pairs without a rate of their own for makers.
+    """
+    [row] = (result.get("fees_maker") or result["fees"]).values()
+    return number(row["fee"]) / 100
+
+
+def permissions(result: Row) -> list[str]:
+    """``{"api_key_name":"grid","permissions":["query-funds","modify-trades"], ...}``"""
+    found = result["permissions"]
+    if not isinstance(found, list):
+        raise ValueError("permissions is not a list")
+    return [str(name) for name in found]
+
+
+# ---- orders and trades ---------------------------------------------------------------------------
+
+
+def order_info(txid: str, row: Row) -> OrderInfoSchema:
+    """
+    ``{"userref":1680953421,"status":"open","opentm":1688666559.8974,"descr":{"pair":"XBTUSD","type":"buy",
+    "ordertype":"limit","price":"30010.0"},"vol":"1.25000000","vol_exec":"0.37500000","cost":"11253.7",
+    "fee":"0.00000","price":"30010.0","reason":null,"trades":["TCCCTY-WE2O6-P3NB37"]}``
+
+    ``descr.price`` is the limit price; ``price`` beside it is the average of what was executed, and
+    the only one a market order has.
+    """
+    described = row["descr"]
+    return OrderInfoSchema(
+        pair=described["pair"],
+        price=number(described["price"]) or number(row["price"]),
+        side=described["type"],
+        status=row["status"],
+        txid=txid,
+        userref=userref_of(row),
+        vol=number(row["vol"]),
+        vol_exec=number(row["vol_exec"]),
+        cost=number(row.get("cost") or 0),
+        fee=number(row.get("fee") or 0),
+        opened_at=float(row.get("opentm") or 0),
+        closed_at=float(row.get("closetm") or 0),
+        trades=tuple(row.get("trades") or ()),
+        reason=row.get("reason") or "",
+    )
+
+
+def userref_of(row: Row) -> int:
+    """The reference of an order; 0 for none and for the negative ones, which no bot of ours uses."""
+    return max(int(row.get("userref") or 0), 0)
+
+
+def trade_info(exec_id: str, row: Row) -> TradeInfoSchema:
+    """
+    ``{"ordertxid":"OQCLML-BW3P3-BUCMWZ","pair":"XXBTZUSD","time":1688667796.8802,"type":"buy",
+    "price":"30010.00000","cost":"600.20000","fee":"0.00000","vol":"0.02000000"}``
+    """
+    return TradeInfoSchema(
+        exec_id=exec_id,
+        txid=row["ordertxid"],
+        side=row["type"],
+        price=number(row["price"]),
+        volume=number(row["vol"]),
+        cost=number(row["cost"]),
+        fee=number(row["fee"]),
+        time=float(row["time"]),
+    )
+
+
+def accepted_txid(result: Any) -> str:
+    """``{"descr":{"order":"buy 0.00202000 XBTUSD @ limit 49504.9"},"txid":["OUF4EM-FRGI2-MQMWZD"]}``"""
+    txid = result["txid"][0]
+    if not isinstance(txid, str) or not txid:
+        raise ValueError("no txid")
+    return txid
+
+
+# ---- feed ----------------------------------------------------------------------------------------
+
+
+def ticker(row: Row) -> TickerUpdateSchema:
+    """``{"symbol":"BTC/USD","bid":83744.1,"last":83744.2,"timestamp":"2026-09-25T09:04:31.742599Z", ...}``"""
+    return TickerUpdateSchema(
+        symbol=row["symbol"], last=number(row["last"]), time=unix_seconds(row.get("timestamp"))
+    )
+
+
+def execution(row: Row) -> ExecutionsUpdateSchema:
+    """
+    ``{"order_id":"OUF4EM-FRGI2-MQMWZD","order_userref":1680953421,"exec_id":"THVRQM-33VKH-UCI7BS",
+    "exec_type":"trade","symbol":"BTC/USD","side":"buy","last_qty":0.00101000,"last_price":49504.9,
+    "cost":49.999949,"order_status":"partially_filled","cum_qty":0.00101000,"cum_cost":49.999949,
+    "timestamp":"2026-09-21T14:20:01.000000Z","fees":[{"asset":"USD","qty":0.12499}]}``
+
+    ``new`` and ``canceled`` bring little more than order_id, exec_type, order_status and the reference.
+    """
+    userref = row.get("order_userref")
+    return ExecutionsUpdateSchema(
+        order_id=row["order_id"],
+        exec_type=row["exec_type"],
+        order_status=row.get("order_status") or "",
+        userref=userref if userref else None,
+        symbol=row.get("symbol"),
+        side=row.get("side"),
+        limit_price=_optional(row, "limit_price"),
+        order_qty=_optional(row, "order_qty"),
+        exec_id=row.get("exec_id"),
+        last_qty=_optional(row, "last_qty"),
+        last_price=_optional(row, "last_price"),
+        cost=_optional(row, "cost"),
+        fee=_fee(row),
+        cum_qty=_optional(row, "cum_qty"),
+        cum_cost=_optional(row, "cum_cost"),
+        time=unix_seconds(row.get("timestamp")),
+        reason=row.get("reason") or row.get("cancel_reason") or "",
+    )
+
+
+def unix_seconds(timestamp: str | None) -> float:
+    """RFC 3339 as unix seconds; 0.0 for none."""
+    if not timestamp:
+        return 0.0
+    moment = datetime.fromisoformat(timestamp)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def rfc3339(seconds: float) -> str:
+    """
+    Unix seconds for ``deadline``, cut to the whole second: earlier is the safe side.
+
+    >>> rfc3339(1790000030.9)
+    '2026-09-21T14:13:50Z'
+    """
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _optional(row: Row, name: str) -> Decimal | None:
+    value = row.get(name)
+    return None if value is None else number(value)
+
+
+def _fee(row: Row) -> Decimal | None:
+    """In quote. Kraken says that fees are always told in quote; one told in base is converted."""
+    fees = row.get("fees")
+    if fees is None:
+        return None
+    base = (row.get("symbol") or "").partition("/")[0]
+    total = ZERO
+    for part in fees:
+        amount = number(part["qty"])
+        total += amount * number(row["last_price"]) if base and part.get("asset") == base else amount
+    return total

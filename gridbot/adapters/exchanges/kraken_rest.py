@@ -1,0 +1,302 @@
+"""
+Kraken's REST interface as two ways to call it: ``ask`` for questions, which are asked again when no
+answer comes, and ``send_once`` for orders, which are not. What the answers mean stands elsewhere.
+
+One call at a time per key: a lock lies around "take nonce, send, read reply", because requests that
+overtake each other are refused. Retries of the HTTP library and redirects are off: a copy of an order
+must not travel without our knowing.
+"""
+
+import logging
+import random
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.utils import get_environ_proxies
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+
+from gridbot.adapters.exchanges.kraken_errors import (
+    InvalidNonce,
+    NoncePlacementPaused,
+    order_failed,
+    question_failed,
+)
+from gridbot.adapters.exchanges.kraken_limits import ADD_COST, FREE_OF_REST, REST_COSTS, KrakenLimits
+from gridbot.adapters.exchanges.kraken_nonce import NonceSource
+from gridbot.adapters.exchanges.kraken_parse import Envelope
+from gridbot.adapters.exchanges.kraken_wire import (
+    REST_URL,
+    NeverSent,
+    NoReadableAnswer,
+    TurnedAway,
+    checked_address,
+    decoded_secret,
+    encode,
+    open_reply,
+    reason_of,
+    sign,
+    time_of,
+    was_never_sent,
+)
+from gridbot.exceptions import (
+    AccessDenied,
+    ExchangeError,
+    OrderFateUnknown,
+    PlacementPaused,
+    TemporaryFailure,
+)
+from gridbot.interfaces.clock import IClock
+
+LOG = logging.getLogger(__name__)
+
+USER_AGENT = "gridbot"
+
+CONNECT_TIMEOUT = 3.0
+READ_TIMEOUT = 10.0
+SESSION_AGE = 240.0  # Kraken cuts long sessions; a cut in the middle of an order costs a search for it
+# An order never travels on a connection that was silent for so long: it may be dead without our knowing.
+SESSION_IDLE = 60.0
+
+ATTEMPTS = 5
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
+# A longer wait is the caller's decision: it may have something better to do.
+LONGEST_WAIT_INSIDE = 30.0
+# So long may an order wait for its turn and for a connection; its price grows old meanwhile.
+ORDER_PATIENCE = 3.0
+NONCES_REFUSED_IN_A_ROW = 4
+
+
+class KrakenClient:
+    """
+    Signed and unsigned calls to one Kraken address with one key (or none: public calls only).
+
+    api_secret_key  base64, as Kraken shows it
+    rest_url        with or without a slash or "/0" at its end
+    read_timeout    seconds to wait for an answer
+    transport       what carries the requests in place of the network; for tests
+
+    Raises ConfigurationError for an address or a secret that cannot be right.
+    """
+
+    def __init__(
+        self,
+        api_public_key: str,
+        api_secret_key: str,
+        *,
+        clock: IClock,
+        rest_url: str = REST_URL,
+        nonce: NonceSource | None = None,
+        limits: KrakenLimits | None = None,
+        read_timeout: float = READ_TIMEOUT,
+        transport: BaseAdapter | None = None,
+    ) -> None:
+        self.limits = limits or KrakenLimits(clock)
+        self._clock = clock
+        self._key = api_public_key.strip()
+        self._secret = decoded_secret(api_secret_key)
+        self._base = checked_address(rest_url)
+        self._nonce = nonce or NonceSource(clock)
+        self._refused_nonces = 0
+        self._transport = transport
+        self._timeouts = (CONNECT_TIMEOUT, read_timeout)
+        # Read once: looked up for every request they cost half a millisecond each time.
+        self._proxies = get_environ_proxies(self._base)
+        self._turn = threading.Lock()
+        self._session: requests.Session | None = None
+        self._session_since = self._session_used = 0.0
+
+    def __repr__(self) -> str:
+        return f"KrakenClient({self._base})"
+
+    # ---- questions -------------------------------------------------------------------------------
+    def ask(self, method: str, params: Mapping[str, Any] | None = None, *, private: bool = False) -> Any:
+        """
+        The ``result`` of a question. Asked up to five times with growing pauses while it fails in a
+        way that may pass; ends early when a stop is requested.
+
+        Raises TemporaryFailure after the last attempt, AccessDenied, ConfigurationError (unknown
+        names), UnknownOrderError, and ExchangeError for what Kraken will not answer at all.
+        """
+        patient = Retrying(
+            retry=retry_if_exception(_may_pass),
+            wait=_pause,
+            stop=lambda state: self._clock.stopping() or stop_after_attempt(ATTEMPTS)(state),
+            sleep=self._wait,
+            reraise=True,
+        )
+        return patient(self.ask_once, method, params, private=private)
+
+    def ask_once(self, method: str, params: Mapping[str, Any] | None = None, *, private: bool = False) -> Any:
+        """As ``ask``, with a single attempt. Waits until the request counter has room."""
+        cost = 0 if not private or method in FREE_OF_REST else REST_COSTS.get(method, 1)
+        while True:
+            with self._turn:
+                wait = self.limits.rest.seconds_until(cost)
+                if wait <= 0:
+                    self.limits.rest.take(cost)
+                    envelope = self._call(method, params or {}, private)
+                    break
+            self._wait(wait + 0.01)
+        if envelope.errors:
+            failure = question_failed(method, envelope.errors, self._clock.time())
+            if isinstance(failure, InvalidNonce):
+                self._give_up_on_nonces(failure.message)
+            raise failure
+        return envelope.result
+
+    # ---- orders ----------------------------------------------------------------------------------
+    def send_once(self, method: str, params: Mapping[str, Any]) -> Any:
+        """
+        The ``result`` of AddOrder, sent once. Only where no connection came about is it tried again,
+        for three seconds at most.
+
+        Raises PlacementPaused (nothing was placed), OrderRejected and its other subclasses,
+        AccessDenied, and OrderFateUnknown when the order may exist.
+        """
+        give_up = self._clock.monotonic() + ORDER_PATIENCE
+        while True:
+            try:
+                envelope = self._send_in_turn(method, params)
+                break
+            except NeverSent as exc:
+                if self._clock.monotonic() >= give_up or self._clock.wait(FIRST_PAUSE):
+                    raise PlacementPaused(f"The order was not sent: {exc.message}", ORDER_PATIENCE) from exc
+            except TurnedAway as exc:
+                raise PlacementPaused(exc.message, exc.retry_after) from exc
+            except NoReadableAnswer as exc:
+                raise OrderFateUnknown(exc.message) from exc
+        if envelope.errors:
+            failure = order_failed(envelope.errors, self._clock.time())
+            if isinstance(failure, NoncePlacementPaused):
+                self._give_up_on_nonces(failure.message)
+            raise failure
+        return envelope.result
+
+    def _send_in_turn(self, method: str, params: Mapping[str, Any]) -> Envelope:
+        if wait := self.limits.engine.seconds_until(ADD_COST):
+            raise PlacementPaused("Too many orders in a short time; the order was not sent", wait)
+        if not self._turn.acquire(timeout=ORDER_PATIENCE):
+            raise PlacementPaused("Another request to Kraken takes long; the order was not sent", 1.0)
+        try:
+            envelope = self._call(method, params, private=True, order=True)
+        except NeverSent:
+            raise
+        except ExchangeError:
+            self.limits.engine.take(ADD_COST)
+            raise
+        finally:
+            self._turn.release()
+        self.limits.engine.take(ADD_COST)
+        return envelope
+
+    # ---- one request -----------------------------------------------------------------------------
+    def close(self) -> None:
+        """Close the connection and write down how far the nonce came."""
+        with_turn = self._turn.acquire(timeout=0.2)
+        try:
+            self._nonce.close()
+            if self._session is not None:
+                self._session.close()
+        finally:
+            if with_turn:
+                self._turn.release()
+
+    def _call(self, method: str, params: Mapping[str, Any], private: bool, order: bool = False) -> Envelope:
+        """Sign, send, read. Raises NeverSent, TurnedAway or NoReadableAnswer."""
+        request = self._signed(method, params) if private else self._unsigned(method, params)
+        try:
+            response = self._fresh_session(order).send(
+                request,
+                timeout=self._timeouts,
+                proxies=self._proxies,
+                allow_redirects=False,
+            )
+        except requests.RequestException as exc:
+            if was_never_sent(exc):
+                raise NeverSent(f"Kraken cannot be reached ({reason_of(exc)})") from exc
+            raise NoReadableAnswer(f"Kraken did not answer {method} ({reason_of(exc)})") from exc
+        finally:
+            self._session_used = self._clock.monotonic()
+        envelope = open_reply(method, response)
+        for warning in envelope.warnings:
+            LOG.warning("Kraken warns about %s: %s", method, warning)
+        self._note_errors(envelope, response)
+        if private and not envelope.errors:
+            self._refused_nonces = 0
+        return envelope
+
+    def _signed(self, method: str, params: Mapping[str, Any]) -> requests.PreparedRequest:
+        if not self._key or not self._secret:
+            raise AccessDenied(
+                f"{method} needs an API key, and none is configured. Set api_public_key and api_secret_key "
+                f"in [kraken], or GRIDBOT_API_PUBLIC_KEY and GRIDBOT_API_SECRET_KEY in the environment."
+            )
+        path = f"/0/private/{method}"
+        nonce = str(self._nonce.next())
+        body = encode({"nonce": nonce, **params})
+        headers = {
+            "User-Agent": USER_AGENT,
+            "Content-Type": "application/x-www-form-urlencoded",
+            "API-Key": self._key,
+            "API-Sign": sign(path, nonce, body, self._secret),
+        }
+        return requests.Request("POST", self._base + path, headers, data=body.encode()).prepare()
+
+    def _unsigned(self, method: str, params: Mapping[str, Any]) -> requests.PreparedRequest:
+        query = encode(params)
+        url = f"{self._base}/0/public/{method}" + (f"?{query}" if query else "")
+        return requests.Request("GET", url, {"User-Agent": USER_AGENT}).prepare()
+
+    def _fresh_session(self, order: bool) -> requests.Session:
+        now = self._clock.monotonic()
+        too_old = now - self._session_since > SESSION_AGE
+        too_idle = order and now - self._session_used > SESSION_IDLE
+        if self._session is None or too_old or too_idle:
+            if self._session is not None:
+                self._session.close()
+            self._session = requests.Session()
+            self._session.trust_env = False
+            for scheme in ("https://", "http://"):
+                self._session.mount(scheme, self._transport or HTTPAdapter(1, 1, max_retries=0))
+            self._session_since = now
+        return self._session
+
+    # ---- what the answer teaches -----------------------------------------------------------------
+    def _note_errors(self, envelope: Envelope, response: requests.Response) -> None:
+        for error in envelope.errors:
+            if error.startswith("EAPI:Rate limit"):
+                self.limits.rest.fill()
+            elif error.startswith(("EOrder:Rate limit", "EOrder:Domain rate limit")):
+                self.limits.engine.fill()
+            elif error.startswith("EAPI:Invalid nonce"):
+                self._refused_nonces += 1
+                self._nonce.skip_ahead(time_of(response))
+
+    def _give_up_on_nonces(self, message: str) -> None:
+        if self._refused_nonces >= NONCES_REFUSED_IN_A_ROW:
+            raise AccessDenied(
+                f"{message} Kraken refused {self._refused_nonces} nonces in a row. If no other program uses "
+                f"the key, it was used with larger nonces before: make a new key for the bot."
+            )
+
+    def _wait(self, seconds: float) -> None:
+        if self._clock.wait(seconds):
+            raise TemporaryFailure("The bot is stopping; the question to Kraken was given up")
+
+
+# ---- helpers -------------------------------------------------------------------------------------
+
+
+def _may_pass(exc: BaseException) -> bool:
+    return isinstance(exc, TemporaryFailure) and exc.retry_after <= LONGEST_WAIT_INSIDE
+
+
+def _pause(state: RetryCallState) -> float:
+    """0.5, 1, 2, 4 s and some jitter, or as long as Kraken asked for."""
+    failure = state.outcome.exception() if state.outcome else None
+    asked = failure.retry_after if isinstance(failure, TemporaryFailure) else 0.0
+    growing = FIRST_PAUSE * 2.0 ** (state.attempt_number - 1) + random.uniform(0, FIRST_PAUSE)
+    return max(asked, min(growing, LONGEST_PAUSE))

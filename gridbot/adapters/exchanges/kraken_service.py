@@ -1,0 +1,399 @@
+"""
+Kraken behind our interface: questions and orders of one pair. How requests travel stands in
+kraken_rest, what errors mean in kraken_errors, how payloads are read in kraken_parse.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from requests.adapters import BaseAdapter
+
+from gridbot.adapters.exchanges import kraken_parse as parse
+from gridbot.adapters.exchanges.kraken_errors import CancelUnderWay, PermissionMissing
+from gridbot.adapters.exchanges.kraken_keys import check_permissions
+from gridbot.adapters.exchanges.kraken_limits import KrakenLimits
+from gridbot.adapters.exchanges.kraken_nonce import NonceSource
+from gridbot.adapters.exchanges.kraken_pair import KrakenPair, find_pair
+from gridbot.adapters.exchanges.kraken_rest import KrakenClient
+from gridbot.adapters.exchanges.kraken_wire import REST_URL
+from gridbot.exceptions import (
+    AccessDenied,
+    BotStateError,
+    ConfigurationError,
+    ExchangeError,
+    OrderFateUnknown,
+    TemporaryFailure,
+    UnknownOrderError,
+)
+from gridbot.interfaces.clock import IClock
+from gridbot.interfaces.exchange import IExchangeRESTService
+from gridbot.models.exchange import (
+    AssetBalanceSchema,
+    AssetPairInfoSchema,
+    CreateOrderResponseSchema,
+    ExchangeDomain,
+    OrderInfoSchema,
+    PairBalanceSchema,
+    TradeInfoSchema,
+)
+from gridbot.models.money import as_text, to_decimal
+
+LOG = logging.getLogger(__name__)
+
+DOMAIN = ExchangeDomain(
+    EXCHANGE="Kraken",
+    BUY="buy",
+    SELL="sell",
+    OPEN="open",
+    CLOSED="closed",
+    CANCELED="canceled",
+    EXPIRED="expired",
+    PENDING="pending",
+)
+PAGE = 50  # rows of ClosedOrders
+ORDERS_PER_QUERY, TRADES_PER_QUERY = 50, 20
+# Where Kraken refuses a whole list for one unknown id, it is halved; so many calls at most.
+MAX_QUERIES = 30
+START_MARGIN = 60.0  # seconds: our idea of the exchange's time may be a little ahead
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+CANCEL_PAUSE = 0.3
+
+Info = TypeVar("Info", OrderInfoSchema, TradeInfoSchema)
+
+
+class KrakenRESTService(IExchangeRESTService):
+    """
+    One pair of one Kraken account. Without keys only the public questions work.
+
+    Only the engine changes the state of the bot, so the ``state_machine`` of the documented
+    constructor is gone: what goes wrong is raised.
+
+    nonce_path  file for the nonce of this key; None: not remembered across restarts
+    transport   what carries the requests in place of the network; for tests
+
+    Raises ConfigurationError for an address or a secret that cannot be right. Connects to nothing.
+    """
+
+    def __init__(
+        self,
+        api_public_key: str = "",
+        api_secret_key: str = "",
+        base_currency: str = "BTC",
+        quote_currency: str = "USD",
+        *,
+        clock: IClock,
+        rest_url: str = REST_URL,
+        nonce_path: Path | None = None,
+        transport: BaseAdapter | None = None,
+    ) -> None:
+        self._clock = clock
+        self._base = base_currency
+        self._quote = quote_currency
+        self.client = KrakenClient(
+            api_public_key,
+            api_secret_key,
+            clock=clock,
+            rest_url=rest_url,
+            nonce=NonceSource(clock, nonce_path),
+            transport=transport,
+        )
+
+    @property
+    def limits(self) -> KrakenLimits:
+        """The request counters."""
+        return self.client.limits
+
+    def __repr__(self) -> str:
+        return f"KrakenRESTService({self.rest_symbol})"
+
+    # ---- may we trade here? ----------------------------------------------------------------------
+    def check_exchange_status(self, tries: int = 0) -> None:
+        """See the interface. The pauses between the tries grow from 0.5 to 30 s."""
+        for attempt in range(tries + 1):
+            problem = self._why_not_online()
+            if not problem:
+                return
+            if attempt < tries and self._clock.wait(min(FIRST_PAUSE * 2.0**attempt, LONGEST_PAUSE)):
+                break
+        raise TemporaryFailure(f"Kraken is not open for trading: {problem}", LONGEST_PAUSE)
+
+    def _why_not_online(self) -> str:
+        try:
+            status = self.get_system_status()
+        except TemporaryFailure as exc:
+            return exc.message
+        return "" if status == "online" else f"its status is {status!r}"
+
+    def get_system_status(self) -> str:
+        """One of online, maintenance, cancel_only, post_only, or a word of tomorrow."""
+        result = self.client.ask("SystemStatus")
+        with _readable("SystemStatus"):
+            return str(result["status"])
+
+    def check_api_key_permissions(self) -> None:
+        """See the interface."""
+        check_permissions(self.client, lambda: self.rest_altname)
+
+    def get_server_time(self) -> float:
+        """Unix seconds on Kraken's clock, to the whole second."""
+        result = self.client.ask("Time")
+        with _readable("Time"):
+            return float(result["unixtime"])
+
+    def get_websocket_token(self) -> str:
+        """A secret for the private feed, good for 15 minutes. Called on the feed's thread."""
+        result = self.client.ask_once("GetWebSocketsToken", private=True)
+        with _readable("GetWebSocketsToken"):
+            return str(result["token"])
+
+    # ---- the pair --------------------------------------------------------------------------------
+    @cached_property
+    def _pair(self) -> KrakenPair:
+        return find_pair(self.client, self._base, self._quote)
+
+    def get_asset_pair_info(self) -> AssetPairInfoSchema:
+        """As Kraken lists the pair now; warns when it is not open for the orders of a grid."""
+        self.__dict__["_pair"] = find_pair(self.client, self._base, self._quote)
+        info = self._pair.info
+        if info.status not in ("online", "limit_only"):
+            LOG.warning("Kraken lists %s as %r: not every order will be taken", self.rest_symbol, info.status)
+        return info
+
+    def get_maker_fee(self) -> Decimal | None:
+        """From TradeVolume, which needs the tick Query Funds; None without it or when it says nothing."""
+        try:
+            result = self.client.ask("TradeVolume", {"pair": self.rest_altname}, private=True)
+            return parse.maker_fee(result)
+        except (TemporaryFailure, AccessDenied) as exc:
+            if isinstance(exc, PermissionMissing):
+                return None
+            raise
+        except (*parse.UNREADABLE, ExchangeError, ConfigurationError) as exc:
+            LOG.warning("Kraken did not tell the fee for %s (%s)", self.rest_symbol, type(exc).__name__)
+            return None
+
+    def get_last_price(self) -> Decimal:
+        """See the interface."""
+        params = {"pair": self.rest_altname, "asset_class": self._pair.asset_class}
+        result = self.client.ask("Ticker", params)
+        with _readable("Ticker"):
+            return parse.last_price(result)
+
+    @property
+    def rest_symbol(self) -> str:
+        """As configured: "BTC/USD"."""
+        return f"{self._base}/{self._quote}"
+
+    @property
+    def rest_altname(self) -> str:
+        """ "XBTUSD"."""
+        return self._pair.altname
+
+    @property
+    def ws_symbol(self) -> str:
+        """ "BTC/USD"."""
+        return self._pair.ws_symbol
+
+    def truncate(self, amount: Decimal | str, amount_type: str) -> str:
+        """See the interface."""
+        number = to_decimal(amount)
+        if amount_type == "price":
+            return as_text(self._pair.info.truncate_price(number))
+        if amount_type == "volume":
+            return as_text(self._pair.info.truncate_volume(number))
+        raise ValueError(f'amount_type is {amount_type!r}; it must be "price" or "volume"')
+
+    # ---- money -----------------------------------------------------------------------------------
+    def get_account_balance(self) -> dict[str, Decimal]:
+        """See the interface."""
+        result = self.client.ask("Balance", private=True)
+        with _readable("Balance"):
+            return {asset: to_decimal(amount) for asset, amount in result.items()}
+
+    def get_balances(self) -> list[AssetBalanceSchema]:
+        """See the interface."""
+        result = self.client.ask("BalanceEx", private=True)
+        with _readable("BalanceEx"):
+            return parse.balances(result)
+
+    def get_pair_balance(self) -> PairBalanceSchema:
+        """See the interface. A hint, not a promise: Kraken's answer to an order decides."""
+        pair = self._pair
+        return parse.pair_balance(self.get_balances(), pair.base_wallets, pair.quote_wallets)
+
+    # ---- orders ----------------------------------------------------------------------------------
+    def create_order(
+        self,
+        *,
+        ordertype: str,
+        side: str,
+        volume: Decimal,
+        price: Decimal,
+        userref: int,
+        validate: bool = False,
+        oflags: str | None = None,
+        deadline: float | None = None,
+    ) -> CreateOrderResponseSchema:
+        """See the interface; ``deadline`` is cut to the whole second."""
+        params: dict[str, Any] = {
+            "ordertype": ordertype,
+            "type": side,
+            "pair": self.rest_altname,
+            "volume": volume,
+            "price": price,
+            "userref": userref,
+            "oflags": oflags,
+            "timeinforce": "GTC",
+            "deadline": None if deadline is None else parse.rfc3339(deadline),
+            "asset_class": self._pair.asset_class,
+            "validate": True if validate else None,
+        }
+        result = self.client.send_once("AddOrder", params)
+        if validate:
+            return CreateOrderResponseSchema(txid="validated")
+        try:
+            txid = parse.accepted_txid(result)
+        except parse.UNREADABLE as exc:
+            raise OrderFateUnknown("Kraken raised no error for the order, but named no id either") from exc
+        self.limits.order_seen(txid, 0.0)
+        return CreateOrderResponseSchema(txid=txid)
+
+    def cancel_order(self, txid: str) -> None:
+        """See the interface. Asked twice at most: the second time does no harm."""
+        limits = self.limits
+        cost = limits.cost_of_cancelling(txid)
+        if wait := limits.engine.seconds_until(cost):
+            raise TemporaryFailure(f"Too many cancellations in a short time; {txid} waits", wait)
+        limits.engine.take(cost)
+        try:
+            result = self._cancel_once_or_twice(txid)
+        except CancelUnderWay:
+            return
+        limits.order_gone(txid)
+        with _readable("CancelOrder"):
+            if int(result["count"]) == 0:
+                raise UnknownOrderError(f"Kraken cancelled nothing: it has no open order {txid}")
+
+    def _cancel_once_or_twice(self, txid: str) -> Any:
+        try:
+            return self.client.ask_once("CancelOrder", {"txid": txid}, private=True)
+        except CancelUnderWay:
+            raise
+        except TemporaryFailure as exc:
+            if exc.retry_after > 1 or self._clock.wait(CANCEL_PAUSE):
+                raise
+            return self.client.ask_once("CancelOrder", {"txid": txid}, private=True)
+
+    def get_open_orders(self, userref: int, trades: bool | None = None) -> list[OrderInfoSchema]:
+        """See the interface."""
+        result = self.client.ask("OpenOrders", {"userref": userref, "trades": trades}, private=True)
+        with _readable("OpenOrders"):
+            orders = _own(result["open"], userref)
+        now = self._clock.time()
+        for order in orders:
+            self.limits.order_seen(order.txid, max(0.0, now - order.opened_at))
+        return orders
+
+    def get_closed_orders(
+        self, userref: int, trades: bool = False, start: float | None = None
+    ) -> list[OrderInfoSchema]:
+        """
+        See the interface. Pages shift while orders close, so rows are known by their txid; each page
+        costs four points of the request counter, and a long history waits for it.
+        """
+        params: dict[str, Any] = {"userref": userref, "trades": trades, "closetime": "both"}
+        if start is not None:
+            params["start"] = max(0, int(start - START_MARGIN))
+        found: dict[str, OrderInfoSchema] = {}
+        offset = 0
+        while True:
+            result = self.client.ask("ClosedOrders", {**params, "ofs": offset}, private=True)
+            with _readable("ClosedOrders"):
+                rows = result["closed"]
+                found.update({order.txid: order for order in _own(rows, userref)})
+                total = int(result.get("count") or 0)
+            offset += len(rows)
+            if not rows or (offset >= total if total else len(rows) < PAGE):
+                return list(found.values())
+
+    def get_orders_info(self, txids: list[str]) -> dict[str, OrderInfoSchema]:
+        """See the interface; fifty to a call, with the ids of executions."""
+        rows = self._query("QueryOrders", {"trades": True}, txids, ORDERS_PER_QUERY)
+        return {txid: _read("QueryOrders", parse.order_info, txid, row) for txid, row in rows.items()}
+
+    def get_trades_info(self, exec_ids: list[str]) -> dict[str, TradeInfoSchema]:
+        """See the interface; twenty to a call."""
+        rows = self._query("QueryTrades", {}, exec_ids, TRADES_PER_QUERY)
+        return {
+            exec_id: _read("QueryTrades", parse.trade_info, exec_id, row) for exec_id, row in rows.items()
+        }
+
+    def _query(self, method: str, params: dict[str, Any], ids: list[str], at_once: int) -> dict[str, Any]:
+        """
+        The rows Kraken has for ``ids``. An unknown id is left out, or fails the whole call (both are
+        reported): then the list is halved until the unknown ones stand alone, in a bounded number of calls.
+        """
+        wanted = list(dict.fromkeys(ids))
+        batches = [wanted[i : i + at_once] for i in range(0, len(wanted), at_once)]
+        calls_left = len(batches) + MAX_QUERIES
+        rows: dict[str, Any] = {}
+        while batches and calls_left:
+            calls_left -= 1
+            batch = batches.pop(0)
+            try:
+                result = self.client.ask(method, {**params, "txid": ",".join(batch)}, private=True)
+            except UnknownOrderError:
+                half = len(batch) // 2
+                batches += [part for part in (batch[:half], batch[half:]) if half and part]
+                continue
+            with _readable(method):
+                rows.update({txid: row for txid, row in result.items() if txid in wanted})
+        if batches:
+            LOG.warning("Kraken knows too few of %d ids; some were not asked for one by one", len(wanted))
+        return rows
+
+    def get_order_with_retry(
+        self, txid: str, tries: int = 0, max_tries: int = 5, exit_on_fail: bool = True
+    ) -> OrderInfoSchema:
+        """See the interface. The pauses grow from 0.5 s."""
+        for attempt in range(tries, max_tries):
+            if order := self.get_orders_info([txid]).get(txid):
+                return order
+            if attempt + 1 < max_tries and self._clock.wait(FIRST_PAUSE * 2.0 ** (attempt - tries)):
+                break
+        message = f"Kraken does not know the order {txid}, asked {max(max_tries - tries, 0)} times"
+        raise (BotStateError if exit_on_fail else UnknownOrderError)(message)
+
+    def get_exchange_domain(self) -> ExchangeDomain:
+        """Kraken's words."""
+        return DOMAIN
+
+    def close(self) -> None:
+        """Close the connection; the file of the nonce is brought up to date."""
+        self.client.close()
+
+
+# ---- helpers -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _readable(method: str) -> Iterator[None]:
+    try:
+        yield
+    except parse.UNREADABLE as exc:
+        raise TemporaryFailure(f"Kraken's answer to {method} cannot be read: {type(exc).__name__}") from exc
+
+
+def _read(method: str, read: Callable[[str, Any], Info], key: str, row: Any) -> Info:
+    with _readable(method):
+        return read(key, row)
+
+
+def _own(rows: dict[str, Any], userref: int) -> list[OrderInfoSchema]:
+    """The orders with our reference; Kraken filters already, but an ignored filter must not hurt."""
+    return [parse.order_info(txid, row) for txid, row in rows.items() if parse.userref_of(row) == userref]

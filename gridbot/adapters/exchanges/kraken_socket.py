@@ -1,0 +1,208 @@
+"""
+One websocket to Kraken, kept open by a thread that only moves bytes: frames go to a queue, what they
+mean is somebody else's business. Silence counts as a loss, because dead connections look open.
+"""
+
+import logging
+import random
+import threading
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+
+import websocket
+
+from gridbot.exceptions import AccessDenied, GridBotError, TemporaryFailure
+from gridbot.interfaces.clock import IClock
+
+LOG = logging.getLogger(__name__)
+
+PING = '{"method":"ping"}'  # Kraken's own; whether it counts protocol pings as activity is not known
+CONNECT_TIMEOUT = 10.0
+SILENCE = 15.0  # seconds without a frame; a healthy subscription brings a heartbeat every second
+# A connection that lived so long was a good one: the next one is tried at once.
+GOOD_LIFE = 30.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
+MAINTENANCE_PAUSE = 5.0
+DENIED_PAUSE = 300.0  # a refused key must not be shown again and again: Kraken would lock it
+# Kraken's limit is 150 attempts in ten minutes for everything behind this address.
+MOST_ATTEMPTS, WINDOW = 100, 600.0
+
+
+class Happening(Enum):
+    """What the thread reports besides frames."""
+
+    CONNECTED = "connected"
+    LOST = "lost"
+
+
+# (which socket, number of the connection, frame or happening)
+Item = tuple[str, int, bytes | Happening]
+
+
+class _Ended(Exception):
+    """The end of a connection in words for the log."""
+
+
+class ConnectLimiter:
+    """At most so many attempts in so many seconds, for all sockets together."""
+
+    def __init__(self, now: Callable[[], float], most: int = MOST_ATTEMPTS, window: float = WINDOW) -> None:
+        self._now = now
+        self._most = most
+        self._window = window
+        self._attempts: deque[float] = deque()
+        self._lock = threading.Lock()
+
+    def seconds_until_next(self) -> float:
+        """Seconds until another attempt is allowed; 0 when it is allowed now."""
+        with self._lock:
+            return self._wait()
+
+    def take(self) -> bool:
+        """Count an attempt that is about to be made; False: not allowed yet."""
+        with self._lock:
+            if self._wait() > 0:
+                return False
+            self._attempts.append(self._now())
+            return True
+
+    def _wait(self) -> float:
+        now = self._now()
+        while self._attempts and now - self._attempts[0] >= self._window:
+            self._attempts.popleft()
+        return 0.0 if len(self._attempts) < self._most else self._attempts[0] + self._window - now
+
+
+def pause_before(failures: int, at_least: float = 0.0, jitter: Callable[[], float] = random.random) -> float:
+    """
+    Seconds before the next attempt after so many failures in a row: none, then doubling to a minute.
+
+    >>> [pause_before(n, jitter=lambda: 1.0) for n in (0, 1, 2, 3, 7, 8, 99)]
+    [0.0, 0.5, 1.0, 2.0, 32.0, 60.0, 60.0]
+    """
+    growing = 0.0 if failures == 0 else min(FIRST_PAUSE * 2.0 ** min(failures - 1, 20), LONGEST_PAUSE)
+    return max(growing * (0.5 + jitter() / 2), at_least)
+
+
+class KrakenSocket(threading.Thread):
+    """
+    Keeps one connection to ``url`` and gives every frame to ``put``, with the number of the connection.
+
+    hello    texts to send on every new connection; called on this thread and may raise GridBotError
+    silence  seconds without a frame after which the connection counts as dead
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        hello: Callable[[], list[str]],
+        put: Callable[[object], None],
+        *,
+        clock: IClock,
+        limiter: ConnectLimiter,
+        silence: float = SILENCE,
+    ) -> None:
+        super().__init__(name=f"kraken-{name}", daemon=True)
+        self.at_least = 0.0  # seconds before a reconnect; set by the feed during maintenance
+        self._socket_name = name
+        self._url = url
+        self._hello = hello
+        self._put = put
+        self._now = clock.monotonic
+        self._limiter = limiter
+        self._silence = silence
+        self._closing = threading.Event()
+        self._number = 0
+        self._websocket: websocket.WebSocket | None = None
+
+    def run(self) -> None:
+        """Connect, read, lose, pause, again; until closed."""
+        failures, asked = 0, 0.0
+        while not self._closing.wait(pause_before(failures, max(asked, self.at_least if failures else 0.0))):
+            if not self._limiter.take():
+                asked = self._limiter.seconds_until_next()
+                continue
+            self._number += 1
+            began, asked = self._now(), 0.0
+            try:
+                self._live()
+            except Exception as exc:  # noqa: BLE001 - a dead thread would look like a quiet market
+                if self._closing.is_set():
+                    return
+                failures = 1 if self._now() - began > GOOD_LIFE else failures + 1
+                asked = self._asked_for(exc)
+                self._tell(exc, failures)
+
+    def drop(self, number: int) -> None:
+        """End connection ``number``, if it is still the present one; a new one follows by itself."""
+        if (socket := self._websocket) is not None and number == self._number:
+            socket.abort()  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Ask the thread to end; it does so at once unless it is just connecting."""
+        self._closing.set()
+        if (socket := self._websocket) is not None:
+            socket.abort()  # type: ignore[no-untyped-call]
+
+    def _live(self) -> None:
+        """One connection from its start to its end, which is always an exception."""
+        # The text is decoded strictly where it is read; checked here, each frame costs seven times as much.
+        socket = websocket.WebSocket(skip_utf8_validation=True, enable_multithread=False)
+        socket.settimeout(CONNECT_TIMEOUT)
+        socket.connect(  # type: ignore[no-untyped-call]
+            self._url, header=["User-Agent: gridbot"], suppress_origin=True, redirect_limit=0
+        )
+        self._websocket = socket
+        self._put((self._socket_name, self._number, Happening.CONNECTED))
+        try:
+            for text in self._hello():
+                socket.send(text)
+            self._read(socket)
+        finally:
+            self._websocket = None
+            socket.shutdown()  # type: ignore[no-untyped-call]
+            self._put((self._socket_name, self._number, Happening.LOST))
+
+    def _read(self, socket: websocket.WebSocket) -> None:
+        name, number, put, now = self._socket_name, self._number, self._put, self._now
+        socket.settimeout(self._silence / 3)
+        last = now()
+        while not self._closing.is_set():
+            try:
+                opcode, frame = socket.recv_data(control_frame=True)
+            except websocket.WebSocketTimeoutException:
+                opcode = None
+            if opcode == websocket.ABNF.OPCODE_TEXT:
+                last = now()
+                put((name, number, frame))
+            elif opcode == websocket.ABNF.OPCODE_CLOSE:
+                raise _Ended("Kraken closed the connection")
+            elif now() - last >= self._silence:
+                raise _Ended(f"nothing heard for {self._silence:g} s")
+            elif opcode is None:
+                socket.send(PING)
+        raise _Ended("the feed is being closed")
+
+    def _asked_for(self, exc: Exception) -> float:
+        if isinstance(exc, AccessDenied):
+            return DENIED_PAUSE
+        return exc.retry_after if isinstance(exc, TemporaryFailure) else 0.0
+
+    def _tell(self, exc: Exception, failures: int) -> None:
+        """The first loss, and every tenth: a night without network must not fill the disk."""
+        level = logging.WARNING if failures % 10 == 1 or isinstance(exc, AccessDenied) else logging.DEBUG
+        LOG.log(level, "Kraken's %s feed is not connected (%s); trying again", self._socket_name, _words(exc))
+
+
+def _words(exc: Exception) -> str:
+    if isinstance(exc, GridBotError | _Ended):
+        return str(exc)
+    if isinstance(exc, websocket.WebSocketBadStatusException):
+        return f"refused with HTTP {exc.status_code}"
+    if isinstance(exc, websocket.WebSocketConnectionClosedException | ConnectionError):
+        return "the connection broke, or was refused"
+    if isinstance(exc, OSError | websocket.WebSocketException):
+        return f"no connection: {type(exc).__name__}"
+    return f"an error of the bot, please report it: {type(exc).__name__}"

@@ -1,0 +1,164 @@
+"""
+Paper trade, the dry run: Kraken's live prices and pair rules, simulated fills, play money.
+
+Nothing private is ever asked: the Kraken adapter in here has no key. Orders never leave this machine;
+they live in a file beside the bot's database and survive a restart. What Kraken's price did while the
+bot was away is matched at the first price afterwards: an order it has gone through is then filled, at
+its own limit price. How fills are decided stands in simulated_core.
+"""
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+from gridbot.adapters.exchanges.simulated import ASSUMED_FEE, SimulatedRESTService
+from gridbot.adapters.exchanges.simulated_core import SimulatedExchange
+from gridbot.adapters.exchanges.simulated_feed import SimulatedFeed
+from gridbot.adapters.exchanges.simulated_store import SimulatedStore, open_exchange, store_path
+from gridbot.interfaces.clock import IClock
+from gridbot.interfaces.exchange import (
+    Exchange,
+    ExchangeSetup,
+    IExchangeFactory,
+    IExchangeRESTService,
+)
+from gridbot.models.configuration import Settings
+from gridbot.models.exchange import OnMessageSchema
+
+SILENT_SECONDS = 60.0  # without a price from the feed: then one asked for over REST is newer for sure
+
+
+class PaperExchange(IExchangeFactory):
+    """
+    What ``dry_run = yes`` makes of Kraken.
+
+    public  the keyless exchange to wrap, for tests; None: Kraken
+    """
+
+    def __init__(self, public: Callable[[ExchangeSetup], Exchange] | None = None) -> None:
+        self._public = public
+
+    def create(self, setup: ExchangeSetup) -> Exchange:
+        """Build both halves; Kraken and the file are opened at the first question."""
+        public = (self._public or _kraken_without_key)(setup)
+        rest = PaperRESTService(public.rest, setup.settings, setup.clock)
+        return Exchange(rest, PaperFeed(public, rest), simulated=True)
+
+
+def _kraken_without_key(setup: ExchangeSetup) -> Exchange:
+    # Imported here: a test with its own prices needs no network libraries.
+    from gridbot.adapters.exchanges.kraken import public_kraken
+
+    return public_kraken(setup)
+
+
+class PaperRESTService(SimulatedRESTService):
+    """The public questions go to Kraken, everything about money and orders to the simulated exchange."""
+
+    def __init__(self, public: IExchangeRESTService, settings: Settings, clock: IClock) -> None:
+        """``public``: Kraken without a key."""
+        super().__init__(self._open_paper, name="Paper", now=self._kraken_time)
+        self._public = public
+        self._settings = settings
+        self._clock = clock
+        self._ahead: float | None = None  # Kraken's clock minus our steady clock, in seconds
+
+    def _open_paper(self) -> SimulatedExchange:
+        pair = self._public.get_asset_pair_info()
+        settings = self._settings
+        return open_exchange(
+            SimulatedStore(store_path(settings.db.path), f"Paper {self.rest_symbol}"),
+            pair,
+            base_balance=settings.paper.base_balance,
+            quote_balance=settings.paper.quote_balance,
+            fee=ASSUMED_FEE if settings.bot.fee is None else settings.bot.fee,
+            symbol=self._public.ws_symbol,
+        )
+
+    def check_exchange_status(self, tries: int = 0) -> None:
+        """Whether Kraken is online: without it there are no prices."""
+        self._public.check_exchange_status(tries)
+
+    def get_system_status(self) -> str:
+        """Kraken's state."""
+        return self._public.get_system_status()
+
+    def get_server_time(self) -> float:
+        """Unix seconds on Kraken's clock; orders are dated by it from now on."""
+        server = self._public.get_server_time()
+        self._ahead = server - self._clock.monotonic()
+        return server
+
+    def _kraken_time(self) -> float:
+        """Never asks Kraken: an order must not fail because a question does."""
+        if self._ahead is None:
+            return self._clock.time()
+        return max(self._clock.monotonic() + self._ahead, self.exchange.time)
+
+    def get_last_price(self) -> Decimal:
+        """
+        Kraken's last price. When the feed has told none for a minute, orders are matched with it too;
+        their executions come over the feed.
+        """
+        price = self._public.get_last_price()
+        now = self._kraken_time()
+        exchange = self.exchange
+        if exchange.last_price is None or now - exchange.time > SILENT_SECONDS:
+            exchange.announce(exchange.on_price(price, now))
+        return price
+
+    @property
+    def rest_symbol(self) -> str:
+        """The pair as configured."""
+        return self._public.rest_symbol
+
+    @property
+    def rest_altname(self) -> str:
+        """The pair as Kraken's order reports name it."""
+        return self._public.rest_altname
+
+    @property
+    def ws_symbol(self) -> str:
+        """The pair as Kraken's feed names it."""
+        return self._public.ws_symbol
+
+    def close(self) -> None:
+        """Release the file and the connection to Kraken."""
+        super().close()
+        self._public.close()
+
+
+class PaperFeed(SimulatedFeed):
+    """Kraken's public feed; its prices are matched in the simulated exchange before they are told."""
+
+    def __init__(self, public: Exchange, rest: PaperRESTService) -> None:
+        """``public``: Kraken without a key, both halves."""
+        super().__init__(rest)
+        self._public = public
+
+    def get_required_subscriptions(self, rest_api: IExchangeRESTService) -> list[dict[str, Any]]:
+        """Those of the public feed."""
+        return self._public.feed.get_required_subscriptions(self._public.rest)
+
+    def subscribe(self, params: dict[str, Any]) -> None:
+        """Handed on to the public feed."""
+        self._public.feed.subscribe(params)
+
+    def start(self, put: Callable[[object], None]) -> None:
+        """Open the executions channel and connect the public feed."""
+        super().start(put)
+        self._public.feed.start(put)
+
+    def _market_said(self, frame: object) -> list[OnMessageSchema]:
+        messages: list[OnMessageSchema] = []
+        for message in self._public.feed.on_message(frame):
+            ticker = message.ticker_data
+            if ticker is not None and ticker.symbol == self._rest.ws_symbol:
+                messages += self._matched(message, ticker, self._rest.now())
+            else:
+                messages.append(message)
+        return messages
+
+    def close(self) -> None:
+        """Close the public feed."""
+        self._public.feed.close()

@@ -1,0 +1,281 @@
+"""
+The REST face of the simulated exchange: what strategies and desk see of it, like Kraken's adapter.
+
+Nothing here waits or fails by itself. Times come from ``now`` (unix seconds on the exchange's clock);
+without one, the time of the newest price is the time, so that a backtest lives in its own past.
+"""
+
+from collections.abc import Callable
+from decimal import Decimal
+
+from gridbot.adapters.exchanges.simulated_core import SimulatedExchange
+from gridbot.adapters.exchanges.simulated_state import (
+    CANCELED,
+    CLOSED,
+    OPEN,
+    SimulatedOrder,
+    SimulatedTrade,
+)
+from gridbot.exceptions import BotStateError, OrderRejected, TemporaryFailure, UnknownOrderError
+from gridbot.interfaces.exchange import IExchangeRESTService
+from gridbot.models.exchange import (
+    BUY,
+    SELL,
+    AssetBalanceSchema,
+    AssetPairInfoSchema,
+    CreateOrderResponseSchema,
+    ExchangeDomain,
+    OrderInfoSchema,
+    PairBalanceSchema,
+    TradeInfoSchema,
+)
+from gridbot.models.money import ZERO, as_text, to_decimal
+
+__all__ = ["ASSUMED_FEE", "SimulatedExchange", "SimulatedRESTService"]
+
+# Per side, when [grid] fee is not set. Kraken tells its fees only to an account; 0.40 % is the dearest
+# maker fee of its documentation: play money should not earn what real money might not.
+ASSUMED_FEE = Decimal("0.0040")
+
+
+class SimulatedRESTService(IExchangeRESTService):
+    """Every method of the interface over one ``SimulatedExchange``; same errors as a real exchange."""
+
+    def __init__(
+        self,
+        exchange: SimulatedExchange | Callable[[], SimulatedExchange],
+        *,
+        symbol: str | None = None,
+        altname: str | None = None,
+        name: str = "Simulated",
+        now: Callable[[], float] | None = None,
+    ) -> None:
+        """
+        exchange  the exchange, or what opens it at the first use: paper must ask Kraken for the pair first
+        symbol    the pair as configured, "BTC/USD"; None: the exchange's
+        altname   the pair as order reports name it; None: the symbol without its slash
+        name      of the exchange, for people
+        now       unix seconds on the exchange's clock; None: the time of the newest price
+        """
+        self._opened: SimulatedExchange | None = None
+        if isinstance(exchange, SimulatedExchange):
+            self._opened = exchange
+        else:
+            self._open = exchange
+        self._symbol = symbol
+        self._altname = altname
+        self._name = name
+        self._now = now or self._market_time
+
+    @property
+    def exchange(self) -> SimulatedExchange:
+        """The simulated exchange behind this face."""
+        if self._opened is None:
+            self._opened = self._open()
+        return self._opened
+
+    def close(self) -> None:
+        """Release the exchange's file; nothing is asked of it afterwards."""
+        if self._opened is not None:
+            self._opened.close()
+
+    def now(self) -> float:
+        """Unix seconds on the exchange's clock, without asking anybody."""
+        return self._now()
+
+    def _market_time(self) -> float:
+        return self.exchange.time
+
+    # ---- may we trade here? ----------------------------------------------------------------------
+    def check_exchange_status(self, tries: int = 0) -> None:
+        """A simulation is always online."""
+
+    def get_system_status(self) -> str:
+        """Always "online"."""
+        return "online"
+
+    def check_api_key_permissions(self) -> None:
+        """There is no key."""
+
+    def get_server_time(self) -> float:
+        """Unix seconds on the exchange's clock."""
+        return self._now()
+
+    # ---- the pair --------------------------------------------------------------------------------
+    def get_asset_pair_info(self) -> AssetPairInfoSchema:
+        """The pair it was built with."""
+        return self.exchange.pair
+
+    def get_maker_fee(self) -> Decimal | None:
+        """The fee it was built with, as a fraction."""
+        return self.exchange.fee
+
+    def get_last_price(self) -> Decimal:
+        """The newest price. Raises TemporaryFailure before the first one."""
+        if self.exchange.last_price is None:
+            raise TemporaryFailure(f"{self._name}: no price of {self.rest_symbol} is known yet")
+        return self.exchange.last_price
+
+    @property
+    def rest_symbol(self) -> str:
+        """The pair with a slash, as configured."""
+        return self._symbol or self.exchange.symbol
+
+    @property
+    def rest_altname(self) -> str:
+        """The pair as order reports name it."""
+        return self._altname or self.rest_symbol.replace("/", "")
+
+    @property
+    def ws_symbol(self) -> str:
+        """The pair as executions name it."""
+        return self.exchange.symbol
+
+    def truncate(self, amount: Decimal | str, amount_type: str) -> str:
+        """``amount`` cut toward zero to the pair's precision. Raises ValueError (other word, float)."""
+        number = to_decimal(amount)
+        if amount_type == "price":
+            return as_text(self.exchange.pair.truncate_price(number))
+        if amount_type == "volume":
+            return as_text(self.exchange.pair.truncate_volume(number))
+        raise ValueError(f"{amount_type!r} cannot be truncated; right are 'price' and 'volume'")
+
+    # ---- money -----------------------------------------------------------------------------------
+    def get_account_balance(self) -> dict[str, Decimal]:
+        """Total in base and quote, by asset id."""
+        money = self.exchange.money
+        return {self.exchange.pair.base: money.base, self.exchange.pair.quote: money.quote}
+
+    def get_balances(self) -> list[AssetBalanceSchema]:
+        """Total and held amount of base and quote."""
+        pair, money = self.exchange.pair, self.exchange.money
+        return [
+            AssetBalanceSchema(asset=pair.base, balance=money.base, hold_trade=money.base_held),
+            AssetBalanceSchema(asset=pair.quote, balance=money.quote, hold_trade=money.quote_held),
+        ]
+
+    def get_pair_balance(self) -> PairBalanceSchema:
+        """Total and free amounts."""
+        exchange = self.exchange
+        return PairBalanceSchema(
+            base_balance=exchange.money.base,
+            quote_balance=exchange.money.quote,
+            base_available=max(exchange.base_available, ZERO),
+            quote_available=max(exchange.quote_available, ZERO),
+        )
+
+    # ---- orders ----------------------------------------------------------------------------------
+    def create_order(
+        self,
+        *,
+        ordertype: str,
+        side: str,
+        volume: Decimal,
+        price: Decimal,
+        userref: int,
+        validate: bool = False,
+        oflags: str | None = None,
+        deadline: float | None = None,
+    ) -> CreateOrderResponseSchema:
+        """
+        Place a limit order; it is stored before this returns.
+
+        Raises OrderRejected or a subclass; never OrderFateUnknown.
+        """
+        if ordertype != "limit":
+            raise OrderRejected(f"{self._name}: order type {ordertype!r} is not simulated, only 'limit' is")
+        now = self._now()
+        if deadline is not None and now > deadline:
+            raise OrderRejected(f"{self._name}: the order came {now - deadline:.1f} s after its deadline")
+        post_only = oflags is not None and "post" in oflags.split(",")
+        if validate:
+            self.exchange.check_order(side=side, price=price, volume=volume, post_only=post_only)
+            return CreateOrderResponseSchema(txid="validated")
+        txid = self.exchange.create_order(
+            side=side, price=price, volume=volume, userref=userref, post_only=post_only, time=now
+        )
+        return CreateOrderResponseSchema(txid=txid)
+
+    def cancel_order(self, txid: str) -> None:
+        """Cancel one order; its event follows. Raises UnknownOrderError when it is not open."""
+        self.exchange.cancel_order(txid, self._now())
+
+    def get_open_orders(self, userref: int, trades: bool | None = None) -> list[OrderInfoSchema]:
+        """All open orders with this ``userref``, the oldest first."""
+        orders = [o for o in self.exchange.open_orders.values() if o.userref == userref]
+        return [self._reported(o, bool(trades)) for o in orders]
+
+    def get_closed_orders(
+        self, userref: int, trades: bool = False, start: float | None = None
+    ) -> list[OrderInfoSchema]:
+        """Orders that ended at or after ``start``, the newest first; as many as are kept in memory."""
+        since = 0.0 if start is None else start
+        orders = [o for o in self.exchange.finished.values() if o.userref == userref and o.closed_at >= since]
+        return [self._reported(o, trades) for o in reversed(orders)]
+
+    def get_orders_info(self, txids: list[str]) -> dict[str, OrderInfoSchema]:
+        """The known orders among ``txids``, with their executions."""
+        found = ((txid, self._known(txid)) for txid in txids)
+        return {txid: self._reported(order, True) for txid, order in found if order is not None}
+
+    def get_order_with_retry(
+        self, txid: str, tries: int = 0, max_tries: int = 5, exit_on_fail: bool = True
+    ) -> OrderInfoSchema:
+        """One order; asking again would not help here. Raises UnknownOrderError or BotStateError."""
+        order = self._known(txid)
+        if order is not None:
+            return self._reported(order, True)
+        message = f"{self._name} does not know the order {txid}"
+        raise BotStateError(message) if exit_on_fail else UnknownOrderError(message)
+
+    def get_trades_info(self, exec_ids: list[str]) -> dict[str, TradeInfoSchema]:
+        """The executions known among ``exec_ids``."""
+        found = ((exec_id, self.exchange.trades.get(exec_id)) for exec_id in exec_ids)
+        return {exec_id: _reported_trade(trade) for exec_id, trade in found if trade is not None}
+
+    def get_exchange_domain(self) -> ExchangeDomain:
+        """Kraken's words: reports of both can be compared."""
+        return ExchangeDomain(
+            EXCHANGE=self._name,
+            BUY=BUY,
+            SELL=SELL,
+            OPEN=OPEN,
+            CLOSED=CLOSED,
+            CANCELED=CANCELED,
+            EXPIRED="expired",
+            PENDING="pending",
+        )
+
+    def _known(self, txid: str) -> SimulatedOrder | None:
+        return self.exchange.open_orders.get(txid) or self.exchange.finished.get(txid)
+
+    def _reported(self, order: SimulatedOrder, trades: bool) -> OrderInfoSchema:
+        return OrderInfoSchema(
+            pair=self.rest_altname,
+            price=order.price,
+            side=order.side,
+            status=order.status,
+            txid=order.txid,
+            userref=order.userref,
+            vol=order.volume,
+            vol_exec=order.executed,
+            cost=order.cost,
+            fee=order.fee,
+            opened_at=order.opened_at,
+            closed_at=order.closed_at,
+            trades=order.trades if trades else (),
+            reason=order.reason,
+        )
+
+
+def _reported_trade(trade: SimulatedTrade) -> TradeInfoSchema:
+    return TradeInfoSchema(
+        exec_id=trade.exec_id,
+        txid=trade.txid,
+        side=trade.side,
+        price=trade.price,
+        volume=trade.volume,
+        cost=trade.cost,
+        fee=trade.fee,
+        time=trade.time,
+    )

@@ -1,0 +1,112 @@
+"""
+What a simulated exchange remembers: its account, orders and executions, and who keeps them durable.
+
+Plain slotted records: a backtest makes thousands of them, models are only built at the edge.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Protocol
+
+from gridbot.models.money import ZERO
+
+OPEN = "open"
+CLOSED = "closed"
+CANCELED = "canceled"
+
+
+@dataclass(slots=True)
+class SimulatedOrder:
+    """One order. ``held``: what it still binds, in quote for a buy, in base for a sell."""
+
+    txid: str
+    number: int  # 1, 2, 3, ... in the order of placement
+    side: str
+    price: Decimal
+    volume: Decimal
+    userref: int
+    opened_at: float
+    fee_rate: Decimal  # the fee, as a fraction, that was agreed when it was placed
+    held: Decimal
+    status: str = OPEN
+    executed: Decimal = ZERO
+    cost: Decimal = ZERO
+    fee: Decimal = ZERO
+    closed_at: float = 0.0
+    reason: str = ""
+    trades: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedTrade:
+    """One execution; ``cost`` and ``fee`` in quote."""
+
+    exec_id: str
+    number: int
+    txid: str
+    side: str
+    price: Decimal
+    volume: Decimal
+    cost: Decimal
+    fee: Decimal
+    time: float
+
+
+@dataclass(slots=True)
+class Money:
+    """
+    The account: what was put in, what flowed, what is there. ``base`` and ``quote`` are totals,
+    of which ``base_held`` and ``quote_held`` are bound by open orders. The counters number the ids.
+    """
+
+    start_base: Decimal
+    start_quote: Decimal
+    base: Decimal
+    quote: Decimal
+    base_held: Decimal = ZERO
+    quote_held: Decimal = ZERO
+    bought: Decimal = ZERO  # base that came in by buys
+    sold: Decimal = ZERO  # base that went out by sells
+    paid: Decimal = ZERO  # quote spent on buys, without fees
+    received: Decimal = ZERO  # quote that sells brought, before fees
+    fees: Decimal = ZERO  # quote
+    orders_taken: int = 0
+    trades_made: int = 0
+
+    @classmethod
+    def starting(cls, base: Decimal, quote: Decimal) -> "Money":
+        """An account that holds so much and has never traded."""
+        return cls(start_base=base, start_quote=quote, base=base, quote=quote)
+
+
+@dataclass(frozen=True)
+class MarketPosition:
+    """Where the demo's made-up market stands: after ``tick`` prices of ``seed``, at ``level`` (quote)."""
+
+    seed: int
+    tick: int
+    level: float  # not money: what the next price is made from
+
+
+@dataclass(slots=True)
+class ExchangeState:
+    """Everything a simulated exchange remembers, as a store gives it back."""
+
+    money: Money
+    orders: list[SimulatedOrder]  # the open by number, the finished as they ended
+    trades: list[SimulatedTrade]  # the newest, by number
+
+
+class ExchangeStore(Protocol):
+    """Where a simulated exchange is kept durable. Each call is one transaction."""
+
+    def save(
+        self, money: Money, orders: list[SimulatedOrder], trades: list[SimulatedTrade], forgotten: list[int]
+    ) -> None:
+        """
+        Store one change: the account, the orders that changed, the executions that were added;
+        ``forgotten``: numbers of finished orders that need not be kept any longer. Raises DatabaseError.
+        """
+
+    def close(self) -> None:
+        """Nothing more will be stored."""

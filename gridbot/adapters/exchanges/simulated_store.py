@@ -1,0 +1,288 @@
+"""
+Play money that survives a power cut: the simulated exchange's own SQLite file, beside the bot's.
+
+One transaction per change (an order taken, a fill, a cancellation), committed before the exchange
+answers or tells its event; never one per price. Several books (demo, paper, another pair) can live
+in one file without knowing of each other. Plain SQL over sqlite-utils' connection; Decimals are TEXT.
+
+A write that fails raises DatabaseError: memory is then ahead of the disk, so the process must end, and
+the next start goes on from the disk.
+"""
+
+import logging
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, fields
+from decimal import Decimal
+from pathlib import Path
+
+from gridbot.adapters.exchanges.simulated_core import KEEP_FINISHED, SimulatedExchange
+from gridbot.adapters.exchanges.simulated_state import (
+    ExchangeState,
+    MarketPosition,
+    Money,
+    SimulatedOrder,
+    SimulatedTrade,
+)
+from gridbot.exceptions import DatabaseError
+from gridbot.models.exchange import AssetPairInfoSchema
+from gridbot.models.money import as_text
+
+LOG = logging.getLogger(__name__)
+
+MEMORY = ":memory:"
+PAGE_SIZE = 1024  # a commit writes whole pages: small rows want small ones
+BUSY_SECONDS = 10.0
+TAG_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+TAG_LENGTH = 5
+
+# Columns are named like the fields they keep.
+MONEY_COLUMNS = tuple(f.name for f in fields(Money))
+ORDER_COLUMNS = tuple(f.name for f in fields(SimulatedOrder))
+TRADE_COLUMNS = tuple(f.name for f in fields(SimulatedTrade))
+SCHEMA = (
+    """
+    CREATE TABLE IF NOT EXISTS account (
+        book TEXT PRIMARY KEY, tag TEXT NOT NULL,
+        start_base TEXT NOT NULL, start_quote TEXT NOT NULL, base TEXT NOT NULL, quote TEXT NOT NULL,
+        base_held TEXT NOT NULL, quote_held TEXT NOT NULL, bought TEXT NOT NULL, sold TEXT NOT NULL,
+        paid TEXT NOT NULL, received TEXT NOT NULL, fees TEXT NOT NULL,
+        orders_taken INTEGER NOT NULL, trades_made INTEGER NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS orders (
+        book TEXT NOT NULL, number INTEGER NOT NULL, txid TEXT NOT NULL, side TEXT NOT NULL,
+        price TEXT NOT NULL, volume TEXT NOT NULL, userref INTEGER NOT NULL, opened_at REAL NOT NULL,
+        fee_rate TEXT NOT NULL, held TEXT NOT NULL, status TEXT NOT NULL, executed TEXT NOT NULL,
+        cost TEXT NOT NULL, fee TEXT NOT NULL, closed_at REAL NOT NULL, reason TEXT NOT NULL,
+        trades TEXT NOT NULL, PRIMARY KEY (book, number)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS executions (
+        book TEXT NOT NULL, number INTEGER NOT NULL, exec_id TEXT NOT NULL, txid TEXT NOT NULL,
+        side TEXT NOT NULL, price TEXT NOT NULL, volume TEXT NOT NULL, cost TEXT NOT NULL,
+        fee TEXT NOT NULL, time REAL NOT NULL, PRIMARY KEY (book, number)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS market (
+        book TEXT PRIMARY KEY, seed TEXT NOT NULL, tick INTEGER NOT NULL, level REAL NOT NULL
+    ) STRICT
+    """,
+)
+INTEGERS = {"number", "userref", "orders_taken", "trades_made"}
+REALS = {"opened_at", "closed_at", "time"}
+TEXTS = {"txid", "exec_id", "side", "status", "reason", "trades"}
+
+
+def _upsert(table: str, names: tuple[str, ...]) -> str:
+    marks = ", ".join("?" * (len(names) + 1))
+    changes = ", ".join(f"{n} = excluded.{n}" for n in names if n != "number")
+    return (
+        f"INSERT INTO {table} (book, {', '.join(names)}) VALUES ({marks}) ON CONFLICT DO UPDATE SET {changes}"
+    )
+
+
+# In place, never by replacing a row: one page is written, not three.
+PUT_ORDER = _upsert("orders", ORDER_COLUMNS)
+PUT_TRADE = _upsert("executions", TRADE_COLUMNS)
+PUT_ACCOUNT = f"UPDATE account SET {', '.join(f'{n} = ?' for n in MONEY_COLUMNS)} WHERE book = ?"
+
+
+def store_path(database: Path) -> Path:
+    """The exchange's file beside the bot's: gridbot.db -> gridbot.exchange.db."""
+    if str(database) == MEMORY:
+        return database
+    return database.with_name(f"{database.stem}.exchange.db")
+
+
+class SimulatedStore:
+    """One book of the file. Implements ``ExchangeStore``."""
+
+    def __init__(self, path: Path | str, book: str) -> None:
+        """
+        Open ``path``, creating file and tables when needed.
+
+        book  whose account this is, for example "Demo BTC/USD"
+
+        Raises DatabaseError when the file cannot be used.
+        """
+        # Imported here: a backtest keeps nothing and must not pay for it.
+        from sqlite_utils.db import Database
+
+        self.path = str(path)
+        self.book = book
+        self.tag = ""
+        self.market: Callable[[], MarketPosition] | None = None  # stored with every change when set
+        with self._explained():
+            connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
+            self._db = Database(connection)
+            self._db.execute(f"PRAGMA page_size={PAGE_SIZE}")
+            self._db.enable_wal()
+            self._db.execute("PRAGMA synchronous=FULL")
+            for statement in SCHEMA:
+                self._db.execute(statement)
+
+    # ---- reading ---------------------------------------------------------------------------------
+    def open_account(self, base_balance: Decimal, quote_balance: Decimal) -> ExchangeState:
+        """The stored account of this book, or a new one with so much play money. Raises DatabaseError."""
+        with self._explained():
+            row = self._one(f"SELECT tag, {', '.join(MONEY_COLUMNS)} FROM account WHERE book = ?")
+            if row is None:
+                return self._new_account(Money.starting(base_balance, quote_balance))
+            self.tag = str(row[0])
+            orders = [
+                SimulatedOrder(**_read(ORDER_COLUMNS, r))  # type: ignore[arg-type]
+                for r in self._all(
+                    f"SELECT {', '.join(ORDER_COLUMNS)} FROM orders WHERE book = ? ORDER BY number"
+                )
+            ]
+            trades = [
+                SimulatedTrade(**_read(TRADE_COLUMNS, r))  # type: ignore[arg-type]
+                for r in self._all(
+                    f"SELECT {', '.join(TRADE_COLUMNS)} FROM executions WHERE book = ?"
+                    f" ORDER BY number DESC LIMIT {KEEP_FINISHED}"
+                )
+            ]
+        trades.reverse()
+        # Open orders keep their place; finished ones are kept in the order in which they ended.
+        orders.sort(key=lambda o: (o.closed_at, o.number))
+        money = Money(**_read(MONEY_COLUMNS, row[1:]))  # type: ignore[arg-type]
+        return ExchangeState(money, orders, trades)
+
+    def market_position(self) -> MarketPosition | None:
+        """Where the demo's market was when the last change was stored; None for a new book."""
+        with self._explained():
+            row = self._one("SELECT seed, tick, level FROM market WHERE book = ?")
+        return None if row is None else MarketPosition(int(str(row[0])), int(str(row[1])), float(str(row[2])))
+
+    # ---- writing ---------------------------------------------------------------------------------
+    def save(
+        self,
+        money: Money,
+        orders: Iterable[SimulatedOrder],
+        trades: Iterable[SimulatedTrade],
+        forgotten: Iterable[int],
+    ) -> None:
+        """One change of the exchange in one transaction. Raises DatabaseError."""
+        with self._transaction() as connection:
+            for order in orders:
+                connection.execute(PUT_ORDER, (self.book, *_written(order)))
+            for trade in trades:
+                connection.execute(PUT_TRADE, (self.book, *_written(trade)))
+            for number in forgotten:
+                connection.execute("DELETE FROM orders WHERE book = ? AND number = ?", (self.book, number))
+            connection.execute(PUT_ACCOUNT, (*_written(money), self.book))
+            self._save_market(connection)
+
+    def close(self) -> None:
+        """Store where the market stands and close the file. Raises DatabaseError."""
+        with self._transaction() as connection:
+            self._save_market(connection)
+        self._db.conn.close()
+
+    # ---- inside ----------------------------------------------------------------------------------
+    def _new_account(self, money: Money) -> ExchangeState:
+        # Part of every id: a book that starts again must never repeat an id the bot remembers.
+        self.tag = "".join(secrets.choice(TAG_LETTERS) for _ in range(TAG_LENGTH))
+        marks = ", ".join("?" * (len(MONEY_COLUMNS) + 2))
+        with self._transaction() as connection:
+            connection.execute(
+                f"INSERT INTO account (book, tag, {', '.join(MONEY_COLUMNS)}) VALUES ({marks})",
+                (self.book, self.tag, *_written(money)),
+            )
+        return ExchangeState(money, [], [])
+
+    def _save_market(self, connection: sqlite3.Connection) -> None:
+        if self.market is None:
+            return
+        at = self.market()
+        connection.execute(
+            "INSERT INTO market (book, seed, tick, level) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET seed = excluded.seed, tick = excluded.tick, level = excluded.level",
+            (self.book, str(at.seed), at.tick, at.level),
+        )
+
+    def _one(self, sql: str) -> tuple[object, ...] | None:
+        row: tuple[object, ...] | None = self._db.execute(sql, [self.book]).fetchone()
+        return row
+
+    def _all(self, sql: str) -> list[tuple[object, ...]]:
+        return self._db.execute(sql, [self.book]).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._explained(), self._db.atomic():
+            yield self._db.conn
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as exc:
+            raise DatabaseError(
+                f"the simulated exchange's file {self.path}: {exc}. Check that there is space and that "
+                f"this user may write there; a damaged file can be moved away: play money then starts anew"
+            ) from exc
+
+
+def _written(row: Money | SimulatedOrder | SimulatedTrade) -> list[object]:
+    return [
+        as_text(v) if isinstance(v, Decimal) else ",".join(v) if isinstance(v, tuple) else v
+        for v in astuple(row)
+    ]
+
+
+def _read(names: tuple[str, ...], row: tuple[object, ...]) -> dict[str, object]:
+    return {name: _value(name, value) for name, value in zip(names, row, strict=True)}
+
+
+def _value(name: str, value: object) -> object:
+    if name == "trades":
+        return tuple(t for t in str(value).split(",") if t)
+    if name in INTEGERS or name in REALS or name in TEXTS:
+        return value
+    return Decimal(str(value))
+
+
+def open_exchange(
+    store: SimulatedStore,
+    pair: AssetPairInfoSchema,
+    *,
+    base_balance: Decimal,
+    quote_balance: Decimal,
+    fee: Decimal,
+    symbol: str,
+) -> SimulatedExchange:
+    """
+    The exchange of this book: as it was left, or new with so much play money.
+
+    Amounts in base and quote, ``fee`` as a fraction. Raises DatabaseError.
+    """
+    state = store.open_account(base_balance, quote_balance)
+    money = state.money
+    if (money.start_base, money.start_quote) != (base_balance, quote_balance):
+        LOG.info(
+            "%s goes on with the play money of its first start (%s base, %s quote); what [paper] says now "
+            "(%s and %s) counts for a new book: move %s away to begin one",
+            store.book,
+            as_text(money.start_base),
+            as_text(money.start_quote),
+            as_text(base_balance),
+            as_text(quote_balance),
+            store.path,
+        )
+    return SimulatedExchange(
+        pair,
+        base_balance=base_balance,
+        quote_balance=quote_balance,
+        fee=fee,
+        symbol=symbol,
+        tag=store.tag,
+        store=store,
+        state=state,
+    )

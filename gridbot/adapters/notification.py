@@ -1,0 +1,154 @@
+"""
+Telegram, over its bot API: one POST for each message.
+
+The address of every request holds the token. So nothing that was raised by, or logged below, this
+module leaves it with its own words: errors are told by their class, urllib3's log is filtered.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from typing import Any, Self
+
+import requests
+
+from gridbot.exceptions import ConfigurationError, GridBotError
+from gridbot.interfaces.notification import INotificationChannel
+from gridbot.models.configuration import NotificationConfigDTO
+
+LOG = logging.getLogger(__name__)
+
+TELEGRAM_URL = "https://api.telegram.org"
+LONGEST_MESSAGE = 4096  # Telegram's limit, counted here as it counts: in UTF-16 units
+CUT_MARK = "\n… (cut)"
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 10.0
+TOO_MANY_REQUESTS = 429
+DEFAULT_REST_SECONDS = 30.0  # when Telegram does not say how long
+LONGEST_REST_SECONDS = 86_400.0
+
+# What each refusal means; none of them passes by itself.
+REFUSALS = {
+    400: "check chat_id and thread_id",
+    401: "the token is wrong or was revoked: ask @BotFather for it",
+    403: "the bot may not write there: open the chat and press Start, or invite the bot to the group",
+    404: "the token is wrong: ask @BotFather for it",
+}
+
+
+class TelegramNotificationChannel(INotificationChannel):
+    """
+    Sends messages to one chat.
+
+    token      of the bot, from @BotFather; a secret
+    chat_id    number of the chat, or @name of a channel
+    thread_id  number of a topic in a group, or None
+    base_url   another server, for tests
+    timeout    seconds to connect, and seconds to wait for the answer
+    steady     a clock that never steps back, in seconds
+    """
+
+    def __init__(
+        self,
+        token: str,
+        chat_id: str,
+        thread_id: str | None = None,
+        *,
+        base_url: str = TELEGRAM_URL,
+        timeout: tuple[float, float] = (CONNECT_SECONDS, ANSWER_SECONDS),
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._token = token.strip()
+        self._where = {"chat_id": chat_id} | ({"message_thread_id": thread_id} if thread_id else {})
+        self._url = f"{base_url}/bot{self._token}/sendMessage"
+        self._timeout = timeout
+        self._steady = steady
+        self._resting_until = float("-inf")
+        self._session = requests.Session()
+        # At DEBUG, urllib3 logs the path of every request. Adding the same filter twice does nothing.
+        logging.getLogger("urllib3.connectionpool").addFilter(_hide_token)
+
+    @classmethod
+    def from_settings(cls, settings: NotificationConfigDTO) -> Self:
+        """The channel of [telegram]. Raises ConfigurationError when there is no such section."""
+        if settings.telegram is None:
+            raise ConfigurationError("config.ini has no [telegram] section: it needs token and chat_id.")
+        telegram = settings.telegram
+        return cls(telegram.token.get_secret_value(), telegram.chat_id, telegram.thread_id)
+
+    def send(self, message: str) -> bool:
+        """
+        Send one message, cut at 4096 characters; True when Telegram has taken it.
+
+        False: Telegram wants a rest (429); until it is over, nothing is sent and False comes back at
+        once. Raises ConfigurationError when Telegram refuses the settings, GridBotError when it
+        cannot be reached or does not work; neither holds the token.
+        """
+        if self._steady() < self._resting_until:
+            return False
+        response = self._post({**self._where, "text": _cut(message)})
+        if isinstance(response, str):
+            # Raised here, where no exception of requests, which shows the URL, can hang on to it.
+            raise GridBotError(response)
+        if response.status_code == TOO_MANY_REQUESTS:
+            rest = _rest_wanted(_answer(response))
+            self._resting_until = self._steady() + rest
+            LOG.info("Telegram takes no more messages for %.0f s", rest)
+            return False
+        self._refuse_bad(response)
+        return True
+
+    def _post(self, payload: dict[str, str]) -> requests.Response | str:
+        """Telegram's answer, or why there is none."""
+        try:
+            return self._session.post(self._url, json=payload, timeout=self._timeout, allow_redirects=False)
+        except requests.Timeout:
+            return "Telegram did not answer in time"
+        except requests.ConnectionError:
+            return "Telegram cannot be reached"
+        except Exception as exc:  # noqa: BLE001 - whatever it is, its text may hold the URL
+            return f"Telegram could not be asked ({type(exc).__name__})"
+
+    def _refuse_bad(self, response: requests.Response) -> None:
+        """Raise what ``send`` promises unless Telegram says, in its own words, that it took the message."""
+        status, answer = response.status_code, _answer(response)
+        if answer.get("ok") is True:
+            return
+        said = str(answer.get("description", "")).replace(self._token, "***") if self._token else ""
+        reply = f"{status} {said}".strip()
+        if status in REFUSALS:
+            raise ConfigurationError(f"Telegram refuses the message ({reply}): {REFUSALS[status]}.")
+        raise GridBotError(f"Telegram does not work at the moment ({reply})")
+
+
+def _cut(message: str) -> str:
+    """``message``, shortened to what Telegram takes, with a mark where it ends."""
+    units = message.encode("utf-16-le", "replace")
+    if len(units) <= 2 * LONGEST_MESSAGE:
+        return message
+    return units[: 2 * (LONGEST_MESSAGE - len(CUT_MARK))].decode("utf-16-le", "ignore") + CUT_MARK
+
+
+def _answer(response: requests.Response) -> dict[str, Any]:
+    """The JSON object Telegram sent; empty when it is none (a proxy's page, half a reply)."""
+    try:
+        answer = response.json()
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _rest_wanted(answer: dict[str, Any]) -> float:
+    """Seconds Telegram wants to be left alone."""
+    parameters = answer.get("parameters")
+    wanted = parameters.get("retry_after") if isinstance(parameters, dict) else None
+    if isinstance(wanted, bool) or not isinstance(wanted, int | float):
+        return DEFAULT_REST_SECONDS
+    return min(max(float(wanted), 1.0), LONGEST_REST_SECONDS)
+
+
+def _hide_token(record: logging.LogRecord) -> bool:
+    """A log filter: /bot123:ABC/sendMessage becomes /bot***/sendMessage; every record passes."""
+    record.msg, record.args = re.sub(r"/bot[^/\s]+", "/bot***", record.getMessage()), ()
+    return True

@@ -1,0 +1,195 @@
+"""
+The command line. A command is a line in COMMANDS: its help, its arguments, and where its work is done.
+
+Nothing heavy is imported before the lock is tried and the command is known: cron starts the bot every
+minute, and most of these starts only find out that it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+
+from gridbot.core import single_instance
+from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError
+
+TYPE_CHECKING = False  # as typing has it, without the milliseconds that importing typing takes
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from gridbot.models.configuration import Settings
+
+VERSION = "1.0.0"
+
+STOPPED_BY_REQUEST = 0  # or already running
+STOPPED_BY_ERROR = 1  # a restart may help
+MUST_BE_MENDED = 2  # configuration or credentials: a restart will not help
+
+
+class Command:
+    """
+    help            what it does, with consequences, in one or two sentences
+    run             "package.module:function" with function(settings, args) -> exit code
+    add_arguments   "package.module:function" with function(parser) -> None, if it has arguments
+    trades          holds the locks, and tells its story on stdout; others only look
+
+    Both functions are imported only when the command is called. A plain class: dataclasses cost a
+    second start a fifth of its time.
+    """
+
+    def __init__(self, help: str, run: str, *, add_arguments: str = "", trades: bool = False) -> None:
+        self.help = help
+        self.run = run
+        self.add_arguments = add_arguments
+        self.trades = trades
+
+
+COMMANDS = {
+    "run": Command(
+        "trade until stopped (the default). Ctrl-C or SIGTERM finishes the message in hand; open orders stay "
+        "on the exchange, and the next start goes on with them",
+        "gridbot.core.cli:run",
+        trades=True,
+    ),
+}
+
+EPILOG = """\
+Without a command the bot runs: on play money, until config.ini says exchange = Kraken and dry_run = no.
+A second start while it runs says so and leaves with 0, so cron may start it every minute.
+
+exit codes: 0 stopped by request, or already running
+            1 stopped by an error; a restart may help
+            2 configuration or credentials must be mended; a restart will not help
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out the command line and return the exit code. Errors appear as their message, on stderr."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        args = _parser(words).parse_args(words)
+        command = COMMANDS[args.command]
+        if command.trades and (running := single_instance.claim_early(args.config)):
+            print(running)
+            return STOPPED_BY_REQUEST
+        return _carry_out(command, args)
+    except (ConfigurationError, AccessDenied) as exc:
+        return _fail(exc.message, MUST_BE_MENDED)
+    except GridBotError as exc:
+        return _fail(exc.message, STOPPED_BY_ERROR)
+    except KeyboardInterrupt:
+        return STOPPED_BY_REQUEST
+    except BrokenPipeError:
+        # The reader has left (status | head). stdout must not be flushed again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return STOPPED_BY_REQUEST
+
+
+def load(path: str) -> Any:
+    """What ``package.module:function`` names. Raises ConfigurationError when a package is not installed."""
+    module, _, name = path.partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").split(".")[0] == "gridbot":
+            raise
+        raise ConfigurationError(
+            f"the Python package {exc.name!r} is missing. Install what gridbot needs into the environment "
+            f"you start it from: {sys.executable} -m pip install -r requirements.txt"
+        ) from exc
+
+
+def run(settings: Settings, args: argparse.Namespace) -> int:
+    """The command ``run``: hold the locks, say which settings are in force, trade until the end."""
+    import logging
+
+    from gridbot.core.config_file import describe
+
+    key = "" if settings.bot.exchange == "Demo" else settings.kraken.api_public_key
+    if running := single_instance.claim(str(settings.db.path), key):
+        print(running)
+        return STOPPED_BY_REQUEST
+    for line in describe(settings):
+        logging.getLogger(__name__).info("%s", line)
+    return int(load("gridbot.core.engine:run_bot")(settings))
+
+
+def _carry_out(command: Command, args: argparse.Namespace) -> int:
+    import logging
+    from pathlib import Path
+
+    settings = load("gridbot.core.config_file:load_settings")(Path(args.config))
+    settings = _set_up_logging(settings, command, args.verbose)
+    try:
+        return int(load(command.run)(settings, args))
+    except (GridBotError, BrokenPipeError):
+        raise
+    except Exception:
+        # Through the log, because its formatter takes the secrets out of the traceback.
+        log = logging.getLogger(__name__)
+        log.critical("a mistake in gridbot itself, not in your settings; please report it", exc_info=True)
+        return STOPPED_BY_ERROR
+
+
+def _set_up_logging(settings: Settings, command: Command, verbose: bool) -> Settings:
+    from gridbot.core.logging_setup import set_up_logging
+
+    config = settings.logging
+    if verbose:
+        config = config.model_copy(update={"level": "DEBUG"})
+        settings = settings.model_copy(update={"logging": config})
+    if command.trades:
+        set_up_logging(config, settings.secrets())
+    else:
+        # A command's own output has stdout to itself; the file belongs to the bot that runs.
+        quiet = config.model_copy(update={"file": None, "level": "DEBUG" if verbose else "WARNING"})
+        set_up_logging(quiet, settings.secrets(), sys.stderr)
+    return settings
+
+
+def _fail(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gridbot.py",
+        description="A grid-trading bot for Kraken spot: buys below the price, sells one interval higher.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"gridbot {VERSION}")
+    _add_common(parser, "config.ini", False)
+    # prog is what argparse would find out by itself, by formatting a help text nobody reads.
+    commands = parser.add_subparsers(
+        title="commands", metavar="[COMMAND]", dest="command", required=False, prog="gridbot.py"
+    )
+    parser.set_defaults(command="run")
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(name, help=command.help, description=command.help, allow_abbrev=False)
+        # The same options after the command; SUPPRESS, or their defaults would undo those before it.
+        _add_common(sub, argparse.SUPPRESS, argparse.SUPPRESS)
+        if command.add_arguments and name in words:
+            load(command.add_arguments)(sub)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser, config: str, verbose: bool | str) -> None:
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        default=config,
+        help="the settings, default config.ini here; relative paths in it start at its directory",
+    )
+    parser.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        default=verbose,
+        help="log what is said to and by the exchange, too (many lines; keys and tokens never)",
+    )

@@ -1,0 +1,293 @@
+"""
+From config.ini to Settings, or to one text that names everything that must be mended.
+
+Reading the file is ini_file's, the meaning of single values models/configuration's. Here stands which
+section and key goes where, what needs something else beside it, and how a refusal reads.
+"""
+
+import base64
+import binascii
+import os
+import stat
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from gridbot.core.ini_file import Raw, api_public_key, beside, database_path, read_ini, shown_key
+from gridbot.exceptions import ConfigurationError
+from gridbot.models.configuration import (
+    BotConfigDTO,
+    DBConfigDTO,
+    DemoConfigDTO,
+    KrakenConfigDTO,
+    LoggingConfigDTO,
+    MetricsConfigDTO,
+    NotificationConfigDTO,
+    PaperConfigDTO,
+    Section,
+    Settings,
+    TelegramConfigDTO,
+    as_percent,
+    did_you_mean,
+    plain,
+)
+
+GRID_KEYS = ("amount_per_grid", "interval", "n_open_buy_orders", "max_investment", "fee")
+
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "bot": tuple(key for key in BotConfigDTO.model_fields if key not in GRID_KEYS),
+    "grid": GRID_KEYS,
+    "kraken": tuple(KrakenConfigDTO.model_fields),
+    "paper": tuple(PaperConfigDTO.model_fields),
+    "demo": tuple(DemoConfigDTO.model_fields),
+    "database": tuple(DBConfigDTO.model_fields),
+    "telegram": tuple(TelegramConfigDTO.model_fields),
+    "notification": ("channels",),
+    "metrics": tuple(MetricsConfigDTO.model_fields),
+    "logging": tuple(LoggingConfigDTO.model_fields),
+}
+
+SECRET_KEYS = ("api_public_key", "api_secret_key", "token")
+# "key =" with nothing behind it means the same as no line at all; elsewhere it is a mistake.
+MAY_BE_EMPTY = (*SECRET_KEYS, "fee", "seed", "chat_id", "thread_id", "file", "channels")
+
+WOULD_BE_RIGHT = {
+    "name": "any name, to tell your bots apart",
+    "exchange": "Demo, Kraken, or your own as package.module:Class",
+    "userref": "a whole number from 1 to 2147483647, another one for each bot of the account",
+    "strategy": "GridHODL, GridSell, SWING or cDCA",
+    "base_currency": "what is bought, for example BTC",
+    "quote_currency": "what it is paid with, for example USD",
+    "amount_per_grid": "quote per buy, for example 100",
+    "interval": "the distance of two buys, for example 1% or 0.01",
+    "n_open_buy_orders": "a whole number from 1 to 225, for example 5",
+    "max_investment": "the upper limit in quote over all open orders, for example 1000",
+    "token": "the token @BotFather gave you",
+    "chat_id": "the number of the chat that shall hear the bot",
+    "port": "a whole number from 1 to 65535",
+    "speed": "ticks per second, more than 0 and at most 1000",
+}
+
+Model = TypeVar("Model", bound=Section)
+
+
+def load_settings(path: Path) -> Settings:
+    """
+    The settings in ``path``, checked. Relative paths in the file start at its directory; the API key
+    may come from GRIDBOT_API_PUBLIC_KEY and GRIDBOT_API_SECRET_KEY, which go before the file.
+
+    Raises ConfigurationError that lists everything that is wrong, and never a key or a token.
+    """
+    return _Reader(path, read_ini(str(path))).settings()
+
+
+class _Reader:
+    """Reads one file; gathers refusals so that they can be shown together."""
+
+    def __init__(self, path: Path, raw: Raw) -> None:
+        self.path = path
+        self.raw = raw
+        self.refusals: list[str] = []
+
+    def settings(self) -> Settings:
+        self._check_names()
+        self._check_form()
+        self._check_mode()
+        self._take_key_from_environment()
+        bot = self._model(BotConfigDTO, {**self._values("bot"), **self._values("grid")})
+        kraken = self._model(KrakenConfigDTO, self._values("kraken"))
+        paper = self._model(PaperConfigDTO, self._values("paper"))
+        demo = self._model(DemoConfigDTO, self._values("demo"))
+        metrics = self._model(MetricsConfigDTO, self._values("metrics"))
+        logging = self._model(LoggingConfigDTO, self._with_path("logging", "file"))
+        telegram = self._telegram()
+        channels = self._model(NotificationConfigDTO, self._values("notification"))
+        self._check_key(bot, kraken)
+        if self.refusals or not (bot and kraken and paper and demo and metrics and logging and channels):
+            raise ConfigurationError(self._all_refusals())
+        return Settings(
+            bot=bot,
+            kraken=kraken,
+            paper=paper,
+            demo=demo,
+            db=DBConfigDTO(path=Path(database_path(str(self.path), self.raw))),
+            notification=channels.model_copy(update={"telegram": telegram}),
+            metrics=metrics,
+            logging=logging,
+            config_path=self.path,
+        )
+
+    # ---- what is wrong before any value is understood --------------------------------------------
+
+    def _check_names(self) -> None:
+        for section, values in self.raw.items():
+            if section not in SECTIONS:
+                hint = did_you_mean(section, list(SECTIONS)) or f"there are {', '.join(SECTIONS)}"
+                self.refusals.append(f"{self.path}, [{section}]: unknown section; {hint}")
+                continue
+            for key in values:
+                if key not in SECTIONS[section]:
+                    self.refusals.append(f"{self.path}, [{section}] {key}: unknown key; {_where_instead(section, key)}")
+
+    def _check_form(self) -> None:
+        for section, values in self.raw.items():
+            for key, value in values.items():
+                if "\n" in value:
+                    self._refuse(section, key, "goes on in an indented line below it. Begin every key at the margin")
+                elif key != "name" and any(f" {sign}" in value or f"\t{sign}" in value for sign in "#;"):
+                    self._refuse(section, key, "has a comment behind it. Give the comment a line of its own")
+
+    def _check_mode(self) -> None:
+        """Only a file that holds a secret must be private."""
+        held = [key for s in self.raw.values() for key, value in s.items() if key in SECRET_KEYS and value]
+        mode = stat.S_IMODE(os.stat(self.path).st_mode)
+        if held and mode & 0o077:
+            self.refusals.append(
+                f"{self.path}: holds {' and '.join(held)}, and other users may read it (mode {mode:o}). "
+                f"Run: chmod 600 {self.path}"
+            )
+
+    def _take_key_from_environment(self) -> None:
+        from_environment = {
+            "api_public_key": api_public_key(self.raw),
+            "api_secret_key": os.environ.get("GRIDBOT_API_SECRET_KEY", "").strip(),
+        }
+        self.raw.setdefault("kraken", {}).update({key: value for key, value in from_environment.items() if value})
+
+    # ---- from text to models ---------------------------------------------------------------------
+
+    def _values(self, section: str) -> dict[str, Any]:
+        known = SECTIONS[section]
+        values = self.raw.get(section, {})
+        return {key: v for key, v in values.items() if key in known and (v or key not in MAY_BE_EMPTY)}
+
+    def _with_path(self, section: str, key: str) -> dict[str, Any]:
+        values = self._values(section)
+        if key in values:
+            values[key] = Path(beside(str(self.path), values[key]))
+        return values
+
+    def _telegram(self) -> TelegramConfigDTO | None:
+        values = self._values("telegram")
+        return self._model(TelegramConfigDTO, values) if values else None
+
+    def _model(self, model: type[Model], values: dict[str, Any]) -> Model | None:
+        try:
+            return model.model_validate(values)
+        except ValidationError as exc:
+            for error in exc.errors(include_url=False, include_input=False):
+                self._explain(model, values, error["loc"], error["type"], error["msg"])
+            return None
+
+    def _explain(self, model: type[Section], values: dict[str, Any], loc: Any, kind: str, message: str) -> None:
+        message = message.removeprefix("Value error, ")
+        if not loc:  # values that do not go together: each line names the key to mend
+            for line in message.split("\n"):
+                key, _, text = line.partition(": ")
+                self._refuse(_section_of(model, key), key, text)
+            return
+        key = str(loc[0])
+        section = _section_of(model, key)
+        if kind == "missing" or values.get(key) == "":
+            missing = f"{self.path}, [{section}] {key}: is missing or empty. {_right(key)}"
+            self.refusals.append(missing.rstrip())
+        else:
+            self._refuse(section, key, message if kind == "value_error" else f"{message}. {_right(key)}")
+
+    # ---- real money ------------------------------------------------------------------------------
+
+    def _check_key(self, bot: BotConfigDTO | None, kraken: KrakenConfigDTO | None) -> None:
+        if kraken is None:
+            return
+        secret = kraken.api_secret_key.get_secret_value()
+        try:
+            base64.b64decode(secret, validate=True)
+        except (binascii.Error, ValueError):
+            self.refusals.append(
+                f"{self.path}, [kraken] api_secret_key (or GRIDBOT_API_SECRET_KEY): is not a secret as "
+                f"Kraken shows it (base64: letters, digits, + / =). Copy it again, whole; perhaps the public and the "
+                f"secret key are swapped"
+            )
+        if bot is None or bot.dry_run or bot.exchange not in ("Demo", "Kraken"):
+            return
+        if bot.exchange == "Demo":
+            self._refuse("bot", "dry_run", "the demo has no real orders. Set dry_run = yes, or exchange = Kraken")
+        elif not (kraken.api_public_key and secret):
+            self._refuse(
+                "bot",
+                "dry_run",
+                "real orders need both api_public_key and api_secret_key, in [kraken] or in the environment "
+                "(GRIDBOT_API_PUBLIC_KEY, GRIDBOT_API_SECRET_KEY). To trade on paper set dry_run = yes",
+            )
+
+    # ---- how a refusal reads ---------------------------------------------------------------------
+
+    def _refuse(self, section: str, key: str, why: str) -> None:
+        # All of [telegram]: a token pasted behind chat_id is still a token.
+        secret = key in SECRET_KEYS or section == "telegram"
+        value = "(hidden)" if secret else self.raw.get(section, {}).get(key, "").split("\n")[0]
+        self.refusals.append(f"{self.path}, [{section}] {key} = {value}: {why.rstrip()}")
+
+    def _all_refusals(self) -> str:
+        if len(self.refusals) == 1:
+            return self.refusals[0]
+        lines = "\n".join(f"  {line}" for line in self.refusals)
+        return f"{self.path}: {len(self.refusals)} things must be mended before the bot can start:\n{lines}"
+
+
+def _section_of(model: type[Section], key: str) -> str:
+    if model is BotConfigDTO:
+        return "grid" if key in GRID_KEYS else "bot"
+    return next(section for section, keys in SECTIONS.items() if key in keys and key in model.model_fields)
+
+
+def _right(key: str) -> str:
+    return f"Right would be: {WOULD_BE_RIGHT[key]}" if key in WOULD_BE_RIGHT else ""
+
+
+def _where_instead(section: str, key: str) -> str:
+    """The section that has this key, else the nearest key: of this section first, then of all."""
+    for other, keys in SECTIONS.items():
+        if key in keys:
+            return f"it belongs into [{other}]"
+    if near := did_you_mean(key, SECTIONS[section]):
+        return near
+    for other, keys in SECTIONS.items():
+        if near := did_you_mean(key, keys):
+            return f"{near} (in [{other}])"
+    return f"[{section}] knows {', '.join(SECTIONS[section])}"
+
+
+def describe(settings: Settings) -> list[str]:
+    """The settings in force, in human units, one line each; no secrets."""
+    bot, quote = settings.bot, settings.bot.quote_currency
+    fee = f"{as_percent(bot.fee)} ({plain(bot.fee)}) a side" if bot.fee is not None else "the account's own maker fee"
+    lines = [
+        f"{bot.name}: {bot.strategy} on {bot.base_currency}/{quote}, userref {bot.userref}, {_at_stake(bot)}",
+        f"{bot.n_open_buy_orders} open buys of {plain(bot.amount_per_grid)} {quote} each",
+        f"interval {as_percent(bot.interval)} ({plain(bot.interval)}), fee {fee}",
+        f"at most {plain(bot.max_investment)} {quote} in open orders",
+        f"database {settings.db.path}",
+    ]
+    if bot.simulated:
+        paper = settings.paper
+        play = f"{plain(paper.base_balance)} {bot.base_currency} and {plain(paper.quote_balance)} {quote}"
+        lines.append(f"play money at the first start: {play}")
+    told = [*(["Telegram"] if settings.notification.telegram else []), *settings.notification.channels]
+    lines.append(f"notifications: {', '.join(told) or 'none'}")
+    if settings.metrics.enabled:
+        lines.append(f"status server on {settings.metrics.host}:{settings.metrics.port}")
+    if bot.skip_permission_check:
+        lines.append("the permissions of the API key are not checked (skip_permission_check)")
+    if bot.skip_price_timeout:
+        lines.append("a market without prices does not stop the bot (skip_price_timeout)")
+    return lines
+
+
+def _at_stake(bot: BotConfigDTO) -> str:
+    if bot.exchange == "Demo":
+        return "demo: made-up prices, play money, nothing leaves this machine"
+    if bot.dry_run:
+        return f"dry run: live prices of {bot.exchange}, play money, no order leaves"
+    return f"REAL ORDERS on {bot.exchange}"

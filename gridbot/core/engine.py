@@ -1,0 +1,329 @@
+"""
+The engine: builds the bot from its settings, owns the queue and the blocking loop, the timers, the
+signals and the state. It decides what an error means; it knows no trading rule.
+
+    frame from the queue -> feed.on_message -> strategy.on_message -> order desk
+"""
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from types import FrameType
+
+from gridbot.core.clock import SystemClock
+from gridbot.core.event_bus import EventBus
+from gridbot.core.registry import resolve
+from gridbot.core.state_machine import StateMachine, States
+from gridbot.exceptions import (
+    AccessDenied,
+    ConfigurationError,
+    GridBotError,
+    MetricsServerError,
+    TemporaryFailure,
+)
+from gridbot.infrastructure.database import DBConnect, open_or_rebuild
+from gridbot.interfaces.clock import IClock
+from gridbot.interfaces.exchange import Exchange, ExchangeSetup
+from gridbot.models.configuration import Settings
+from gridbot.models.events import (
+    BotStarted,
+    BotStopped,
+    Event,
+    FundsShort,
+    GridShifted,
+    OrderRefused,
+    StatusUpdate,
+    Trouble,
+)
+from gridbot.models.exchange import OnMessageSchema, TickerUpdateSchema
+from gridbot.services.book_sync import BookSync
+from gridbot.services.messages import Units, message_for
+from gridbot.services.metrics_server import MetricsServer
+from gridbot.services.notification_service import NotificationService
+from gridbot.services.order_desk import OrderDesk
+from gridbot.services.status_report import Status, ladder, status_document, status_message
+from gridbot.strategies.grid_base import GridStrategyBase
+from gridbot.strategies.grid_orders import Surroundings
+
+LOG = logging.getLogger(__name__)
+STORY = logging.getLogger("gridbot.story")
+
+TIMER_SPACING = 1.0  # seconds
+STATUS_SPACING = 3600.0
+SYNC_SPACING = 600.0  # a slow look at the whole book, whatever the feed says
+QUIET_PAIR = 300.0  # no ticker for so long: ask for the price over REST
+PRICE_TIMEOUT = 600.0  # no price for so long: an error
+START_PAUSE, LONGEST_START_PAUSE = 5.0, 60.0
+
+STOPPED_BY_REQUEST, STOPPED_BY_ERROR, MUST_BE_MENDED = 0, 1, 2
+
+WARNINGS = (FundsShort, OrderRefused, Trouble)
+
+
+class BotEngine:
+    """One bot: its parts, and the loop that drives them."""
+
+    def __init__(self, settings: Settings, clock: IClock, exchange: Exchange, db: DBConnect) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._exchange = exchange
+        self._db = db
+        self._queue: SimpleQueue[object] = SimpleQueue()
+        self._started = clock.monotonic()
+        self._next_timer = 0.0
+        self._next_status = clock.monotonic() + STATUS_SPACING
+        self._next_sync = clock.monotonic() + SYNC_SPACING
+        self._last_price_at = clock.monotonic()
+        self._ladder_due = False
+        self.state_machine = StateMachine()
+        self.event_bus = EventBus()
+        self.event_bus.subscribe(Event, self._tell_story)
+        self.event_bus.subscribe(GridShifted, lambda _event: self._show_ladder_soon())
+        bot = settings.bot
+        self.desk = OrderDesk(db, exchange.rest, clock, bot.userref, self.event_bus.publish)
+        strategy = resolve("strategy", bot.strategy, settings.config_path.parent)
+        self.strategy: GridStrategyBase = strategy(
+            Surroundings(
+                config=bot,
+                rest_api=exchange.rest,
+                websocket=exchange.feed,
+                desk=self.desk,
+                sync=BookSync(self.desk, exchange.rest, bot.userref).run,
+                clock=clock,
+                publish=self.event_bus.publish,
+                report=lambda _strategy: status_message(self.status()),
+            )
+        )
+        self._document: dict[str, object] = {}
+        self._listeners: list[Callable[[], None]] = []  # closed at the end
+
+    # ---- life ----------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Trade until asked to stop or until something breaks; returns the exit code."""
+        self._open_ears()
+        code, reason = STOPPED_BY_REQUEST, "asked to stop"
+        try:
+            self._connect()
+            while not self._clock.stopping():
+                self.step(TIMER_SPACING)
+        except (ConfigurationError, AccessDenied) as exc:
+            code, reason = MUST_BE_MENDED, exc.message
+        except GridBotError as exc:
+            code, reason = STOPPED_BY_ERROR, exc.message
+        except Exception as exc:
+            self._end(STOPPED_BY_ERROR, f"a mistake in gridbot itself ({type(exc).__name__})")
+            raise
+        self._end(code, reason)
+        return code
+
+    def _connect(self) -> None:
+        """Start the strategy; without a network wait and say so, since a Pi may be up before its router."""
+        pause = START_PAUSE
+        while not self._clock.stopping():
+            try:
+                self.strategy.run(self._queue.put)
+                return
+            except TemporaryFailure as exc:
+                LOG.warning("cannot start yet: %s; trying again in %.0f s", exc, pause)
+                self._clock.wait(max(pause, exc.retry_after))
+                pause = min(pause * 2, LONGEST_START_PAUSE)
+
+    def step(self, timeout: float) -> None:
+        """One turn of the loop: at most one frame, then what the time calls for."""
+        try:
+            frame = self._queue.get(timeout=timeout)
+        except Empty:
+            pass  # nothing came: only the timers
+        else:
+            if frame is not None:  # None only wakes up
+                for message in self._exchange.feed.on_message(frame):
+                    self.handle(message)
+        now = self._clock.monotonic()
+        if now >= self._next_timer:
+            self._next_timer = now + TIMER_SPACING
+            self._timers(now)
+
+    def wake_up(self) -> None:
+        """End the wait for a frame; safe in a signal handler (SimpleQueue.put is re-entrant)."""
+        self._queue.put(None)
+
+    def handle(self, message: OnMessageSchema) -> None:
+        """One message to the strategy. A question that was not answered is asked again later."""
+        if message.ticker_data is not None:
+            self._last_price_at = self._clock.monotonic()
+        try:
+            self.strategy.on_message(message)
+        except TemporaryFailure as exc:
+            LOG.warning("%s; trying again later", exc)
+
+    def _end(self, code: int, reason: str) -> None:
+        if code != STOPPED_BY_REQUEST:
+            self.state_machine.transition_to(States.ERROR)
+        elif self.state_machine.state is not States.SHUTDOWN_REQUESTED:
+            self.state_machine.transition_to(States.SHUTDOWN_REQUESTED)
+        self.strategy.stop()
+        buys, sells = len(self.desk.book.buys()), len(self.desk.book.sells())
+        what_stays = f"{buys} buys and {sells} sells stay open on the exchange"
+        if len(self.desk.pending):
+            what_stays += f"; {len(self.desk.pending)} orders were not answered yet, the next start looks for them"
+        self.event_bus.publish(BotStopped(self._settings.bot.name, reason, what_stays))
+        for close in self._listeners:
+            close()
+        self._exchange.rest.close()
+        self._db.close()
+
+    # ---- timers --------------------------------------------------------------------------------
+
+    def _timers(self, now: float) -> None:
+        self.strategy.on_timer()
+        if self.state_machine.state is States.INITIALIZING and self.strategy.is_ready:
+            self._begin()
+        if now >= self._next_sync:
+            self._next_sync = now + SYNC_SPACING
+            self.desk.sync_reason = self.desk.sync_reason or "the regular comparison is due"
+        if now >= self._next_status and self.strategy.is_ready:
+            self._next_status = now + STATUS_SPACING
+            self.strategy.send_status_update()
+        if self._ladder_due and not self.strategy.is_busy:
+            self._ladder_due = False
+            STORY.info("the grid now:\n%s", ladder(self.strategy.view(), self._units()))
+        self._watch_price(now)
+        if self._settings.metrics.enabled:
+            self._document = self._status_document()
+
+    def _begin(self) -> None:
+        self.state_machine.transition_to(States.RUNNING)
+        summary = f"{self._settings.bot.strategy}: {self.strategy.describe()}"
+        self.event_bus.publish(BotStarted(self._settings.bot.name, summary))
+        self._show_ladder_soon()
+
+    def _show_ladder_soon(self) -> None:
+        self._ladder_due = True
+
+    def _watch_price(self, now: float) -> None:
+        """A quiet pair is not a dead one: ask for its price before calling the silence an error."""
+        silent = now - self._last_price_at
+        if silent < QUIET_PAIR:
+            return
+        try:
+            price = self._exchange.rest.get_last_price()
+        except TemporaryFailure as exc:
+            if silent >= PRICE_TIMEOUT and not self._settings.bot.skip_price_timeout:
+                raise GridBotError(
+                    f"no price for {silent / 60:.0f} minutes, and asking for it failed: {exc}.\n"
+                    "  The bot stops; cron starts it again. Set skip_price_timeout = yes to wait on instead."
+                ) from exc
+            self._last_price_at = max(self._last_price_at, now - PRICE_TIMEOUT)
+            return
+        symbol = self._exchange.rest.ws_symbol
+        self.handle(OnMessageSchema(channel="ticker", ticker_data=TickerUpdateSchema(symbol=symbol, last=price)))
+
+    # ---- telling -------------------------------------------------------------------------------
+
+    def _open_ears(self) -> None:
+        """Notification and status server; neither stops a trade."""
+        settings = self._settings
+        channels = []
+        names = [*(["telegram"] if settings.notification.telegram else []), *settings.notification.channels]
+        for name in dict.fromkeys(names):
+            channel = resolve("channel", name, settings.config_path.parent)
+            channels.append(channel.from_settings(settings.notification))
+        if channels:
+            service = NotificationService(channels, self._in_words)
+            self.event_bus.subscribe(Event, service.on_event)
+            self._listeners.append(lambda: self._closed(service.close))
+        if settings.metrics.enabled:
+            server = MetricsServer(settings.metrics.host, settings.metrics.port, lambda: self._document)
+            self._document = self._status_document()
+            try:
+                server.start()
+            except MetricsServerError as exc:
+                self.event_bus.publish(Trouble(f"{exc}; trading goes on without the status server"))
+            else:
+                self._listeners.append(lambda: self._closed(server.stop))
+
+    def _closed(self, close: Callable[[], object]) -> None:
+        try:
+            close()
+        except MetricsServerError as exc:
+            LOG.warning("%s", exc)
+
+    def _units(self) -> Units:
+        bot = self._settings.bot
+        pair = self.strategy.settings.pair
+        return Units(bot.base_currency, bot.quote_currency, pair.pair_decimals, pair.lot_decimals, quote_decimals(pair))
+
+    def _in_words(self, event: Event) -> str | None:
+        bot = self._settings.bot
+        if not hasattr(self.strategy, "settings"):
+            return message_for(event, bot.base_currency, bot.quote_currency, 2)
+        return message_for(event, **vars(self._units()))
+
+    def _tell_story(self, event: Event) -> None:
+        level = logging.WARNING if isinstance(event, WARNINGS) else logging.INFO
+        text = self._in_words(event)
+        if text:
+            STORY.log(level, "%s", f"status\n{text}" if isinstance(event, StatusUpdate) else text)
+
+    def status(self) -> Status:
+        """Everything the status message tells. Only once the strategy knows its pair."""
+        bot, desk = self._settings.bot, self.desk
+        return Status(
+            name=bot.name,
+            strategy=bot.strategy,
+            simulated=self._exchange.simulated,
+            units=self._units(),
+            grid=self.strategy.view(),
+            waiting=self.strategy.waiting,
+            base_balance=desk.funds.base_balance,
+            quote_balance=desk.funds.quote_balance,
+            surplus=desk.configuration.get().vol_of_unfilled_remaining,
+        )
+
+    def _status_document(self) -> dict[str, object]:
+        state: dict[str, object] = {
+            "state": self.state_machine.state.name,
+            "uptime": round(self._clock.monotonic() - self._started, 1),
+        }
+        return state | (status_document(self.status()) if self.strategy.is_ready else {})
+
+
+def quote_decimals(pair: object) -> int:
+    """Decimals of money for people: 2 for a quote such as USD, all of them for one such as BTC."""
+    return 2 if getattr(pair, "cost_decimals", 5) <= 5 else 8
+
+
+def build(settings: Settings, clock: IClock) -> BotEngine:
+    """The bot these settings describe, on its exchange. Raises GridBotError."""
+    bot = settings.bot
+    name = "Paper" if bot.exchange == "Kraken" and bot.dry_run else bot.exchange
+    factory = resolve("exchange", name, settings.config_path.parent)
+    db, problem = open_or_rebuild(settings.db.path, clock.time())
+    exchange = factory().create(ExchangeSetup(settings, clock))
+    if bot.dry_run and not exchange.simulated:
+        raise ConfigurationError(
+            f"[bot] exchange = {bot.exchange}: this exchange places real orders, and dry_run = yes forbids them.\n"
+            "  Set dry_run = no to trade real money there, or choose Demo, or Kraken with dry_run = yes."
+        )
+    engine = BotEngine(settings, clock, exchange, db)
+    if problem:
+        engine.event_bus.publish(Trouble(problem))
+    return engine
+
+
+def run_bot(settings: Settings) -> int:
+    """The command ``run``: trade until SIGINT or SIGTERM; returns the exit code."""
+    stopping = threading.Event()
+
+    def ask_to_stop(signum: int, _frame: FrameType | None) -> None:
+        LOG.info("%s: stopping after the message in hand", signal.Signals(signum).name)
+        stopping.set()
+        engine.wake_up()
+
+    engine = build(settings, SystemClock(stopping))
+    signal.signal(signal.SIGINT, ask_to_stop)
+    signal.signal(signal.SIGTERM, ask_to_stop)
+    return engine.run()

@@ -1,0 +1,77 @@
+"""
+config.ini as sections of raw text. What the values mean is decided in config_file.
+
+Kept free of heavy imports: a second start reads the file too, only to find out that it is one.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+
+from gridbot.exceptions import ConfigurationError
+
+Raw = dict[str, dict[str, str]]
+
+
+def read_ini(path: str) -> Raw:
+    """
+    Section -> key -> text, keys in lower case.
+
+    Raises ConfigurationError for a file that is missing, cannot be read, or is not in the form of
+    an ini file; the text never repeats a line, which may hold a key.
+    """
+    parser = configparser.ConfigParser(
+        interpolation=None,  # a % is a percent sign here
+        default_section="",  # [DEFAULT] is a section like any other, and there is none of that name
+        empty_lines_in_values=False,
+    )
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            parser.read_file(file, source=path)
+    except OSError as exc:
+        raise ConfigurationError(_unreadable(path, exc)) from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigurationError(f"{path}: is not plain text in UTF-8; save it again in that encoding") from exc
+    except configparser.Error as exc:
+        # "from None": the library's error quotes the line, and the line may be the secret.
+        raise ConfigurationError(f"{path}, {_malformed(exc)}") from None
+    return {section: dict(parser[section]) for section in parser.sections()}
+
+
+def database_path(config_path: str, raw: Raw) -> str:
+    """The absolute path of the database: as configured, counted from the directory of config.ini."""
+    return beside(config_path, raw.get("database", {}).get("path", "") or "gridbot.db")
+
+
+def beside(config_path: str, path: str) -> str:
+    """``path`` as an absolute one; a relative path starts at the directory of config.ini."""
+    return os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(config_path)), os.path.expanduser(path)))
+
+
+def api_public_key(raw: Raw) -> str:
+    """The public half of the API key; the environment goes before the file."""
+    return os.environ.get("GRIDBOT_API_PUBLIC_KEY", "").strip() or raw.get("kraken", {}).get("api_public_key", "")
+
+
+def _unreadable(path: str, exc: OSError) -> str:
+    if isinstance(exc, FileNotFoundError):
+        return f"{path}: there is no such file. Name it with --config FILE, or start where config.ini lies"
+    if isinstance(exc, IsADirectoryError):
+        return f"{path}: is a directory. Name the file in it: --config {os.path.join(path, 'config.ini')}"
+    if isinstance(exc, PermissionError):
+        return f"{path}: this user may not read it. Start as its owner, or change that: chown $USER {path}"
+    return f"{path}: cannot be read ({exc.strerror})"
+
+
+def _malformed(exc: configparser.Error) -> str:
+    if isinstance(exc, configparser.DuplicateSectionError):
+        return f"line {exc.lineno}: [{exc.section}] stands there twice. Put all its keys under the first one"
+    if isinstance(exc, configparser.DuplicateOptionError):
+        return f"line {exc.lineno}: [{exc.section}] {exc.option} stands there twice. Keep the line you mean"
+    if isinstance(exc, configparser.MissingSectionHeaderError):
+        return f"line {exc.lineno}: a value before the first section. Put a line such as [bot] above it"
+    if isinstance(exc, configparser.ParsingError):
+        lines = ", ".join(str(number) for number, _ in exc.errors)
+        return f"line {lines}: neither [section] nor key = value. Begin comments with #"
+    return "cannot be read as an ini file"

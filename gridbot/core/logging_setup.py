@@ -1,0 +1,96 @@
+"""
+The log: the story of the account on stdout, and in a bounded file when one is named.
+
+Every line passes one formatter that takes the secrets out of the finished text: message, arguments
+and tracebacks alike.
+"""
+
+import json
+import logging
+import sys
+import threading
+from collections.abc import Iterable
+from logging.handlers import RotatingFileHandler
+from typing import TextIO
+from urllib.parse import quote, quote_plus
+
+from gridbot.exceptions import ConfigurationError
+from gridbot.models.configuration import LoggingConfigDTO
+
+LOG = logging.getLogger(__name__)
+
+HIDDEN = "***"
+# Shorter texts are no real keys, and hiding them would tear holes into ordinary words.
+SHORTEST_SECRET = 4
+# At most 4 MB on an SD card: the file in use and three older ones.
+FILE_BYTES = 1_000_000
+OLDER_FILES = 3
+CHATTY_LIBRARIES = ("urllib3", "requests", "websocket")
+
+SCREEN_FORMAT = ("%(asctime)s %(levelname)-8s %(message)s", "%H:%M:%S")
+FILE_FORMAT = ("%(asctime)s %(levelname)-8s %(message)s", "%Y-%m-%d %H:%M:%S")
+
+
+class RedactingFormatter(logging.Formatter):
+    """Formats as usual, then replaces every secret, also in its forms for URLs and JSON."""
+
+    def __init__(self, fmt: str, datefmt: str, secrets: Iterable[str]) -> None:
+        super().__init__(fmt, datefmt)
+        forms = {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in _forms(secret)}
+        # The longest first: a secret that is part of another must not leave the rest of it behind.
+        self._forms = sorted(forms, key=len, reverse=True)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The finished line or lines, without secrets."""
+        text = super().format(record)
+        for form in self._forms:
+            text = text.replace(form, HIDDEN)
+        return text
+
+
+def _forms(secret: str) -> set[str]:
+    escaped = json.dumps(secret)[1:-1]
+    return {secret, escaped, repr(secret)[1:-1], quote(secret), quote(secret, safe=""), quote_plus(secret)}
+
+
+def set_up_logging(config: LoggingConfigDTO, secrets: Iterable[str], stream: TextIO | None = None) -> None:
+    """
+    Send the log to ``stream`` (stdout unless told otherwise) and to the configured file, replacing
+    what was set up before.
+
+    Raises ConfigurationError when the file cannot be written.
+    """
+    secrets = tuple(secrets)
+    handlers: list[logging.Handler] = [logging.StreamHandler(stream or sys.stdout)]
+    handlers[0].setFormatter(RedactingFormatter(*SCREEN_FORMAT, secrets))
+    if config.file is not None:
+        try:
+            handlers.append(
+                RotatingFileHandler(config.file, maxBytes=FILE_BYTES, backupCount=OLDER_FILES, encoding="utf-8")
+            )
+        except OSError as exc:
+            raise ConfigurationError(
+                f"[logging] file = {config.file}: cannot be written ({exc.strerror}). "
+                f"Name a file in a directory you may write to, or leave the line out"
+            ) from exc
+        handlers[1].setFormatter(RedactingFormatter(*FILE_FORMAT, secrets))
+
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+        old.close()
+    for handler in handlers:
+        root.addHandler(handler)
+    root.setLevel(config.level)
+    for library in CHATTY_LIBRARIES:
+        logging.getLogger(library).setLevel(logging.NOTSET if config.level == "DEBUG" else logging.WARNING)
+    # When a line cannot be written, logging would print its raw arguments to stderr, past the formatter.
+    logging.raiseExceptions = False
+    threading.excepthook = _log_thread_failure
+
+
+def _log_thread_failure(args: threading.ExceptHookArgs) -> None:
+    """A thread that dies says so in the log: Python's own report would go to stderr with every secret."""
+    name = args.thread.name if args.thread else "unknown"
+    if args.exc_value is not None:
+        LOG.error("the thread %s ended with an error", name, exc_info=args.exc_value)

@@ -1,0 +1,90 @@
+"""
+The names config.ini may use for exchanges, strategies and channels, and the classes behind them.
+
+A name outside these tables is a dotted path ``package.module:Class``: that is how one's own exchange,
+strategy or channel comes in. Modules are imported only when they are asked for.
+"""
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from gridbot.exceptions import ConfigurationError
+from gridbot.models.configuration import did_you_mean
+
+EXCHANGES = {
+    "Kraken": "gridbot.adapters.exchanges.kraken:KrakenExchange",
+    "Paper": "gridbot.adapters.exchanges.paper:PaperExchange",  # what Kraken means with dry_run = yes
+    "Demo": "gridbot.adapters.exchanges.demo:DemoExchange",
+}
+STRATEGIES = {
+    "GridHODL": "gridbot.strategies.grid_hodl:GridHODLStrategy",
+    "GridSell": "gridbot.strategies.grid_sell:GridSellStrategy",
+    "SWING": "gridbot.strategies.swing:SwingStrategy",
+    "cDCA": "gridbot.strategies.c_dca:CDCAStrategy",
+}
+CHANNELS = {"telegram": "gridbot.adapters.notification:TelegramNotificationChannel"}
+
+# kind -> (known names, the class that everything of this kind must be a subclass of)
+KINDS: dict[str, tuple[dict[str, str], str]] = {
+    "exchange": (EXCHANGES, "gridbot.interfaces.exchange:IExchangeFactory"),
+    "strategy": (STRATEGIES, "gridbot.strategies.grid_base:GridStrategyBase"),
+    "channel": (CHANNELS, "gridbot.interfaces.notification:INotificationChannel"),
+}
+
+
+def resolve(kind: str, name: str, directory: Path | None = None) -> type[Any]:
+    """
+    The class that ``name`` stands for.
+
+    kind       "exchange", "strategy" or "channel"
+    name       a name of the tables above, or a dotted path package.module:Class
+    directory  where config.ini lies: modules there, and in the working directory, can be imported
+
+    Raises ConfigurationError saying what is missing and what would be right.
+    """
+    known, interface_path = KINDS[kind]
+    path = known.get(name, name)
+    module_name, colon, class_name = path.partition(":")
+    if not colon:
+        hint = did_you_mean(name, list(known)) or f"choose one of {', '.join(known)}."
+        raise ConfigurationError(f"{kind} = {name}: unknown; {hint} Your own is named package.module:Class")
+    if path == name:
+        _make_importable(directory)
+    found = _load(f"{kind} = {name}", module_name, class_name)
+    interface = _load(f"{kind} = {name}", *interface_path.split(":"))
+    if not (isinstance(found, type) and issubclass(found, interface)):
+        raise ConfigurationError(
+            f"{kind} = {name}: {class_name} is not a subclass of {interface.__name__} "
+            f"({interface.__module__}); derive it from that class and write the methods named there"
+        )
+    return found
+
+
+def _make_importable(directory: Path | None) -> None:
+    """At the end of the path, so that nothing beside config.ini can stand in front of a library."""
+    for place in (directory or Path(), Path()):
+        text = str(place.resolve())
+        if text not in sys.path:
+            sys.path.append(text)
+
+
+def _load(where: str, module_name: str, class_name: str) -> Any:
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as exc:
+        raise ConfigurationError(
+            f"{where}: there is no module {exc.name!r}. Put it beside config.ini, or install it, and check the spelling"
+        ) from exc
+    except Exception as exc:  # another's code may raise anything while it is imported
+        raise ConfigurationError(
+            f"{where}: importing {module_name} failed with {type(exc).__name__}: {exc}. Mend the module and start again"
+        ) from exc
+    try:
+        return getattr(module, class_name)
+    except AttributeError:
+        hint = did_you_mean(class_name, [n for n in vars(module) if isinstance(getattr(module, n), type)])
+        raise ConfigurationError(
+            f"{where}: {module_name} has no class {class_name}; {hint or 'check the spelling'}"
+        ) from None

@@ -1,0 +1,121 @@
+"""
+One bot per database and per API key.
+
+Two bots on one database would place every order twice; two on one key spoil each other's nonces.
+The locks are flock: the kernel releases them however the process ends, kill -9 included. cron may
+start the bot every minute, so the lock is tried before any heavy import: nothing here needs one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from gridbot.core import ini_file
+from gridbot.exceptions import ConfigurationError
+
+TYPE_CHECKING = False  # as typing has it, without the milliseconds that importing typing takes
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Open for as long as the process lives: closing a file would release its lock.
+_held: dict[str, int] = {}
+
+
+def lock_file(path: str) -> int | None:
+    """
+    Lock ``path``, creating it if need be, and write our pid into it. The handle must stay open for
+    as long as the lock is wanted. None: another process holds it. Raises OSError.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def holder_of(path: str) -> str:
+    """``pid 123``: who wrote itself into the lock file; for people only."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return f"pid {int(file.read(20))}"
+    except (OSError, ValueError):
+        return "pid unknown"
+
+
+def claim(database: str, public_key: str = "") -> str | None:
+    """
+    Make this process the only bot on ``database`` and, unless it is empty, on the API key; what it
+    holds already is fine.
+
+    None when it is; otherwise the line that says who is. Raises ConfigurationError when a lock file
+    cannot be written.
+    """
+    database = os.path.realpath(database)  # two ways to one file are one database
+    wanted = {f"{database}.lock": f"on this database: {database}"}
+    if public_key:
+        path = str(key_state_path(public_key, os.path.dirname(database))) + ".lock"
+        wanted[path] = "with this API key; a second bot needs a key of its own"
+    for path, what in wanted.items():
+        if path in _held:
+            continue
+        try:
+            handle = lock_file(path)
+        except OSError as exc:
+            raise ConfigurationError(
+                f"{path}: the lock file cannot be written ({exc.strerror}). The directory must exist and be "
+                f"writable for the user who starts the bot: see [database] path"
+            ) from exc
+        if handle is None:
+            return f"gridbot is already running ({holder_of(path)}) {what}"
+        _held[path] = handle
+    return None
+
+
+def claim_early(config_path: str) -> str | None:
+    """
+    ``claim`` with nothing but a glance at config.ini. What is wrong with the file, or with the place of
+    the lock, is left for the full start to say, which claims again.
+    """
+    try:
+        raw = ini_file.read_ini(config_path)
+        demo = raw.get("bot", {}).get("exchange", "") == "Demo"
+        return claim(ini_file.database_path(config_path, raw), "" if demo else ini_file.api_public_key(raw))
+    except ConfigurationError:
+        return None
+
+
+def release_all() -> None:
+    """Give up every lock of this process."""
+    while _held:
+        _, handle = _held.popitem()
+        os.close(handle)
+
+
+def key_state_path(public_key: str, fallback_dir: str | Path) -> Path:
+    """
+    The file in which everything on this machine that uses the API key keeps its nonce mark; its lock is
+    the same name with ``.lock``. Named by a hash, which does not give the key away.
+
+    In $XDG_STATE_HOME/gridbot or ~/.local/state/gridbot, and in ``fallback_dir`` when that cannot be
+    written.
+    """
+    import hashlib
+    from pathlib import Path
+
+    digest = hashlib.sha256(b"gridbot api key " + public_key.encode()).hexdigest()[:24]
+    home = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    directory = os.path.join(home, "gridbot")
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        usable = os.path.isabs(directory) and os.access(directory, os.W_OK | os.X_OK)
+    except OSError:
+        usable = False
+    return Path(directory if usable else fallback_dir) / f"key-{digest}"

@@ -1,0 +1,512 @@
+"""
+The bot's memory on disk: one SQLite file in WAL mode with ``synchronous=FULL``, read once at the
+start, held in memory and written through. A ticker reads and writes nothing here.
+
+Rows are written with plain SQL over sqlite-utils' connection: its table methods cost ten times as
+much a row, and given a Decimal they would store a float. Decimals become text here, and only here.
+
+Whatever belongs together happens inside ``with db.atomic():``. A write that fails raises
+DatabaseError; what is in memory may then be ahead of the disk, so the process must end, and the
+next start reads the truth from the disk.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+
+from sqlite_utils.db import Database
+
+from gridbot.exceptions import DatabaseError
+from gridbot.infrastructure.migrations import migrations
+from gridbot.models.exchange import BUY, SELL, TradeInfoSchema
+from gridbot.models.grid import BookOrder, Placement, UnsoldBuy
+from gridbot.models.money import ZERO, as_text
+
+MEMORY = ":memory:"
+BUSY_SECONDS = 10.0  # a backup or a report may hold the file for a moment
+PAGE_SIZE = 1024  # a commit writes whole pages: small rows want small ones
+
+
+class DBConnect:
+    """The connection: opening, integrity, transactions."""
+
+    def __init__(self, path: Path | str, read_only: bool = False) -> None:
+        """
+        Open ``path`` (or ":memory:") and bring its schema up to date.
+
+        Raises DatabaseError when the file cannot be used; ``is_intact`` tells whether it is sound.
+        """
+        self.path = str(path)
+        self._read_only = read_only
+        try:
+            if read_only:
+                connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=BUSY_SECONDS)
+            else:
+                connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS)
+            connection.isolation_level = None
+            self.db = Database(connection)
+            if not read_only:
+                self._prepare()
+        except sqlite3.Error as exc:
+            raise self.explained(exc) from exc
+
+    def _prepare(self) -> None:
+        self.db.execute(f"PRAGMA page_size={PAGE_SIZE}")
+        if self.path != MEMORY:
+            self.db.enable_wal()
+            self.db.execute("PRAGMA synchronous=FULL")
+        migrations.apply(self.db)
+
+    def is_intact(self) -> bool:
+        """True when SQLite finds the whole file in order."""
+        try:
+            return [row[0] for row in self.db.execute("PRAGMA quick_check")] == ["ok"]
+        except sqlite3.DatabaseError:
+            return False
+
+    @contextmanager
+    def atomic(self) -> Iterator[None]:
+        """All of the block, or nothing. An inner block joins the outer one. Raises DatabaseError."""
+        if self.db.conn.in_transaction:
+            yield
+            return
+        try:
+            with self.db.atomic():
+                yield
+        except sqlite3.Error as exc:
+            raise self.explained(exc) from exc
+
+    def execute(self, sql: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
+        """One statement with its values; Decimals must already be text. Raises DatabaseError."""
+        try:
+            return self.db.conn.execute(sql, values)
+        except sqlite3.Error as exc:
+            raise self.explained(exc) from exc
+
+    def explained(self, exc: sqlite3.Error) -> DatabaseError:
+        """SQLite's error in words that say what to do."""
+        text = str(exc)
+        if "full" in text:
+            advice = "The disk is full: free some space; the bot goes on where it was."
+        elif "locked" in text:
+            advice = "Another program holds the file: end it, or wait."
+        elif "readonly" in text or "unable to open" in text:
+            advice = "Check that the folder exists and that this user may write to it."
+        elif "malformed" in text or "not a database" in text:
+            advice = "The file is damaged. It is moved aside at the next start and rebuilt from the exchange."
+        else:
+            advice = "Nothing was changed by the failed step."
+        return DatabaseError(f"database {self.path}: {text}. {advice}")
+
+    def close(self) -> None:
+        """Close the file; the write-ahead log is folded into it."""
+        self.db.conn.close()
+
+
+def open_or_rebuild(path: Path, now: float) -> tuple[DBConnect, str]:
+    """
+    Open the database; one that is damaged is moved aside, and an empty one takes its place, to be
+    filled from the exchange. Returns it with what the owner should know, "" when all is well.
+
+    now  unix seconds, for the name of the damaged file
+    """
+    try:
+        db = DBConnect(path)
+        if db.is_intact():
+            return db, ""
+        db.close()
+    except DatabaseError as exc:
+        if not isinstance(exc.__cause__, sqlite3.DatabaseError) or not _is_damage(str(exc.__cause__)):
+            raise
+    aside = path.with_name(f"{path.name}.damaged-{now:.0f}")
+    for suffix in ("", "-wal", "-shm"):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    return DBConnect(path), (
+        f"the database {path} was damaged; it is kept as {aside.name}. Open orders are adopted from the exchange; "
+        "what earlier trades earned is known there and in the damaged file only."
+    )
+
+
+def _is_damage(text: str) -> bool:
+    return "malformed" in text or "not a database" in text
+
+
+@dataclass(frozen=True)
+class StoredConfiguration:
+    """What the bot remembers beside its orders. Prices in quote, volumes in base, times unix seconds."""
+
+    amount_per_grid: Decimal
+    interval: Decimal
+    created_at: float
+    synced_at: float
+    highest_buy_price: Decimal = ZERO
+    vol_of_unfilled_remaining: Decimal = ZERO
+    vol_of_unfilled_remaining_max_price: Decimal = ZERO
+
+
+class Configuration:
+    """The one row of ``configuration`` for this userref."""
+
+    def __init__(self, db: DBConnect, userref: int) -> None:
+        self._db = db
+        self._userref = userref
+        row = db.execute(
+            "SELECT amount_per_grid, interval, created_at, synced_at, highest_buy_price, vol_of_unfilled_remaining,"
+            " vol_of_unfilled_remaining_max_price FROM configuration WHERE userref = ?",
+            (userref,),
+        ).fetchone()
+        self._stored: StoredConfiguration | None = None
+        if row is not None:
+            self._stored = StoredConfiguration(
+                Decimal(row[0]),
+                Decimal(row[1]),
+                row[2],
+                row[3],
+                Decimal(row[4]),
+                Decimal(row[5]),
+                Decimal(row[6]),
+            )
+
+    @property
+    def exists(self) -> bool:
+        """False before the first start with this userref."""
+        return self._stored is not None
+
+    def get(self) -> StoredConfiguration:
+        """The present values. Raises DatabaseError before ``create``."""
+        if self._stored is None:
+            raise DatabaseError(f"database {self._db.path}: no configuration stored for userref {self._userref}")
+        return self._stored
+
+    def create(self, amount_per_grid: Decimal, interval: Decimal, now: float) -> None:
+        """The first start with this userref."""
+        self._write(StoredConfiguration(amount_per_grid, interval, created_at=now, synced_at=now))
+
+    def update(self, **changes: Decimal | float) -> None:
+        """Change some of the values of StoredConfiguration, by name."""
+        self._write(replace(self.get(), **changes))  # type: ignore[arg-type]  # checked by STRICT and the tests
+
+    def _write(self, new: StoredConfiguration) -> None:
+        self._db.execute(
+            "INSERT INTO configuration (userref, amount_per_grid, interval, created_at, synced_at, highest_buy_price,"
+            " vol_of_unfilled_remaining, vol_of_unfilled_remaining_max_price) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (userref) DO UPDATE SET amount_per_grid = excluded.amount_per_grid,"
+            " interval = excluded.interval, synced_at = excluded.synced_at,"
+            " highest_buy_price = excluded.highest_buy_price,"
+            " vol_of_unfilled_remaining = excluded.vol_of_unfilled_remaining,"
+            " vol_of_unfilled_remaining_max_price = excluded.vol_of_unfilled_remaining_max_price",
+            (
+                self._userref,
+                as_text(new.amount_per_grid),
+                as_text(new.interval),
+                new.created_at,
+                new.synced_at,
+                as_text(new.highest_buy_price),
+                as_text(new.vol_of_unfilled_remaining),
+                as_text(new.vol_of_unfilled_remaining_max_price),
+            ),
+        )
+        self._stored = new
+
+
+class Orderbook:
+    """Our open orders. In memory sorted by price, on disk written through."""
+
+    def __init__(self, db: DBConnect, userref: int) -> None:
+        self._db = db
+        self._userref = userref
+        self._orders: dict[str, BookOrder] = {}
+        self._sorted: dict[str, tuple[BookOrder, ...]] = {}
+        for row in db.execute(
+            "SELECT txid, side, price, volume, executed, placed_at, sells FROM orderbook WHERE userref = ?",
+            (userref,),
+        ):
+            self._orders[row[0]] = BookOrder(
+                txid=row[0],
+                side=row[1],
+                price=Decimal(row[2]),
+                volume=Decimal(row[3]),
+                executed=Decimal(row[4]),
+                placed_at=row[5],
+                sells=row[6],
+            )
+
+    def __len__(self) -> int:
+        return len(self._orders)
+
+    def __iter__(self) -> Iterator[BookOrder]:
+        return iter(tuple(self._orders.values()))
+
+    def get(self, txid: str) -> BookOrder | None:
+        """The order, or None when it is not (or no longer) open as far as we know."""
+        return self._orders.get(txid)
+
+    def buys(self) -> tuple[BookOrder, ...]:
+        """Open buys from the highest price to the lowest."""
+        return self._of(BUY)
+
+    def sells(self) -> tuple[BookOrder, ...]:
+        """Open sells from the lowest price to the highest."""
+        return self._of(SELL)
+
+    def _of(self, side: str) -> tuple[BookOrder, ...]:
+        if side not in self._sorted:
+            orders = (order for order in self._orders.values() if order.side == side)
+            self._sorted[side] = tuple(sorted(orders, key=lambda o: o.price, reverse=side == BUY))
+        return self._sorted[side]
+
+    def add(self, order: BookOrder) -> None:
+        """A new open order."""
+        self._db.execute(
+            "INSERT INTO orderbook (userref, txid, side, price, volume, executed, placed_at, sells)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (userref, txid) DO UPDATE SET executed = excluded.executed",
+            (
+                self._userref,
+                order.txid,
+                order.side,
+                as_text(order.price),
+                as_text(order.volume),
+                as_text(order.executed),
+                order.placed_at,
+                order.sells,
+            ),
+        )
+        self._put(order)
+
+    def set_executed(self, txid: str, executed: Decimal) -> None:
+        """So much of an open order has been executed, in base."""
+        self._db.execute(
+            "UPDATE orderbook SET executed = ? WHERE userref = ? AND txid = ?",
+            (as_text(executed), self._userref, txid),
+        )
+        self._put(replace(self._orders[txid], executed=executed))
+
+    def amend(self, txid: str, price: Decimal, volume: Decimal) -> None:
+        """An open order was given another price or volume by hand."""
+        self._db.execute(
+            "UPDATE orderbook SET price = ?, volume = ? WHERE userref = ? AND txid = ?",
+            (as_text(price), as_text(volume), self._userref, txid),
+        )
+        self._put(replace(self._orders[txid], price=price, volume=volume))
+
+    def mark_cancel_requested(self, txid: str) -> None:
+        """Asked to be cancelled. Only in memory: after a restart the exchange tells how it ended."""
+        self._put(replace(self._orders[txid], cancel_requested=True))
+
+    def forget_cancel_request(self, txid: str) -> None:
+        """The exchange did not act on it: the order is open like any other."""
+        self._put(replace(self._orders[txid], cancel_requested=False))
+
+    def remove(self, txid: str) -> None:
+        """The order is over."""
+        self._db.execute("DELETE FROM orderbook WHERE userref = ? AND txid = ?", (self._userref, txid))
+        order = self._orders.pop(txid)
+        self._sorted.pop(order.side, None)
+
+    def _put(self, order: BookOrder) -> None:
+        self._orders[order.txid] = order
+        self._sorted.pop(order.side, None)
+
+
+class PendingTXIDs:
+    """Placements on their way: written before they are sent, removed when their fate is known."""
+
+    def __init__(self, db: DBConnect, userref: int) -> None:
+        self._db = db
+        self._userref = userref
+        self._placements: dict[int, Placement] = {}
+        for row in db.execute(
+            "SELECT id, side, price, volume, sells, why, written_at, deadline FROM pending_txids"
+            " WHERE userref = ? ORDER BY id",
+            (userref,),
+        ):
+            self._placements[row[0]] = Placement(
+                row[0], row[1], Decimal(row[2]), Decimal(row[3]), row[4], row[5], row[6], row[7]
+            )
+
+    def __len__(self) -> int:
+        return len(self._placements)
+
+    def all(self) -> tuple[Placement, ...]:
+        """The placements, oldest first."""
+        return tuple(self._placements.values())
+
+    def add(
+        self,
+        *,
+        side: str,
+        price: Decimal,
+        volume: Decimal,
+        sells: str,
+        why: str,
+        written_at: float,
+        deadline: float,
+    ) -> Placement:
+        """Write a placement down; returns it with its id."""
+        cursor = self._db.execute(
+            "INSERT INTO pending_txids (userref, side, price, volume, sells, why, written_at, deadline)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (self._userref, side, as_text(price), as_text(volume), sells, why, written_at, deadline),
+        )
+        if cursor.lastrowid is None:
+            raise DatabaseError(f"database {self._db.path}: a placement was written but got no id")
+        placement = Placement(cursor.lastrowid, side, price, volume, sells, why, written_at, deadline)
+        self._placements[placement.id] = placement
+        return placement
+
+    def remove(self, placement: Placement) -> None:
+        """Its fate is known."""
+        self._db.execute("DELETE FROM pending_txids WHERE id = ?", (placement.id,))
+        del self._placements[placement.id]
+
+
+class UnsoldBuyOrderTXIDs:
+    """Filled buys whose sell is not known to be on the exchange."""
+
+    def __init__(self, db: DBConnect, userref: int) -> None:
+        self._db = db
+        self._userref = userref
+        self._buys: dict[str, UnsoldBuy] = {}
+        for row in db.execute(
+            "SELECT txid, price, volume, filled_at FROM unsold_buy_order_txids WHERE userref = ? ORDER BY filled_at",
+            (userref,),
+        ):
+            self._buys[row[0]] = UnsoldBuy(row[0], Decimal(row[1]), Decimal(row[2]), row[3])
+
+    def __len__(self) -> int:
+        return len(self._buys)
+
+    def all(self) -> tuple[UnsoldBuy, ...]:
+        """The buys, the longest unsold first."""
+        return tuple(self._buys.values())
+
+    def get(self, txid: str) -> UnsoldBuy | None:
+        """The unsold buy, or None."""
+        return self._buys.get(txid)
+
+    def add(self, buy: UnsoldBuy) -> None:
+        """A buy was filled. Adding it again changes nothing."""
+        self._db.execute(
+            "INSERT INTO unsold_buy_order_txids (userref, txid, price, volume, filled_at) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (userref, txid) DO NOTHING",
+            (self._userref, buy.txid, as_text(buy.price), as_text(buy.volume), buy.filled_at),
+        )
+        self._buys.setdefault(buy.txid, buy)
+
+    def remove(self, txid: str) -> None:
+        """Its sell is on the exchange."""
+        self._db.execute("DELETE FROM unsold_buy_order_txids WHERE userref = ? AND txid = ?", (self._userref, txid))
+        self._buys.pop(txid, None)
+
+
+@dataclass(frozen=True)
+class Trade:
+    """One row of ``trades``: an execution, and for a sell what it sold (a buy's txid, SURPLUS, EXTRA)."""
+
+    info: TradeInfoSchema
+    sells: str = ""
+
+
+class Trades:
+    """Executions, one row each, unique by exec id. The only table that grows."""
+
+    def __init__(self, db: DBConnect, userref: int) -> None:
+        self._db = db
+        self._userref = userref
+
+    def add(self, trade: TradeInfoSchema, sells: str = "") -> bool:
+        """Book an execution; False when it was already known."""
+        cursor = self._db.execute(
+            "INSERT INTO trades (userref, exec_id, txid, side, price, volume, cost, fee, time, sells)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (userref, exec_id) DO NOTHING",
+            (
+                self._userref,
+                trade.exec_id,
+                trade.txid,
+                trade.side,
+                as_text(trade.price),
+                as_text(trade.volume),
+                as_text(trade.cost),
+                as_text(trade.fee),
+                trade.time,
+                sells,
+            ),
+        )
+        return cursor.rowcount == 1
+
+    def remove(self, exec_id: str) -> None:
+        """Take back a provisional row, once the exchange has told the executions it stood for."""
+        self._db.execute("DELETE FROM trades WHERE userref = ? AND exec_id = ?", (self._userref, exec_id))
+
+    def of_order(self, txid: str) -> list[Trade]:
+        """The executions of one order, in order of time."""
+        return self._select("AND txid = ?", (txid,))
+
+    def provisional(self) -> list[Trade]:
+        """Rows that stand for executions whose single fills were not told yet."""
+        return self._select("AND exec_id LIKE '?%'", ())
+
+    def all(self) -> list[Trade]:
+        """Every execution, in order of time."""
+        return self._select("", ())
+
+    def count(self) -> int:
+        """How many executions are booked."""
+        return int(self._db.execute("SELECT count(*) FROM trades WHERE userref = ?", (self._userref,)).fetchone()[0])
+
+    def _select(self, where: str, values: tuple[object, ...]) -> list[Trade]:
+        rows = self._db.execute(
+            "SELECT exec_id, txid, side, price, volume, cost, fee, time, sells FROM trades"
+            f" WHERE userref = ? {where} ORDER BY time, exec_id",
+            (self._userref, *values),
+        )
+        return [
+            Trade(
+                TradeInfoSchema(
+                    exec_id=row[0],
+                    txid=row[1],
+                    side=row[2],
+                    price=Decimal(row[3]),
+                    volume=Decimal(row[4]),
+                    cost=Decimal(row[5]),
+                    fee=Decimal(row[6]),
+                    time=row[7],
+                ),
+                row[8],
+            )
+            for row in rows
+        ]
+
+
+class FinishedOrders:
+    """Orders that are over, for as long as the exchange may still mention them."""
+
+    def __init__(self, db: DBConnect, userref: int) -> None:
+        self._db = db
+        self._userref = userref
+        self._finished: dict[str, float] = {
+            row[0]: row[1]
+            for row in db.execute("SELECT txid, finished_at FROM finished_orders WHERE userref = ?", (userref,))
+        }
+
+    def __contains__(self, txid: str) -> bool:
+        return txid in self._finished
+
+    def add(self, txid: str, status: str, at: float) -> None:
+        """The order ended as ``status`` (closed, canceled, expired)."""
+        self._db.execute(
+            "INSERT INTO finished_orders (userref, txid, status, finished_at) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (userref, txid) DO NOTHING",
+            (self._userref, txid, status, at),
+        )
+        self._finished.setdefault(txid, at)
+
+    def prune(self, before: float) -> None:
+        """Forget the orders that ended before then."""
+        self._db.execute("DELETE FROM finished_orders WHERE userref = ? AND finished_at < ?", (self._userref, before))
+        self._finished = {txid: at for txid, at in self._finished.items() if at >= before}

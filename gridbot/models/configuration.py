@@ -1,0 +1,376 @@
+"""
+The settings of the bot: frozen, checked when they are made, money as Decimal. No I/O.
+
+Every value may come as the text of config.ini ("1%", "yes", "100.50") or as the type itself; a float
+where money belongs is refused. A refusal says why, and what would be right. Sections and keys of
+config.ini carry the names of these fields; the file is read in core/config_file.py.
+"""
+
+import difflib
+import re
+from decimal import ROUND_FLOOR, Decimal
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+from gridbot.exceptions import ConfigurationError
+from gridbot.models.money import ONE, ZERO, as_text, to_decimal
+
+EXCHANGES = ("Demo", "Kraken")
+STRATEGIES = ("GridHODL", "GridSell", "SWING", "cDCA")
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+# Kraken stores userref as a signed 32 bit integer; 0 would match orders that have none.
+MAX_USERREF = 2**31 - 1
+# The most open orders Kraken allows on one pair, in its highest tier.
+MAX_OPEN_ORDERS = 225
+# Nobody's grid needs more; it keeps a slipped exponent ("1e999999") out of every later calculation.
+MAX_AMOUNT = Decimal(10) ** 15
+# Above these a number without a percent sign was almost certainly meant as percent.
+SUSPICIOUS_INTERVAL = Decimal("0.25")
+SUSPICIOUS_FEE = Decimal("0.01")
+MAX_FEE = Decimal("0.1")
+MAX_VOLATILITY = Decimal("0.05")
+# The smallest interval that pays is named to this many decimals.
+INTERVAL_STEP = Decimal("0.00001")
+
+SWITCHES = {
+    "yes": True,
+    "true": True,
+    "on": True,
+    "1": True,
+    "no": False,
+    "false": False,
+    "off": False,
+    "0": False,
+}
+# Kraken knows two of its assets under two names.
+SAME_CURRENCY = {"XBT": "BTC", "XDG": "DOGE"}
+
+_DOTTED_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_CURRENCY = re.compile(r"[A-Za-z0-9]{2,20}")
+
+
+# ---- reading one value -------------------------------------------------------------------------
+
+
+def did_you_mean(word: str, known: tuple[str, ...] | list[str]) -> str:
+    """``did you mean "SWING"?``, or the empty text when nothing known resembles ``word``."""
+    by_lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.strip().lower(), by_lower, n=1, cutoff=0.6)
+    return f'did you mean "{by_lower[near[0]]}"?' if near else ""
+
+
+def _number(value: Any) -> Decimal:
+    if isinstance(value, str):
+        value = value.strip()
+        if "," in value:
+            raise ValueError("write numbers with a point and without thousands separators: 1234.56")
+    number = to_decimal(value)
+    if abs(number) > MAX_AMOUNT or (number != 0 and abs(number) < 1 / MAX_AMOUNT):
+        raise ValueError(f"must be a number of ordinary size, below {MAX_AMOUNT:f}")
+    return number
+
+
+def _read_positive(value: Any) -> Decimal:
+    number = _number(value)
+    if number <= 0:
+        raise ValueError("must be more than 0")
+    return number
+
+
+def _read_not_negative(value: Any) -> Decimal:
+    number = _number(value)
+    if number < 0:
+        raise ValueError("must not be negative")
+    return number
+
+
+def read_fraction(value: Any, suspicious: Decimal, limit: Decimal) -> Decimal:
+    """
+    "1%", "1 %" and "0.01" are all 0.01. A number without a percent sign above ``suspicious`` is
+    refused as a mistaken unit, because 0.26 is 26 % and hardly ever meant; up to ``limit`` it may be
+    insisted on with a percent sign. Raises ValueError.
+    """
+    text = value.strip() if isinstance(value, str) else value
+    if isinstance(text, str) and text.endswith("%"):
+        return _number(text[:-1]) / 100
+    number = _number(text)
+    if number > suspicious:
+        meant = as_text(number)
+        insist = f"; if you do mean {as_percent(number)}, write it with the sign" if number < limit else ""
+        raise ValueError(
+            f"{meant} is {as_percent(number)}. If you mean {meant} %, write {meant}% or {plain(number / 100)}{insist}"
+        )
+    return number
+
+
+def _read_interval(value: Any) -> Decimal:
+    interval = read_fraction(value, SUSPICIOUS_INTERVAL, ONE)
+    if not ZERO < interval < ONE:
+        raise ValueError("must be more than 0 % and less than 100 %, for example 1% or 0.01")
+    return interval
+
+
+def _read_fee(value: Any) -> Decimal | None:
+    if value is None or value == "":
+        return None
+    fee = read_fraction(value, SUSPICIOUS_FEE, MAX_FEE)
+    if fee < 0:
+        raise ValueError("a rebate cannot be promised; leave fee out and the account's own fee is asked for")
+    if fee > MAX_FEE:
+        raise ValueError("no exchange takes more than 10 % a side; 0.25% (or 0.0025) is a usual maker fee")
+    return fee
+
+
+def _read_volatility(value: Any) -> Decimal:
+    volatility = read_fraction(value, MAX_VOLATILITY, MAX_VOLATILITY)
+    if not ZERO <= volatility <= MAX_VOLATILITY:
+        raise ValueError("must be between 0 % and 5 % per tick, for example 0.1%")
+    return volatility
+
+
+def _read_whole(value: Any) -> int:
+    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", value.strip()):
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ValueError("must be a whole number")
+
+
+def _read_switch(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    known = SWITCHES.get(value.strip().lower()) if isinstance(value, str) else None
+    if known is None:
+        raise ValueError("must be yes or no (true/false, on/off, 1/0 are understood too); nothing is guessed here")
+    return known
+
+
+def _read_currency(value: Any) -> str:
+    name = value.strip() if isinstance(value, str) else ""
+    if "/" in name:
+        raise ValueError("must be one currency; a pair is written as base_currency = BTC and quote_currency = USD")
+    if not _CURRENCY.fullmatch(name):
+        raise ValueError("must be the name of a currency as Kraken writes it: BTC, USD, AAPLx")
+    # Never upper-cased for the owner: AAPLx exists, AAPLX does not.
+    if name == name.lower() and not name.isdigit():
+        raise ValueError(f'did you mean "{name.upper()}"? Kraken writes currencies in capitals (xStocks: AAPLx)')
+    return name
+
+
+def read_name(value: Any, known: tuple[str, ...], what: str) -> str:
+    """One of ``known``, or a dotted path ``package.module:Class``. Raises ValueError with the nearest name."""
+    name = value.strip() if isinstance(value, str) else ""
+    if name in known or _DOTTED_PATH.fullmatch(name):
+        return name
+    hint = did_you_mean(name, known) or f"choose one of {', '.join(known)}."
+    raise ValueError(f"there is no such {what}: {hint} Your own is named package.module:Class")
+
+
+def _read_level(value: Any) -> str:
+    name = value.strip().upper() if isinstance(value, str) else ""
+    if name not in LEVELS:
+        raise ValueError(f"must be one of {', '.join(LEVELS)}. {did_you_mean(name, LEVELS)}".rstrip())
+    return name
+
+
+def _read_channels(value: Any) -> tuple[str, ...]:
+    names = value.split(",") if isinstance(value, str) else value
+    return tuple(read_name(name, ("telegram",), "channel") for name in names if name.strip())
+
+
+Text = Annotated[str, Field(min_length=1)]
+Positive = Annotated[Decimal, BeforeValidator(_read_positive)]
+NotNegative = Annotated[Decimal, BeforeValidator(_read_not_negative)]
+Interval = Annotated[Decimal, BeforeValidator(_read_interval)]
+Fee = Annotated[Decimal | None, BeforeValidator(_read_fee)]
+Switch = Annotated[bool, BeforeValidator(_read_switch)]
+Whole = Annotated[int, BeforeValidator(_read_whole)]
+Currency = Annotated[str, BeforeValidator(_read_currency)]
+
+
+# ---- does it pay? ------------------------------------------------------------------------------
+
+
+def smallest_paying_interval(fee: Decimal) -> Decimal:
+    """
+    The smallest interval, as a fraction to five decimals, that earns more than two fees cost:
+    (1+i)·(1-2f) > 1.
+
+    fee  f, a fraction per side, below 0.5; may be negative (a rebate)
+
+    >>> smallest_paying_interval(Decimal("0.0025"))
+    Decimal('0.00503')
+    """
+    break_even = max(ONE / (ONE - 2 * fee) - ONE, ZERO)
+    return (break_even / INTERVAL_STEP).to_integral_value(ROUND_FLOOR) * INTERVAL_STEP + INTERVAL_STEP
+
+
+def check_interval_pays(interval: Decimal, fee: Decimal) -> None:
+    """
+    Return when a round of buy and sell one ``interval`` apart earns more than two fees.
+
+    Both are fractions. Raises ConfigurationError naming the smallest interval that pays.
+    """
+    if not _pays(interval, fee):
+        raise ConfigurationError(f"[grid] interval = {plain(interval)}: {_why_it_does_not_pay(interval, fee)}")
+
+
+def _pays(interval: Decimal, fee: Decimal) -> bool:
+    return (ONE + interval) * (ONE - 2 * fee) > ONE
+
+
+def _why_it_does_not_pay(interval: Decimal, fee: Decimal) -> str:
+    smallest = smallest_paying_interval(fee)
+    return (
+        f"this grid loses on every round: two fees of {as_percent(fee)} cost more than a step of "
+        f"{as_percent(interval)} earns. The smallest interval that pays is {smallest:f} ({as_percent(smallest)}). "
+        f"Raise interval, or set fee to the fee you really pay"
+    )
+
+
+def as_percent(fraction: Decimal) -> str:
+    """A fraction as percent with all its digits, for texts about settings: ``0.523 %``."""
+    return f"{plain(fraction * 100)} %"
+
+
+def plain(value: Decimal) -> str:
+    """All digits that count, and no exponent: ``100.25`` for 100.2500."""
+    return as_text(value.normalize())
+
+
+# ---- the sections ------------------------------------------------------------------------------
+
+
+class Section(BaseModel):
+    """Frozen and strict; an error never repeats the value, which may be a secret."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class BotConfigDTO(Section):
+    """[bot] and [grid]: what is traded, where, and with which grid."""
+
+    name: Text
+    exchange: Annotated[str, BeforeValidator(lambda v: read_name(v, EXCHANGES, "exchange"))]
+    dry_run: Switch = True  # real orders need an explicit no
+    userref: Annotated[Whole, Field(ge=1, le=MAX_USERREF)]  # groups this bot's orders at the exchange
+    strategy: Annotated[str, BeforeValidator(lambda v: read_name(v, STRATEGIES, "strategy"))]
+    base_currency: Currency
+    quote_currency: Currency
+    skip_price_timeout: Switch = False
+    skip_permission_check: Switch = False
+    amount_per_grid: Positive  # A, quote per buy
+    interval: Interval  # i, a fraction
+    n_open_buy_orders: Annotated[Whole, Field(ge=1, le=MAX_OPEN_ORDERS)]  # n
+    max_investment: Positive  # M, quote
+    fee: Fee = None  # f, a fraction per side; None: the account's maker fee is asked for
+
+    @model_validator(mode="after")
+    def check_together(self) -> Self:
+        """What only shows when values stand side by side; every line of the text begins with the key to mend."""
+        problems = []
+        one_name = SAME_CURRENCY.get
+        if one_name(self.base_currency, self.base_currency) == one_name(self.quote_currency, self.quote_currency):
+            problems.append("quote_currency: must differ from base_currency; BTC against USD, for example")
+        one_buy = self.amount_per_grid * (ONE + (self.fee or ZERO))
+        # Not "less than": the rules stop buying when investment + one buy reaches max_investment.
+        if self.max_investment <= one_buy:
+            problems.append(
+                f"max_investment: not one buy fits, it must be more than {plain(one_buy)} (amount_per_grid with its "
+                f"fee). For {self.n_open_buy_orders} open buys: more than {plain(one_buy * self.n_open_buy_orders)}"
+            )
+        if self.fee is not None and not _pays(self.interval, self.fee):
+            problems.append(f"interval: {_why_it_does_not_pay(self.interval, self.fee)}")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    @property
+    def simulated(self) -> bool:
+        """No order of this bot reaches an exchange: a dry run, or the demo."""
+        return self.dry_run or self.exchange == "Demo"
+
+
+class KrakenConfigDTO(Section):
+    """[kraken]: the API key (from the environment, preferably) and Kraken's addresses."""
+
+    api_public_key: str = Field(default="", repr=False)
+    api_secret_key: SecretStr = SecretStr("")
+    rest_url: Text = "https://api.kraken.com"
+    ws_url: Text = "wss://ws.kraken.com/v2"
+    ws_auth_url: Text = "wss://ws-auth.kraken.com/v2"
+
+
+class PaperConfigDTO(Section):
+    """[paper]: the play money a dry run and the demo start with."""
+
+    base_balance: NotNegative = ZERO
+    quote_balance: NotNegative = Decimal(10000)
+
+
+class DemoConfigDTO(Section):
+    """[demo]: the made-up market."""
+
+    start_price: Positive = Decimal(50000)  # quote
+    volatility: Annotated[Decimal, BeforeValidator(_read_volatility)] = Decimal("0.001")  # typical move per tick
+    seed: Whole | None = None  # the same seed gives the same prices; None: other prices every time
+    speed: Annotated[Positive, Field(le=1000)] = Decimal(5)  # ticks per second
+
+
+class DBConfigDTO(Section):
+    """[database]: one SQLite file."""
+
+    path: Path = Path("gridbot.db")
+
+
+class TelegramConfigDTO(Section):
+    """[telegram]: a bot's token and the chat that hears it."""
+
+    token: SecretStr
+    chat_id: Text
+    thread_id: Text | None = None
+
+
+class NotificationConfigDTO(Section):
+    """Who is told. ``channels``: further channels by registry name or dotted path."""
+
+    telegram: TelegramConfigDTO | None = None
+    channels: Annotated[tuple[str, ...], BeforeValidator(_read_channels)] = ()
+
+
+class MetricsConfigDTO(Section):
+    """[metrics]: the status server; off unless asked for, and then on this machine only."""
+
+    enabled: Switch = False
+    host: Text = "127.0.0.1"
+    port: Annotated[Whole, Field(ge=1, le=65535)] = 8080
+
+
+class LoggingConfigDTO(Section):
+    """[logging]: how much is told, and whether it is kept in a file."""
+
+    level: Annotated[str, BeforeValidator(_read_level)] = "INFO"
+    file: Path | None = None
+
+
+class Settings(Section):
+    """Everything config.ini says; ``config_path`` is the file it came from."""
+
+    bot: BotConfigDTO
+    kraken: KrakenConfigDTO = KrakenConfigDTO()
+    paper: PaperConfigDTO = PaperConfigDTO()
+    demo: DemoConfigDTO = DemoConfigDTO()
+    db: DBConfigDTO = DBConfigDTO()
+    notification: NotificationConfigDTO = NotificationConfigDTO()
+    metrics: MetricsConfigDTO = MetricsConfigDTO()
+    logging: LoggingConfigDTO = LoggingConfigDTO()
+    config_path: Path = Path("config.ini")
+
+    def secrets(self) -> list[str]:
+        """What must never reach a log: the API key, both halves, and the Telegram token."""
+        telegram = self.notification.telegram
+        found = [self.kraken.api_public_key, self.kraken.api_secret_key.get_secret_value()]
+        return [s for s in (*found, telegram.token.get_secret_value() if telegram else "") if s]

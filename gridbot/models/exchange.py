@@ -1,0 +1,199 @@
+"""
+What an exchange tells the bot, as frozen and strict models: a float where money belongs is refused.
+
+Times are unix seconds on the exchange's clock (float: they are not money).
+"""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cached_property
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from gridbot.models.money import ZERO, step_of, truncate
+
+Text = Annotated[str, Field(min_length=1)]
+Positive = Annotated[Decimal, Field(gt=0)]
+NotNegative = Annotated[Decimal, Field(ge=0)]
+
+BUY = "buy"
+SELL = "sell"
+
+
+class ExchangeModel(BaseModel):
+    """Frozen and strict: what arrives as text or JSON number stays what it was."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class ExchangeDomain(ExchangeModel):
+    """How an exchange names sides and order states."""
+
+    EXCHANGE: str
+    BUY: str
+    SELL: str
+    OPEN: str
+    CLOSED: str
+    CANCELED: str
+    EXPIRED: str
+    PENDING: str
+
+
+class AssetPairInfoSchema(ExchangeModel):
+    """The rules of one pair: names, precision, minimums."""
+
+    base: Text  # asset id, e.g. XXBT: the key of the balances
+    quote: Text  # asset id, e.g. ZUSD
+    aclass_base: Text  # "currency" or "tokenized_asset"
+    aclass_quote: Text
+    lot_decimals: int  # decimals of a volume
+    cost_decimals: int  # decimals of a cost or fee
+    pair_decimals: int  # decimals of a price
+    tick_size: Positive  # smallest step of a price, in quote
+    ordermin: NotNegative  # smallest volume, in base
+    costmin: NotNegative  # smallest price x volume, in quote
+    status: Text = "online"
+    fees_maker: list[list[Decimal]] = []  # [[volume, percent]]; empty at Kraken since September 2026
+
+    @cached_property
+    def lot(self) -> Decimal:
+        """Smallest step of a volume, in base."""
+        return step_of(self.lot_decimals)
+
+    def truncate_price(self, price: Decimal) -> Decimal:
+        """``price`` cut toward zero to the tick."""
+        return truncate(price, self.tick_size)
+
+    def truncate_volume(self, volume: Decimal) -> Decimal:
+        """``volume`` cut toward zero to the lot."""
+        return truncate(volume, self.lot)
+
+
+class AssetBalanceSchema(ExchangeModel):
+    """One asset of the account. ``hold_trade`` may exceed ``balance`` (auto-earn at Kraken)."""
+
+    asset: Text
+    balance: NotNegative
+    hold_trade: NotNegative
+
+
+class PairBalanceSchema(ExchangeModel):
+    """The account in the two currencies of the pair: total, and free of open orders (never below 0)."""
+
+    base_balance: NotNegative
+    quote_balance: NotNegative
+    base_available: NotNegative
+    quote_available: NotNegative
+
+
+class CreateOrderResponseSchema(ExchangeModel):
+    """An order was accepted under this id."""
+
+    txid: Text
+
+
+class OrderInfoSchema(ExchangeModel):
+    """
+    One order as the exchange reports it.
+
+    ``pair`` is the altname without a slash; ``price`` the limit price; ``cost`` and ``fee`` (in quote)
+    and ``vol_exec`` say what was executed so far; ``trades`` are the ids of its executions.
+    """
+
+    pair: Text
+    price: Positive
+    side: Text
+    status: Text
+    txid: Text
+    userref: Annotated[int, Field(ge=0)]
+    vol: Positive
+    vol_exec: NotNegative
+    cost: NotNegative = ZERO
+    fee: Decimal = ZERO  # negative: a rebate
+    opened_at: float = 0.0
+    closed_at: float = 0.0
+    trades: tuple[str, ...] = ()
+    reason: str = ""
+
+    @field_validator("pair", mode="after")
+    @classmethod
+    def clean_pair(cls, v: str) -> str:
+        """Drop slashes, so that "XBT/USD" and "XBTUSD" are one pair."""
+        return v.replace("/", "")
+
+    @model_validator(mode="after")
+    def validate_volume_relationship(self) -> Self:
+        """An order cannot have executed more than its volume."""
+        if self.vol_exec > self.vol:
+            raise ValueError(f"order {self.txid}: executed {self.vol_exec} of only {self.vol}")
+        return self
+
+
+class TradeInfoSchema(ExchangeModel):
+    """One execution (a fill): ``cost`` and ``fee`` in quote, a negative fee is a rebate."""
+
+    exec_id: Text
+    txid: Text  # the order it belongs to
+    side: Text
+    price: Positive
+    volume: Positive
+    cost: NotNegative
+    fee: Decimal
+    time: float
+
+
+class TickerUpdateSchema(ExchangeModel):
+    """The last traded price; ``time`` is 0 when the exchange did not say when."""
+
+    symbol: Text
+    last: Positive
+    time: float = 0.0
+
+
+class ExecutionsUpdateSchema(ExchangeModel):
+    """
+    One event of one order. Only ``order_id`` and ``exec_type`` are always there: Kraken's ``new``
+    and ``canceled`` carry neither symbol nor side nor volume, and ``filled`` has no ``exec_id``.
+    """
+
+    order_id: Text
+    exec_type: str
+    order_status: str = ""
+    userref: int | None = None
+    symbol: str | None = None
+    side: str | None = None
+    limit_price: Decimal | None = None
+    order_qty: Decimal | None = None
+    exec_id: str | None = None
+    last_qty: Decimal | None = None
+    last_price: Decimal | None = None
+    cost: Decimal | None = None
+    fee: Decimal | None = None  # in quote
+    cum_qty: Decimal | None = None
+    cum_cost: Decimal | None = None
+    time: float = 0.0
+    reason: str = ""
+
+
+class OnMessageSchema(ExchangeModel):
+    """
+    One message of the feed: ``channel`` "ticker" or "executions", or one of the feed's own.
+
+    type      "snapshot" | "update" of the exchange; for "executions" also "lost": the private
+              connection is gone, and what happens meanwhile must be asked for after the next snapshot.
+    """
+
+    channel: Text
+    type: str | None = None
+    ticker_data: TickerUpdateSchema | None = None
+    executions: list[ExecutionsUpdateSchema] | None = None
+
+
+@dataclass
+class News:
+    """What an exchange reports of our orders after a look at all of them; executions by order id."""
+
+    reports: list[OrderInfoSchema] = field(default_factory=list)
+    trades: dict[str, list[TradeInfoSchema]] = field(default_factory=dict)
+    adopted: list[OrderInfoSchema] = field(default_factory=list)

@@ -1,0 +1,159 @@
+"""What the grid rules read (a frozen view of the bot's world) and what they want (intents)."""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import Enum
+
+from gridbot.models.events import Event
+from gridbot.models.exchange import BUY, SELL, AssetPairInfoSchema
+from gridbot.models.money import ZERO
+
+SURPLUS = "surplus"  # in place of a buy's txid: the sell takes from vol_of_unfilled_remaining
+EXTRA = "extra"  # in place of a buy's txid: SWING's extra sell, covered by the free balance
+
+
+@dataclass(frozen=True)
+class BookOrder:
+    """An order of ours on the exchange, as far as known. ``executed`` in base."""
+
+    txid: str
+    side: str
+    price: Decimal
+    volume: Decimal
+    placed_at: float  # unix seconds on the exchange's clock
+    executed: Decimal = ZERO
+    sells: str = ""  # a sell: the txid of the buy it sells, SURPLUS or EXTRA
+    cancel_requested: bool = False  # asked to be cancelled, not yet confirmed
+
+    @property
+    def value(self) -> Decimal:
+        """price x volume, in quote."""
+        return self.price * self.volume
+
+
+@dataclass(frozen=True)
+class Placement:
+    """An order on its way: written down before it is sent. ``deadline`` on the exchange's clock."""
+
+    id: int
+    side: str
+    price: Decimal
+    volume: Decimal
+    sells: str
+    why: str
+    written_at: float
+    deadline: float
+
+    @property
+    def value(self) -> Decimal:
+        """price x volume, in quote."""
+        return self.price * self.volume
+
+
+@dataclass(frozen=True)
+class UnsoldBuy:
+    """A filled buy whose sell is not yet on the exchange; ``volume`` is what was executed."""
+
+    txid: str
+    price: Decimal
+    volume: Decimal
+    filled_at: float
+
+
+@dataclass(frozen=True)
+class GridSettings:
+    """The numbers of the rules; symbols as in the documentation: A, i, f, n, M."""
+
+    amount_per_grid: Decimal  # A, in quote
+    interval: Decimal  # i, a fraction
+    fee: Decimal  # f, a fraction per side
+    n_open_buy_orders: int  # n
+    max_investment: Decimal  # M, in quote
+    pair: AssetPairInfoSchema
+
+    @property
+    def amount_with_fee(self) -> Decimal:
+        """A·(1+f): what one buy binds, in quote."""
+        return self.amount_per_grid * (1 + self.fee)
+
+
+@dataclass(frozen=True)
+class GridView:
+    """Everything a decision depends on. Buys are sorted from the highest price, sells from the lowest."""
+
+    settings: GridSettings
+    ticker: Decimal
+    buys: tuple[BookOrder, ...] = ()
+    sells: tuple[BookOrder, ...] = ()
+    quote_available: Decimal = ZERO
+    base_available: Decimal = ZERO
+    unsold: tuple[UnsoldBuy, ...] = ()
+    pending: tuple[Placement, ...] = ()
+    highest_buy_price: Decimal = ZERO  # h
+
+    @property
+    def investment(self) -> Decimal:
+        """Sum of price x volume over every open order and every placement on its way, in quote."""
+        orders = sum((o.value for o in (*self.buys, *self.sells)), ZERO)
+        return orders + sum((p.value for p in self.pending), ZERO)
+
+
+@dataclass(frozen=True)
+class PlaceBuy:
+    """A buy the rules want: post-only, limit."""
+
+    price: Decimal
+    volume: Decimal
+    why: str
+    side: str = field(default=BUY, init=False)
+    sells: str = field(default="", init=False)
+
+
+@dataclass(frozen=True)
+class PlaceSell:
+    """A sell the rules want. ``sells``: the txid of the buy it sells, SURPLUS or EXTRA."""
+
+    price: Decimal
+    volume: Decimal
+    sells: str
+    why: str
+    side: str = field(default=SELL, init=False)
+
+
+@dataclass(frozen=True)
+class CancelOrder:
+    """An order the rules want gone."""
+
+    txid: str
+    why: str
+
+
+Intent = PlaceBuy | PlaceSell | CancelOrder
+
+
+class Cause(Enum):
+    """Why a wanted order is not there."""
+
+    FUNDS = "funds"
+    LIMIT = "limit"
+    MINIMUM = "minimum"
+    ANSWER = "waiting for an answer"
+    REFUSED = "refused by the exchange"
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Why a wanted order is not there: (FUNDS, 49014.7, "12.30 free, 100.25 needed")."""
+
+    cause: Cause
+    price: Decimal
+    reason: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do now (nothing, when the grid is in order), and why something wanted is not done."""
+
+    intents: tuple[Intent, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
+    event: Event | None = None  # to be published once the intents are carried out

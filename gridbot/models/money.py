@@ -1,0 +1,93 @@
+"""
+The only place where money is read, rounded and printed.
+
+Every price, volume, balance, cost and fee in gridbot is a ``Decimal`` made from text. The wire
+(JSON numbers included), the database and the screen give and take text; no float in between.
+"""
+
+import json
+from decimal import ROUND_DOWN, Decimal, InvalidOperation
+from typing import Any
+
+ZERO = Decimal(0)
+ONE = Decimal(1)
+
+# One decoder kept for good: json.loads(parse_float=...) builds a new one for every call.
+JSON_DECODER = json.JSONDecoder(parse_float=Decimal)
+
+
+def from_json(text: str) -> Any:
+    """Decode JSON; numbers with a decimal point become Decimal, exactly. Raises ValueError."""
+    return JSON_DECODER.decode(text)
+
+
+def to_decimal(value: str | int | Decimal) -> Decimal:
+    """
+    A finite Decimal from text, an integer or a Decimal. A float is refused: it has already lost digits.
+
+    Raises ValueError for anything that is not a finite number.
+
+    >>> to_decimal("0.10")
+    Decimal('0.10')
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+        raise ValueError(f"{value!r} is a {type(value).__name__}; money is read from text")
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        raise ValueError(f"{value!r} is not a number") from None
+    if not number.is_finite():
+        raise ValueError(f"{value!r} is not a finite number")
+    return number
+
+
+def step_of(decimals: int) -> Decimal:
+    """
+    The smallest step of a number with so many decimals.
+
+    >>> step_of(1)
+    Decimal('0.1')
+    """
+    return Decimal(1).scaleb(-decimals)
+
+
+def truncate(value: Decimal, step: Decimal) -> Decimal:
+    """
+    ``value`` cut toward zero to a multiple of ``step``, written with the decimals of ``step``.
+
+    >>> truncate(Decimal("49504.9504"), Decimal("0.1"))
+    Decimal('49504.9')
+    >>> truncate(Decimal("1.37"), Decimal("0.25"))
+    Decimal('1.25')
+    """
+    return ((value / step).to_integral_value(ROUND_DOWN) * step).quantize(step)
+
+
+def as_text(value: Decimal) -> str:
+    """
+    Fixed-point text, never an exponent: for the wire and the database.
+
+    >>> as_text(Decimal("1E-8"))
+    '0.00000001'
+    """
+    return f"{value:f}"
+
+
+def shown(value: Decimal, decimals: int = 2) -> str:
+    """
+    For people: cut toward zero to ``decimals``, so that no screen shows more than there is.
+
+    >>> shown(Decimal("100.259"))
+    '100.25'
+    """
+    return as_text(truncate(value, step_of(decimals)))
+
+
+def percent(fraction: Decimal, decimals: int = 2) -> str:
+    """
+    A fraction as percent, for people.
+
+    >>> percent(Decimal("0.0025"))
+    '0.25 %'
+    """
+    return f"{shown(fraction * 100, decimals)} %"

@@ -1,0 +1,94 @@
+"""
+Book synchronisation: our book against the exchange's, after a start, a lost connection, or doubt.
+
+Asks, adopts open orders that carry our userref, settles placements of unknown fate, and returns
+what else the exchange reports of our orders; the strategy books each report together with what
+follows from it. Absence proves nothing: an order the exchange does not mention stays in the book.
+"""
+
+from gridbot.interfaces.exchange import IExchangeRESTService
+from gridbot.models.exchange import News, OrderInfoSchema, TradeInfoSchema
+from gridbot.models.money import ZERO
+from gridbot.services.order_desk import CLOCK_TOLERANCE, REST_LAG, OrderDesk
+
+# Orders that ended longer ago than this are mentioned by no reply that is still on its way.
+FORGET_AFTER = 7 * 86400.0
+
+
+class BookSync:
+    """Compares one desk's book with its exchange."""
+
+    def __init__(self, desk: OrderDesk, rest_api: IExchangeRESTService, userref: int) -> None:
+        self._desk = desk
+        self._rest = rest_api
+        self._userref = userref
+
+    def run(self, since: float | None = None) -> News:
+        """
+        One comparison. Raises TemporaryFailure, and has then changed nothing that the next one
+        would not find again.
+
+        since  also look at every order closed after then (unix seconds): after an absence, orders
+               that were placed and executed without our knowing it
+        """
+        desk = self._desk
+        desk.sync_reason = ""
+        desk.set_time()
+        opened = self._ours(self._rest.get_open_orders(self._userref, trades=True))
+        closed = self._closed(since)
+        desk.settle([*opened, *closed])
+        adopted = [info for info in opened if not desk.knows(info.txid)]
+        for info in adopted:
+            desk.adopt(info)
+        if since is not None:
+            strangers = [info for info in closed if info.vol_exec > ZERO and not desk.knows(info.txid)]
+            for info in strangers:
+                desk.adopt(info)
+        reports = {info.txid: info for info in (*opened, *closed)}
+        unmentioned = [order.txid for order in desk.book if order.txid not in reports]
+        itemise = [txid for txid in desk.provisional if txid not in reports]
+        if unmentioned or itemise:
+            reports |= self._rest.get_orders_info([*unmentioned, *(t for t in itemise if t not in unmentioned)])
+        news = News(
+            reports=[info for txid, info in reports.items() if desk.book.get(txid) is not None],
+            trades=self._executions(list(reports.values())),
+            adopted=adopted,
+        )
+        self._itemise(reports, news.trades)
+        desk.refresh_funds()
+        desk.finished.prune(desk.now() - FORGET_AFTER)
+        return news
+
+    def _closed(self, since: float | None) -> list[OrderInfoSchema]:
+        """Closed orders that may be news: all since then, and those that may be placements on their way."""
+        starts = [] if since is None else [since - CLOCK_TOLERANCE - REST_LAG]
+        if len(self._desk.pending):
+            starts.append(self._desk.look_back_to())
+        if not starts:
+            return []
+        return self._ours(self._rest.get_closed_orders(self._userref, trades=True, start=min(starts)))
+
+    def _ours(self, infos: list[OrderInfoSchema]) -> list[OrderInfoSchema]:
+        """Only our pair: other bots of the owner may share a userref by mistake."""
+        return [i for i in infos if i.pair == self._rest.rest_altname and i.userref == self._userref]
+
+    def _executions(self, reports: list[OrderInfoSchema]) -> dict[str, list[TradeInfoSchema]]:
+        """The executions of orders of which more was executed than is booked fill by fill."""
+        wanted: list[str] = []
+        for info in reports:
+            order = self._desk.book.get(info.txid)
+            known = order is not None and order.executed >= info.vol_exec and info.txid not in self._desk.provisional
+            if (order is not None or info.txid in self._desk.provisional) and not known:
+                wanted.extend(info.trades)
+        by_order: dict[str, list[TradeInfoSchema]] = {}
+        if wanted:
+            for trade in self._rest.get_trades_info(wanted).values():
+                by_order.setdefault(trade.txid, []).append(trade)
+        return by_order
+
+    def _itemise(self, reports: dict[str, OrderInfoSchema], trades: dict[str, list[TradeInfoSchema]]) -> None:
+        """Executions that were booked in sum are booked one by one, once the exchange tells them all."""
+        for txid in self._desk.provisional:
+            info = reports.get(txid)
+            if info is not None and txid in trades:
+                self._desk.itemise(txid, trades[txid], info.vol_exec)

@@ -1,0 +1,277 @@
+"""
+The books: open orders, executions, unsold buys, surplus and funds of one bot, on disk and in memory.
+
+What is booked is only what the exchange reported, by feed or by REST. Fills count by execution id,
+orders by txid; an order that is over never comes back. The same news in any order and any number of
+times ends in the same books.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+
+from gridbot.exceptions import BotStateError
+from gridbot.infrastructure.database import (
+    Configuration,
+    DBConnect,
+    FinishedOrders,
+    Orderbook,
+    PendingTXIDs,
+    Trades,
+    UnsoldBuyOrderTXIDs,
+)
+from gridbot.interfaces.clock import IClock
+from gridbot.interfaces.exchange import IExchangeRESTService
+from gridbot.models.events import Event
+from gridbot.models.exchange import ExecutionsUpdateSchema, OrderInfoSchema, TradeInfoSchema
+from gridbot.models.grid import BookOrder
+from gridbot.models.money import ZERO, as_text
+from gridbot.services.funds import Funds
+
+LOG = logging.getLogger(__name__)
+
+PROVISIONAL = "?"  # begins the exec id of a row that stands for fills whose ids are not known yet
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An order that has just left the book. ``status`` in the exchange's words; amounts as booked."""
+
+    order: BookOrder
+    status: str
+    executed: Decimal
+    cost: Decimal
+    fee: Decimal
+    at: float
+    reason: str = ""
+
+    @property
+    def is_filled(self) -> bool:
+        """Completely executed."""
+        return self.executed >= self.order.volume
+
+
+class Bookkeeping:
+    """Everything a bot knows of its orders, and how news of them changes it."""
+
+    def __init__(
+        self,
+        db: DBConnect,
+        rest_api: IExchangeRESTService,
+        clock: IClock,
+        userref: int,
+        publish: Callable[[Event], None],
+    ) -> None:
+        self._db = db
+        self._rest = rest_api
+        self._clock = clock
+        self._userref = userref
+        self._publish = publish
+        self._domain = rest_api.get_exchange_domain()
+        self.configuration = Configuration(db, userref)
+        self.book = Orderbook(db, userref)
+        self.pending = PendingTXIDs(db, userref)
+        self.unsold = UnsoldBuyOrderTXIDs(db, userref)
+        self.trades = Trades(db, userref)
+        self.finished = FinishedOrders(db, userref)
+        self.funds = Funds(ZERO)
+        self.sync_reason = ""  # why the whole book should be compared with the exchange soon; "" for no reason
+        self._provisional = {row.info.txid for row in self.trades.provisional()}
+        self._totals = {order.txid: self._stored_totals(order.txid) for order in self.book if order.executed}
+        self._time_offset = 0.0  # exchange's unix time minus our monotonic clock
+
+    def _stored_totals(self, txid: str) -> tuple[Decimal, Decimal]:
+        """(cost, fee) booked for an order."""
+        rows = self.trades.of_order(txid)
+        return sum((r.info.cost for r in rows), ZERO), sum((r.info.fee for r in rows), ZERO)
+
+    # ---- time, money -------------------------------------------------------------------------
+
+    def set_time(self) -> None:
+        """Ask the exchange for its time; our own clock may be wrong by hours. Raises TemporaryFailure."""
+        self._time_offset = self._rest.get_server_time() - self._clock.monotonic()
+
+    def now(self) -> float:
+        """Unix seconds on the exchange's clock."""
+        return self._clock.monotonic() + self._time_offset
+
+    def refresh_funds(self) -> None:
+        """Ask the exchange what is free. Raises TemporaryFailure."""
+        self.funds.told(self._rest.get_pair_balance())
+
+    @contextmanager
+    def atomic(self) -> Iterator[None]:
+        """What is booked in the block is stored as one step, or not at all."""
+        with self._db.atomic():
+            yield
+
+    def request_sync(self, why: str) -> None:
+        """Something does not fit: compare the whole book with the exchange soon, at a bounded pace."""
+        LOG.info("%s; comparing with the exchange", why)
+        self.sync_reason = why
+
+    # ---- booking -------------------------------------------------------------------------------
+
+    def knows(self, txid: str) -> bool:
+        """True for an order that is in the book, or was and is over."""
+        return self.book.get(txid) is not None or txid in self.finished or bool(self.trades.of_order(txid))
+
+    def adopt(self, info: OrderInfoSchema) -> None:
+        """An open order with our userref that the book does not know."""
+        order = BookOrder(info.txid, info.side, info.price, info.vol, placed_at=info.opened_at)
+        with self._db.atomic():
+            self.book.add(order)
+        self.funds.hold(order.side, order.price, order.volume)
+
+    def book_message(self, update: ExecutionsUpdateSchema) -> Finished | None:
+        """
+        Book one event of the feed, inside ``atomic``. The order, when the event ended it; None
+        for everything else: an order that goes on, one that is not ours, one that is over already.
+        """
+        order = self.book.get(update.order_id)
+        if order is None:
+            return None
+        if update.exec_type == "trade" and update.exec_id and update.last_qty and update.last_price:
+            self._book_trade(
+                order,
+                TradeInfoSchema(
+                    exec_id=update.exec_id,
+                    txid=order.txid,
+                    side=order.side,
+                    price=update.last_price,
+                    volume=update.last_qty,
+                    cost=update.last_price * update.last_qty if update.cost is None else update.cost,
+                    fee=update.fee or ZERO,
+                    time=update.time or self.now(),
+                ),
+            )
+        if update.exec_type == "amended" and update.order_qty and update.limit_price:
+            self._amended(order, update.limit_price, update.order_qty)
+        order = self._order(order.txid)
+        told_executed = max(update.cum_qty or ZERO, order.executed)
+        if update.order_status == "filled":
+            told_executed = order.volume
+        ended = update.exec_type in (self._domain.CANCELED, self._domain.EXPIRED)
+        if not ended and told_executed < order.volume:
+            return None
+        at = update.time or self.now()
+        self._book_missing(order, told_executed, update.cum_cost, None, at)
+        return self._finish(order.txid, update.exec_type if ended else self._domain.CLOSED, at, update.reason)
+
+    def book_report(self, info: OrderInfoSchema, trades: list[TradeInfoSchema]) -> Finished | None:
+        """Book what REST says of an order in the book, with its executions as far as they are known."""
+        order = self.book.get(info.txid)
+        if order is None:
+            return None
+        for trade in trades:
+            self._book_trade(order, trade)
+        order = self._order(order.txid)
+        over = info.status in (self._domain.CLOSED, self._domain.CANCELED, self._domain.EXPIRED)
+        at = info.closed_at or self.now()
+        self._book_missing(order, info.vol_exec, info.cost, info.fee, at)
+        return self._finish(order.txid, info.status, at, info.reason) if over else None
+
+    def _order(self, txid: str) -> BookOrder:
+        order = self.book.get(txid)
+        if order is None:
+            raise BotStateError(f"order {txid} vanished from the book while it was being booked")
+        return order
+
+    def _book_trade(self, order: BookOrder, trade: TradeInfoSchema) -> None:
+        """One execution, once."""
+        if order.txid in self._provisional:
+            return  # its fills are already counted in sum; the next synchronisation itemises them
+        self._book_execution(order, trade)
+
+    def _book_execution(self, order: BookOrder, trade: TradeInfoSchema) -> None:
+        with self._db.atomic():
+            if not self.trades.add(trade, order.sells):
+                return
+            present = self._order(order.txid)
+            self.book.set_executed(order.txid, present.executed + trade.volume)
+        cost, fee = self._totals.get(order.txid, (ZERO, ZERO))
+        self._totals[order.txid] = (cost + trade.cost, fee + trade.fee)
+        self.funds.executed(order.side, order.price, trade.volume, trade.cost, trade.fee)
+
+    def _book_missing(
+        self, order: BookOrder, executed: Decimal, cost: Decimal | None, fee: Decimal | None, at: float
+    ) -> None:
+        """The exchange says more was executed than was told fill by fill: book the difference in sum."""
+        missing = executed - order.executed
+        if missing <= 0:
+            return
+        known_cost, known_fee = self._totals.get(order.txid, (ZERO, ZERO))
+        missing_cost = order.price * missing if cost is None else max(cost - known_cost, ZERO)
+        missing_fee = missing_cost * self.funds.fee if fee is None else fee - known_fee
+        self._book_execution(
+            order,
+            TradeInfoSchema(
+                exec_id=f"{PROVISIONAL}{order.txid}:{as_text(executed)}",
+                txid=order.txid,
+                side=order.side,
+                price=order.price,
+                volume=missing,
+                cost=missing_cost,
+                fee=missing_fee,
+                time=at,
+            ),
+        )
+        self._provisional.add(order.txid)
+        self.request_sync(f"order {order.txid} was executed without every fill being told")
+
+    def itemise(self, txid: str, trades: list[TradeInfoSchema], executed: Decimal) -> None:
+        """Replace the provisional rows of an order by its executions, once these add up to ``executed``."""
+        if sum((trade.volume for trade in trades), ZERO) != executed:
+            return
+        rows = self.trades.of_order(txid)
+        with self._db.atomic():
+            for row in rows:
+                if row.info.exec_id.startswith(PROVISIONAL):
+                    self.trades.remove(row.info.exec_id)
+            for trade in trades:
+                self.trades.add(trade, rows[0].sells if rows else "")
+        self._provisional.discard(txid)
+
+    @property
+    def provisional(self) -> frozenset[str]:
+        """Orders whose executions are booked in sum and wait to be itemised."""
+        return frozenset(self._provisional)
+
+    def _finish(self, txid: str, status: str, at: float, reason: str) -> Finished:
+        """Out of the book, for good."""
+        order = self._order(txid)
+        if order.executed >= order.volume:
+            status = self._domain.CLOSED
+        with self._db.atomic():
+            self.book.remove(txid)
+            self.finished.add(txid, status, at)
+        self.funds.release(order.side, order.price, order.volume - order.executed)
+        cost, fee = self._totals.pop(txid, (ZERO, ZERO))
+        return Finished(order, status, order.executed, cost, fee, at, reason)
+
+    def _amended(self, order: BookOrder, price: Decimal, volume: Decimal) -> None:
+        """Its owner changed it by hand."""
+        rest = order.volume - order.executed
+        self.funds.release(order.side, order.price, rest)
+        with self._db.atomic():
+            self.book.amend(order.txid, price, volume)
+        self.funds.hold(order.side, price, volume - order.executed)
+
+    def add_to_surplus(self, volume: Decimal, price: Decimal) -> None:
+        """Base of a cancelled order that is still to be sold."""
+        stored = self.configuration.get()
+        with self._db.atomic():
+            self.configuration.update(
+                vol_of_unfilled_remaining=stored.vol_of_unfilled_remaining + volume,
+                vol_of_unfilled_remaining_max_price=max(stored.vol_of_unfilled_remaining_max_price, price),
+            )
+
+    def _take_from_surplus(self, volume: Decimal) -> None:
+        stored = self.configuration.get()
+        left = max(stored.vol_of_unfilled_remaining - volume, ZERO)
+        self.configuration.update(
+            vol_of_unfilled_remaining=left,
+            vol_of_unfilled_remaining_max_price=stored.vol_of_unfilled_remaining_max_price if left else ZERO,
+        )

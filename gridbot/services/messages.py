@@ -1,0 +1,211 @@
+"""
+Events as sentences, for the log and for the owner's phone: text out of data, nothing else.
+
+Volumes are in base with the decimals of a lot, prices in quote with the decimals of the pair, other
+money in quote with two decimals (more for a quote such as BTC). Everything is cut, never rounded up.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from gridbot.models.events import (
+    BotStarted,
+    BotStopped,
+    CaughtUp,
+    Event,
+    ExtraSellPlaced,
+    FundsShort,
+    GridShifted,
+    OrderCancelled,
+    OrderExecuted,
+    OrderPlaced,
+    OrderRefused,
+    StatusUpdate,
+    Trouble,
+)
+from gridbot.models.exchange import BUY
+from gridbot.models.money import shown
+
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+# Two amounts that differ must look different; beyond this many decimals they may look alike.
+MOST_DECIMALS = 10
+
+
+@dataclass(frozen=True)
+class Units:
+    """How this pair's amounts are written."""
+
+    base: str  # for people: BTC, not XXBT
+    quote: str
+    price_decimals: int
+    lot_decimals: int
+    quote_decimals: int
+
+    def order(self, price: Decimal, volume: Decimal) -> str:
+        """ "0.00202000 BTC @ 49504.9 USD"."""
+        return f"{self.volume(volume)} @ {shown(price, self.price_decimals)} {self.quote}"
+
+    def volume(self, volume: Decimal) -> str:
+        """ "0.00202000 BTC"."""
+        return f"{shown(volume, self.lot_decimals)} {self.base}"
+
+    def money(self, amount: Decimal) -> str:
+        """ "100.00 USD"."""
+        return f"{shown(amount, self.quote_decimals)} {self.quote}"
+
+
+def message_for(
+    event: Event,
+    base: str,
+    quote: str,
+    price_decimals: int,
+    lot_decimals: int = 8,
+    quote_decimals: int = 2,
+) -> str | None:
+    """
+    The event in plain words, amounts with their units, ids last; None for an event unknown here.
+
+    base, quote      names for people ("BTC", "USD")
+    price_decimals   of the pair: 1 for BTC/USD at Kraken
+    lot_decimals     of a volume in base
+    quote_decimals   of costs, fees and profits; 8 suits a quote such as BTC
+
+    >>> message_for(GridShifted(Decimal("51005.0"), 5), "BTC", "USD", 1)
+    'the price 51005.0 USD has risen above the grid: 5 buys cancelled, to be placed again below it'
+    """
+    words = _WORDS.get(type(event))
+    return words(event, Units(base, quote, price_decimals, lot_decimals, quote_decimals)) if words else None
+
+
+def duration(seconds: float) -> str:
+    """
+    A time span in its two largest units, cut.
+
+    >>> duration(11_520), duration(7_200), duration(59.9), duration(180_000)
+    ('3 h 12 min', '2 h', '59 s', '2 d 2 h')
+    """
+    whole = max(0, int(seconds))
+    if whole < MINUTE:
+        return f"{whole} s"
+    if whole < HOUR:
+        return f"{whole // MINUTE} min"
+    if whole < DAY:
+        return _two_units(whole, HOUR, "h", MINUTE, "min")
+    return _two_units(whole, DAY, "d", HOUR, "h")
+
+
+def counted(number: int, noun: str) -> str:
+    """
+    A number with its noun.
+
+    >>> counted(1, "buy"), counted(3, "buy")
+    ('1 buy', '3 buys')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _two_units(whole: int, large: int, large_name: str, small: int, small_name: str) -> str:
+    rest = whole % large // small
+    text = f"{whole // large} {large_name}"
+    return f"{text} {rest} {small_name}" if rest else text
+
+
+def _after(lead: str, text: str) -> str:
+    """``lead`` and ``text``, or nothing when there is no text."""
+    return f"{lead}{text}" if text else ""
+
+
+def _started(event: BotStarted, _units: Units) -> str:
+    return f"{event.name} started" + _after("\n", event.summary)
+
+
+def _stopped(event: BotStopped, _units: Units) -> str:
+    return f"{event.name} stopped" + _after(": ", event.reason) + _after("\n", event.summary)
+
+
+def _placed(event: OrderPlaced, units: Units) -> str:
+    order = units.order(event.price, event.volume)
+    return f"placed {event.side} {order} ({event.txid})" + _after(": ", event.why)
+
+
+def _executed(event: OrderExecuted, units: Units) -> str:
+    verb = "bought" if event.side == BUY else "sold"
+    order = units.order(event.price, event.volume)
+    profit = "" if event.profit is None else f", cycle profit {units.money(event.profit)}"
+    money = f"{units.money(event.cost)}, fee {units.money(event.fee)}{profit}"
+    return f"{verb} {order} = {money} ({event.txid})"
+
+
+def _cancelled(event: OrderCancelled, units: Units) -> str:
+    order = units.order(event.price, event.volume)
+    filled = f", {units.volume(event.executed)} of it had been filled" if event.executed else ""
+    return f"cancelled {event.side} {order}{filled} ({event.txid})" + _after(": ", event.reason)
+
+
+def _shifted(event: GridShifted, units: Units) -> str:
+    price = f"{shown(event.ticker, units.price_decimals)} {units.quote}"
+    buys = counted(event.cancelled, "buy")
+    return f"the price {price} has risen above the grid: {buys} cancelled, to be placed again below it"
+
+
+def _funds_short(event: FundsShort, units: Units) -> str:
+    decimals = units.lot_decimals if event.currency == units.base else units.quote_decimals
+    # 100.25 free and 100.2549 needed must not read "100.25 free, 100.25 needed".
+    while (
+        decimals < MOST_DECIMALS
+        and event.available < event.needed
+        and shown(event.available, decimals) == shown(event.needed, decimals)
+    ):
+        decimals += 1
+    free, needed = shown(event.available, decimals), shown(event.needed, decimals)
+    return f"not enough {event.currency} for the next {event.side}: {free} free, {needed} needed" + _after(
+        "; ", event.consequence
+    )
+
+
+def _refused(event: OrderRefused, units: Units) -> str:
+    order = units.order(event.price, event.volume)
+    return f"{event.side} {order} was refused: {event.reason}" + _after("; ", event.consequence)
+
+
+def _extra_sell(event: ExtraSellPlaced, units: Units) -> str:
+    order = units.order(event.price, event.volume)
+    return f"placed extra sell {order}, of base that no buy of the grid brought in ({event.txid})"
+
+
+def _caught_up(event: CaughtUp, _units: Units) -> str:
+    news = [
+        f"{counted(number, noun)} {verb}"
+        for number, noun, verb in (
+            (event.buys_filled, "buy", "filled"),
+            (event.sells_filled, "sell", "filled"),
+            (event.cancelled, "order", "cancelled"),
+            (event.adopted, "order", "adopted"),
+        )
+        if number
+    ]
+    return f"away {duration(event.away_seconds)}: " + (", ".join(news) or "no order had changed")
+
+
+def _as_it_is(event: StatusUpdate | Trouble, _units: Units) -> str:
+    return event.text
+
+
+# Each function takes the very class it stands beside; the type of a table cannot say so.
+_WORDS: dict[type[Event], Callable[[Any, Units], str]] = {
+    BotStarted: _started,
+    BotStopped: _stopped,
+    OrderPlaced: _placed,
+    OrderExecuted: _executed,
+    OrderCancelled: _cancelled,
+    GridShifted: _shifted,
+    FundsShort: _funds_short,
+    OrderRefused: _refused,
+    ExtraSellPlaced: _extra_sell,
+    CaughtUp: _caught_up,
+    StatusUpdate: _as_it_is,
+    Trouble: _as_it_is,
+}

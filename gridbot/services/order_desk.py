@@ -1,0 +1,252 @@
+"""
+The order desk: the only place that sends, cancels and books orders.
+
+Kraken has no idempotent placement, so the safety lies in the order of the steps. They are numbered
+in ``write_down``, ``send`` and ``settle``; a process that dies between any two of them finds the
+placement in ``pending_txids`` at its next start, and asks the exchange before anything else is placed.
+"""
+
+import logging
+from collections.abc import Callable
+
+from gridbot.exceptions import (
+    AccessDenied,
+    InsufficientFunds,
+    OrderFateUnknown,
+    OrderRejected,
+    PlacementPaused,
+    PostOnlyWouldCross,
+    UnknownOrderError,
+)
+from gridbot.infrastructure.database import (
+    DBConnect,
+)
+from gridbot.interfaces.clock import IClock
+from gridbot.interfaces.exchange import IExchangeRESTService
+from gridbot.models.events import Event, OrderPlaced, OrderRefused
+from gridbot.models.exchange import BUY, ExecutionsUpdateSchema, OrderInfoSchema
+from gridbot.models.grid import SURPLUS, BookOrder, PlaceBuy, Placement, PlaceSell
+from gridbot.models.money import as_text
+from gridbot.services.bookkeeping import Bookkeeping, Finished
+from gridbot.services.pauses import Pauses
+
+__all__ = ["BUYING", "CROSSING", "LONGEST_CROSSING_PAUSE", "PLACING", "Finished", "OrderDesk"]
+
+LOG = logging.getLogger(__name__)
+
+# The exchange must refuse an order that reaches its engine later than this after it was written
+# down. Kraken allows 2 to 60 s and tells its time in whole seconds.
+DEADLINE = 10.0
+# How long REST may go on not showing an order that exists; the largest report is about a minute.
+REST_LAG = 60.0
+# An order is looked for from this long before it was written down: clocks and their rounding.
+CLOCK_TOLERANCE = 5.0
+# "It is not there" is believed after this many look-ups that found nothing, all after the lag.
+CLEAN_SWEEPS = 2
+# Buys must not take (post), and both sides pay their fee in quote (fciq), so that a buy of V brings V.
+FLAGS = {BUY: "post,fciq"}
+SELL_FLAGS = "fciq"
+
+PLACING = "placing"  # pauses: any order at all
+BUYING = "buys"
+CROSSING = "crossing"  # post-only buys that would have crossed: the price moves faster than we place
+LONGEST_HALT = 900.0  # seconds; a lockout lasts about a quarter of an hour
+LONGEST_CROSSING_PAUSE = 60.0
+
+
+class OrderDesk(Bookkeeping):
+    """The books, and the hands that change the exchange's."""
+
+    def __init__(
+        self,
+        db: DBConnect,
+        rest_api: IExchangeRESTService,
+        clock: IClock,
+        userref: int,
+        publish: Callable[[Event], None],
+    ) -> None:
+        super().__init__(db, rest_api, clock, userref, publish)
+        self.pauses = Pauses(clock)
+        self._clean_sweeps: dict[int, int] = {}
+
+    # ---- placing -----------------------------------------------------------------------------
+
+    def may_place(self) -> bool:
+        """False while the fate of a placement is unknown, or the exchange wants no orders for now."""
+        return not len(self.pending) and self.pauses.over(PLACING)
+
+    def place(self, intent: PlaceBuy | PlaceSell) -> BookOrder | None:
+        """Write down, then send. None when the order is not on the exchange, or not known to be."""
+        return self.send(self.write_down(intent))
+
+    def write_down(self, intent: PlaceBuy | PlaceSell) -> Placement:
+        """Step 1: on disk before on the wire. May be part of the transaction that books a fill."""
+        now = self.now()
+        with self._db.atomic():
+            placement = self.pending.add(
+                side=intent.side,
+                price=intent.price,
+                volume=intent.volume,
+                sells=intent.sells,
+                why=intent.why,
+                written_at=now,
+                deadline=now + DEADLINE,
+            )
+        self.funds.hold(intent.side, intent.price, intent.volume)
+        return placement
+
+    def send(self, placement: Placement) -> BookOrder | None:
+        """
+        Step 2: send once. Step 3: book the outcome; an unknown one leaves the placement where it is.
+
+        Raises AccessDenied when the key may not place orders.
+        """
+        try:
+            reply = self._rest.create_order(
+                ordertype="limit",
+                side=placement.side,
+                volume=placement.volume,
+                price=placement.price,
+                userref=self._userref,
+                oflags=FLAGS.get(placement.side, SELL_FLAGS),
+                deadline=placement.deadline,
+            )
+        except OrderFateUnknown as exc:
+            LOG.warning("no answer to the %s; asking the exchange whether it exists (%s)", told(placement), exc)
+            return None
+        except OrderRejected as exc:
+            self._rejected(placement, exc)
+            return None
+        except AccessDenied:
+            self._forget(placement)
+            raise
+        return self.accepted(placement, reply.txid)
+
+    def accepted(self, placement: Placement, txid: str) -> BookOrder:
+        """The placement is on the exchange: out of pending, into the book, the buy no longer unsold."""
+        order = BookOrder(
+            txid=txid,
+            side=placement.side,
+            price=placement.price,
+            volume=placement.volume,
+            placed_at=placement.written_at,
+            sells=placement.sells,
+        )
+        with self._db.atomic():
+            self.pending.remove(placement)
+            self.book.add(order)
+            if placement.sells == SURPLUS:
+                self._take_from_surplus(placement.volume)
+            elif placement.sells:
+                self.unsold.remove(placement.sells)
+        self._clean_sweeps.pop(placement.id, None)
+        self.pauses.end(placement.sells or BUYING)
+        self._publish(OrderPlaced(order.side, order.price, order.volume, txid, placement.why))
+        return order
+
+    def _rejected(self, placement: Placement, exc: OrderRejected) -> None:
+        """Certainly not on the exchange: out of pending, and a pause that fits the reason."""
+        self._forget(placement)
+        what = placement.sells or BUYING
+        if isinstance(exc, PlacementPaused):
+            seconds = self.pauses.begin(PLACING, at_least=exc.retry_after, first=1.0, longest=LONGEST_HALT)
+            LOG.warning("%s not placed: %s; no orders for %.0f s", told(placement), exc, seconds)
+            return
+        if isinstance(exc, PostOnlyWouldCross):
+            self.pauses.begin(CROSSING, first=1.0, longest=LONGEST_CROSSING_PAUSE)
+            LOG.info("%s not placed: the price is already there; the level is computed anew", told(placement))
+            return
+        said_before = self.pauses.known(what)
+        seconds = self.pauses.begin(what)
+        if isinstance(exc, InsufficientFunds):
+            self.request_sync(f"the exchange finds too little money for the {told(placement)}")
+        if not said_before:
+            consequence = f"it stays wanted; next try in {seconds:.0f} s, then at growing intervals"
+            self._publish(OrderRefused(placement.side, placement.price, placement.volume, str(exc), consequence))
+
+    def _forget(self, placement: Placement) -> None:
+        """The placement is certainly not on the exchange."""
+        with self._db.atomic():
+            self.pending.remove(placement)
+        self.funds.release(placement.side, placement.price, placement.volume)
+        self._clean_sweeps.pop(placement.id, None)
+
+    # ---- placements of unknown fate ------------------------------------------------------------
+
+    def settle(self, reported: list[OrderInfoSchema]) -> list[OrderInfoSchema]:
+        """
+        Find the placements on their way among the orders that the exchange ``reported`` (open *and*
+        closed); returns the reports that belonged to one. A placement that is not among them is given
+        up after its deadline, the lag of REST, and CLEAN_SWEEPS look-ups.
+        """
+        found = []
+        for placement in self.pending.all():
+            match = next((info for info in reported if self._fits(placement, info)), None)
+            if match is not None:
+                LOG.info("found it: the %s is %s (%s)", told(placement), match.status, match.txid)
+                self.accepted(placement, match.txid)
+                found.append(match)
+            elif self.now() > placement.deadline + REST_LAG:
+                self._clean_sweeps[placement.id] = self._clean_sweeps.get(placement.id, 0) + 1
+                if self._clean_sweeps[placement.id] >= CLEAN_SWEEPS:
+                    LOG.warning("the %s did not reach the exchange", told(placement))
+                    self._forget(placement)
+        return found
+
+    def until_absence_counts(self) -> float:
+        """Seconds until a look-up that finds none of the placements on their way proves something."""
+        return max(p.deadline for p in self.pending.all()) + REST_LAG - self.now()
+
+    def look_back_to(self) -> float:
+        """Since when closed orders matter to the placements on their way: unix seconds."""
+        return min(p.written_at for p in self.pending.all()) - CLOCK_TOLERANCE
+
+    def settle_by_message(self, update: ExecutionsUpdateSchema) -> bool:
+        """True when ``update`` is about a placement on its way, which is thereby accepted."""
+        for placement in self.pending.all():
+            if (
+                update.userref == self._userref
+                and update.side == placement.side
+                and update.limit_price == placement.price
+                and update.order_qty == placement.volume
+                and (not update.time or update.time >= placement.written_at - CLOCK_TOLERANCE)
+            ):
+                LOG.info("found it: the %s was accepted (%s)", told(placement), update.order_id)
+                self.accepted(placement, update.order_id)
+                return True
+        return False
+
+    def _fits(self, placement: Placement, info: OrderInfoSchema) -> bool:
+        return (
+            info.side == placement.side
+            and info.price == placement.price
+            and info.vol == placement.volume
+            and info.opened_at >= placement.written_at - CLOCK_TOLERANCE
+            and not self.knows(info.txid)
+        )
+
+    # ---- cancelling ----------------------------------------------------------------------------
+
+    def cancel(self, txid: str, why: str) -> OrderInfoSchema | None:
+        """
+        Ask for a cancellation. The order stays in the book until the exchange says how it ended;
+        when the exchange no longer has it open, its report is returned for booking.
+        Raises TemporaryFailure when it could not be asked; the order then counts as asked all the same,
+        and ``unconfirmed_cancels`` names it until its end is known.
+        """
+        LOG.debug("cancelling %s: %s", txid, why)
+        self.book.mark_cancel_requested(txid)
+        try:
+            self._rest.cancel_order(txid)
+        except UnknownOrderError:
+            return self._rest.get_orders_info([txid]).get(txid)
+        return None
+
+    def unconfirmed_cancels(self) -> list[str]:
+        """Orders asked to be cancelled whose end was not told yet."""
+        return [order.txid for order in self.book if order.cancel_requested]
+
+
+def told(placement: Placement) -> str:
+    """A placement in words: "buy of 0.00202000 @ 49504.9"."""
+    return f"{placement.side} of {as_text(placement.volume)} @ {as_text(placement.price)}"

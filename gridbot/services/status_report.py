@@ -1,0 +1,104 @@
+"""
+The state of the grid as text: the ladder, and the hourly status message. Text out of data, nothing else.
+
+Every line of the status message is explained in the README.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from gridbot.models.grid import BookOrder, GridView, Waiting
+from gridbot.models.money import ZERO, percent, shown
+from gridbot.services.messages import Units
+
+MOST_RUNGS = 12  # sells shown in the ladder; a long bear market leaves hundreds
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the status message tells. Balances as carried on from the exchange's last word."""
+
+    name: str
+    strategy: str
+    simulated: bool
+    units: Units
+    grid: GridView
+    waiting: tuple[Waiting, ...]
+    base_balance: Decimal
+    quote_balance: Decimal
+    surplus: Decimal  # base of cancelled buys that waits to be sold
+    profit_lines: tuple[str, ...] = ()
+
+
+def ladder(grid: GridView, units: Units) -> str:
+    """
+    The grid as a picture: sells above, the price, buys below, distances in percent of the price.
+
+    sell   50500.0   +1.00 %   0.00200000 BTC
+         > 50000.0 USD
+    buy    49504.9   -0.99 %   0.00202000 BTC
+    """
+    sells = [_rung(order, grid.ticker, units) for order in reversed(grid.sells[:MOST_RUNGS])]
+    if len(grid.sells) > MOST_RUNGS:
+        sells.insert(0, f"  ... and {len(grid.sells) - MOST_RUNGS} sells above")
+    buys = [_rung(order, grid.ticker, units) for order in grid.buys]
+    return "\n".join([*sells, f"     > {shown(grid.ticker, units.price_decimals)} {units.quote}", *buys])
+
+
+def _rung(order: BookOrder, ticker: Decimal, units: Units) -> str:
+    distance = (order.price - ticker) / ticker if ticker else ZERO
+    sign = "+" if distance >= 0 else "-"
+    price = shown(order.price, units.price_decimals)
+    part = f", {units.volume(order.executed)} of it filled" if order.executed else ""
+    return f"{order.side:<5}{price:>12}  {sign}{percent(abs(distance)):>8}   {units.volume(order.volume)}{part}"
+
+
+def status_message(status: Status) -> str:
+    """The hourly status message."""
+    grid, units = status.grid, status.units
+    play = " on play money" if status.simulated else ""
+    wealth = status.quote_balance + status.base_balance * grid.ticker
+    lines = [
+        f"{status.name}: {status.strategy} on {units.base}/{units.quote}{play}",
+        f"price       {shown(grid.ticker, units.price_decimals)} {units.quote}",
+        f"balances    {units.volume(status.base_balance)} ({units.volume(grid.base_available)} free), "
+        f"{units.money(status.quote_balance)} ({units.money(grid.quote_available)} free)",
+        f"surplus     {units.volume(status.surplus)}, executed parts of cancelled buys still to be sold",
+        f"wealth      {units.money(wealth)}",
+        f"investment  {units.money(grid.investment)} of at most {units.money(grid.settings.max_investment)}",
+        f"orders      {len(grid.buys)} of {grid.settings.n_open_buy_orders} buys, {len(grid.sells)} sells, "
+        f"{len(grid.unsold)} filled buys waiting for their sell",
+        *status.profit_lines,
+        *(f"missing     buy @ {shown(w.price, units.price_decimals)}: {w.reason}" for w in status.waiting),
+        *(f"waiting     {p.side} @ {shown(p.price, units.price_decimals)}: not answered yet" for p in grid.pending),
+        ladder(grid, units),
+    ]
+    return "\n".join(lines)
+
+
+def status_document(status: Status) -> dict[str, object]:
+    """The same for the status server: plain values, amounts as Decimal."""
+    grid = status.grid
+    return {
+        "name": status.name,
+        "strategy": status.strategy,
+        "pair": f"{status.units.base}/{status.units.quote}",
+        "simulated": status.simulated,
+        "price": grid.ticker,
+        "base_balance": status.base_balance,
+        "quote_balance": status.quote_balance,
+        "base_available": grid.base_available,
+        "quote_available": grid.quote_available,
+        "vol_of_unfilled_remaining": status.surplus,
+        "investment": grid.investment,
+        "max_investment": grid.settings.max_investment,
+        "buys": [_row(order) for order in grid.buys],
+        "sells": [_row(order) for order in grid.sells],
+        "unsold": [{"txid": b.txid, "price": b.price, "volume": b.volume} for b in grid.unsold],
+        "pending": [{"side": p.side, "price": p.price, "volume": p.volume} for p in grid.pending],
+        "missing": [{"price": w.price, "cause": w.cause.value, "reason": w.reason} for w in status.waiting],
+    }
+
+
+def _row(order: BookOrder) -> dict[str, object]:
+    return {"txid": order.txid, "price": order.price, "volume": order.volume, "executed": order.executed}

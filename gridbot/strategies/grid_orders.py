@@ -1,0 +1,246 @@
+"""
+What follows an order that is over: a sell after a buy, a buy after a sell, and what is kept for later.
+
+Whatever must not be forgotten is recorded in the transaction that takes the order out of the book,
+and the order that follows is written down in the same transaction; it is sent right after.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+from gridbot.exceptions import OrderTooSmall
+from gridbot.interfaces.clock import IClock
+from gridbot.interfaces.exchange import IExchangeRESTService, IExchangeWebSocketService
+from gridbot.models.configuration import BotConfigDTO
+from gridbot.models.events import Event, FundsShort, OrderCancelled, OrderExecuted, OrderRefused
+from gridbot.models.exchange import BUY, SELL, News
+from gridbot.models.grid import (
+    EXTRA,
+    SURPLUS,
+    BookOrder,
+    GridSettings,
+    GridView,
+    PlaceBuy,
+    Placement,
+    PlaceSell,
+    UnsoldBuy,
+)
+from gridbot.models.money import ONE, ZERO
+from gridbot.services.order_desk import BUYING, CROSSING, Finished, OrderDesk
+from gridbot.strategies import grid_rules as rules
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a strategy works with, made by the engine. ``report``: strategy -> status message."""
+
+    config: BotConfigDTO
+    rest_api: IExchangeRESTService
+    websocket: IExchangeWebSocketService
+    desk: OrderDesk
+    sync: Callable[[float | None], News]
+    clock: IClock
+    publish: Callable[[Event], None]
+    report: Callable[[Any], str]
+
+
+class GridOrders:
+    """Fills, cancellations and what is placed because of them."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._config = surroundings.config
+        self._rest_api = surroundings.rest_api
+        self._desk = surroundings.desk
+        self._publish = surroundings.publish
+        self.settings: GridSettings
+        self.ticker = ZERO
+
+    # ---- questions a strategy answers ----------------------------------------------------------
+
+    def sell_after(self, buy: UnsoldBuy) -> PlaceSell | None:
+        """The sell that follows a filled buy, None when the base is kept. Raises OrderTooSmall."""
+        raise NotImplementedError
+
+    def _get_buy_order_price(self, last_price: Decimal) -> Decimal:
+        """One interval below ``last_price``, bounded by the ticker."""
+        return rules.buy_price(last_price, self.ticker, self.settings)
+
+    def _get_sell_order_price(self, last_price: Decimal) -> Decimal:
+        """One interval above ``last_price``, bounded by the ticker. Stores nothing."""
+        return rules.sell_price(last_price, self.ticker, self.settings)
+
+    # ---- an order is over ----------------------------------------------------------------------
+
+    def _record(self, finished: Finished) -> None:
+        """What must not be forgotten of an order that is over; part of the transaction that ends it."""
+        order = finished.order
+        if finished.is_filled and order.side == BUY:
+            if order.price > self._desk.configuration.get().highest_buy_price:
+                self._desk.configuration.update(highest_buy_price=order.price)
+            self._remember_unsold(UnsoldBuy(order.txid, order.price, finished.executed, finished.at))
+        elif not finished.is_filled and order.side == BUY and finished.executed:
+            self._desk.add_to_surplus(finished.executed, order.price)
+        elif not finished.is_filled and order.side == SELL and order.sells != EXTRA:
+            self._keep_for_sale(order)
+
+    def _remember_unsold(self, buy: UnsoldBuy) -> None:
+        """The buy waits for its sell; a strategy that keeps the base overrides this."""
+        self._desk.unsold.add(buy)
+
+    def _keep_for_sale(self, order: BookOrder) -> None:
+        """A sell was cancelled: what it did not sell stays to be sold, as its buy or as surplus."""
+        rest = order.volume - order.executed
+        bought_at = order.price / (ONE + self.settings.interval)
+        if order.sells in ("", SURPLUS) or rest < self.settings.pair.ordermin:
+            self._desk.add_to_surplus(rest, bought_at)
+            return
+        rows = self._desk.trades.of_order(order.sells)
+        price = rows[0].info.price if rows else bought_at
+        self._desk.unsold.add(UnsoldBuy(order.sells, price, rest, self._desk.now()))
+
+    def _handle_arbitrage(self, finished: Finished) -> Placement | None:
+        """What follows an order that is over, written down in the same transaction."""
+        if finished.is_filled:
+            return self.handle_filled_order_event(finished)
+        return self._handle_cancel_order(finished)
+
+    def handle_filled_order_event(self, finished: Finished) -> Placement | None:
+        """
+        A buy is followed by its sell, a sell by a buy one interval below it. Takes the order with its
+        figures where the reference took a txid and asked: the message has told everything.
+        """
+        if finished.order.side == SELL:
+            return self._next_buy(finished)
+        buy = self._desk.unsold.get(finished.order.txid)
+        return self._new_sell_order(buy) if buy is not None else None
+
+    def _handle_cancel_order(self, finished: Finished) -> Placement | None:
+        """What a cancelled buy had executed is sold once it is worth one amount_per_grid."""
+        if finished.order.side == BUY and finished.executed:
+            return self._sell_surplus()
+        return None
+
+    def _announce(self, finished: Finished) -> None:
+        """Tell the listeners; for a sell that closed a cycle with what it brought."""
+        order = finished.order
+        if not finished.is_filled:
+            self._publish(
+                OrderCancelled(order.side, order.price, order.volume, finished.executed, order.txid, finished.reason)
+            )
+            return
+        profit, base_kept = None, None
+        bought = self._desk.trades.of_order(order.sells) if order.side == SELL and order.sells else []
+        if bought:
+            spent = sum((row.info.cost + row.info.fee for row in bought), ZERO)
+            profit = finished.cost - finished.fee - spent
+            base_kept = sum((row.info.volume for row in bought), ZERO) - finished.executed
+        self._publish(
+            OrderExecuted(
+                order.side,
+                order.price,
+                finished.executed,
+                finished.cost,
+                finished.fee,
+                order.txid,
+                profit,
+                base_kept,
+            )
+        )
+
+    # ---- placing -------------------------------------------------------------------------------
+
+    def _next_buy(self, sold: Finished) -> Placement | None:
+        """The buy one interval below a filled sell."""
+        if not self._may_buy():
+            return None
+        decision = rules.buy_after_sell(sold.order.price, self.view())
+        for intent in decision.intents:
+            if isinstance(intent, PlaceBuy):
+                return self._desk.write_down(replace(intent, why=f"after the sell {sold.order.txid}"))
+        return None
+
+    def _new_sell_order(self, buy: UnsoldBuy) -> Placement | None:
+        """Write down the sell for a filled buy; None when it must wait: the buy then stays unsold."""
+        if not self._desk.may_place() or not self._desk.pauses.over(buy.txid):
+            return None
+        try:
+            intent = self.sell_after(buy)
+        except OrderTooSmall as exc:
+            self._refused(buy.txid, SELL, buy.price, buy.volume, str(exc))
+            return None
+        return self._write_down_sell(intent) if intent is not None else None
+
+    def _sell_surplus(self) -> Placement | None:
+        """A sell for the executed parts of cancelled buys, once they are worth one."""
+        stored = self._desk.configuration.get()
+        remaining = stored.vol_of_unfilled_remaining
+        max_price = stored.vol_of_unfilled_remaining_max_price
+        if not rules.surplus_is_worth_a_sell(remaining, max_price, self.settings):
+            return None
+        if not self._desk.may_place() or not self._desk.pauses.over(SURPLUS):
+            return None
+        try:
+            intent = rules.surplus_sell(remaining, max_price, self.ticker, self.settings)
+        except OrderTooSmall as exc:
+            self._refused(SURPLUS, SELL, max_price, remaining, str(exc))
+            return None
+        return self._write_down_sell(intent)
+
+    def _write_down_sell(self, intent: PlaceSell) -> Placement | None:
+        """A lot less when the free base is short by dust; not at all, and said once, when by more."""
+        free = self._desk.funds.base_available
+        volume = rules.sellable_volume(intent.volume, free, self.settings.pair.lot)
+        if volume is not None:
+            return self._desk.write_down(replace(intent, volume=volume))
+        said_before = self._desk.pauses.known(intent.sells)
+        self._desk.pauses.begin(intent.sells)
+        if not said_before:
+            consequence = "the buy stays noted as unsold and is sold when there is enough"
+            self._publish(FundsShort(SELL, self._config.base_currency, intent.volume, free, consequence))
+        return None
+
+    def _refused(self, what: str, side: str, price: Decimal, volume: Decimal, reason: str) -> None:
+        said_before = self._desk.pauses.known(what)
+        self._desk.pauses.begin(what)
+        if not said_before:
+            self._publish(OrderRefused(side, price, volume, reason, "it is kept and sold when it can be"))
+
+    def _may_buy(self) -> bool:
+        pauses = self._desk.pauses
+        return self._desk.may_place() and pauses.over(BUYING) and pauses.over(CROSSING)
+
+    def new_buy_order(self, order_price: Decimal) -> BookOrder | None:
+        """Place a buy at ``order_price``, cut to the tick. None when it is not, or not known to be, placed."""
+        price = self.settings.pair.truncate_price(order_price)
+        return self._desk.place(PlaceBuy(price, rules.buy_volume(price, self.settings), "by request"))
+
+    def _send(self, placement: Placement | None) -> None:
+        if placement is not None:
+            self._desk.send(placement)
+
+    def _add_missed_sell_orders(self) -> None:
+        """Sells for filled buys that have none yet, as far as they can be placed now."""
+        asked = False
+        for buy in self._desk.unsold.all():
+            if self._desk.pauses.known(buy.txid) and self._desk.pauses.over(buy.txid) and not asked:
+                self._desk.refresh_funds()
+                asked = True
+            self._send(self._new_sell_order(buy))
+        self._send(self._sell_surplus())
+
+    def view(self) -> GridView:
+        """The present grid, as the rules see it."""
+        desk = self._desk
+        return GridView(
+            settings=self.settings,
+            ticker=self.ticker,
+            buys=desk.book.buys(),
+            sells=desk.book.sells(),
+            quote_available=desk.funds.quote_available,
+            base_available=desk.funds.base_available,
+            unsold=desk.unsold.all(),
+            pending=desk.pending.all(),
+            highest_buy_price=desk.configuration.get().highest_buy_price,
+        )

@@ -1,0 +1,262 @@
+"""
+The rules of the grid: arithmetic and decisions. No clock, no network, no database, no logging.
+
+A trader should be able to check every line by hand. Symbols: A amount_per_grid (quote), i interval,
+f fee per side, n number of open buys, M max_investment (quote), p the ticker, q a price already cut
+to the tick. Each ``check_...`` is one step of the grid check: what to do now, and why something
+wanted is not done. ``quiet_band`` says between which prices the check has nothing to do.
+"""
+
+from decimal import Decimal
+
+from gridbot.exceptions import OrderTooSmall
+from gridbot.models.events import GridShifted
+from gridbot.models.exchange import AssetPairInfoSchema
+from gridbot.models.grid import (
+    EXTRA,
+    SURPLUS,
+    BookOrder,
+    CancelOrder,
+    Cause,
+    Decision,
+    GridSettings,
+    GridView,
+    PlaceBuy,
+    PlaceSell,
+    UnsoldBuy,
+    Waiting,
+)
+from gridbot.models.money import ONE, ZERO, percent, shown
+
+# The ticker must clear the second interval by a little, so that a price resting on the threshold
+# does not move the grid to and fro.
+SHIFT_UP_MARGIN = Decimal("1.001")
+
+TWO = Decimal(2)
+INFINITY = Decimal("Infinity")
+Band = tuple[Decimal, Decimal]
+NO_BAND: Band = (ONE, ZERO)
+
+
+# ---- prices and volumes ------------------------------------------------------------------------
+
+
+def buy_price(reference: Decimal, ticker: Decimal, settings: GridSettings) -> Decimal:
+    """One interval below ``reference``, or below the ticker where that would be above the ticker."""
+    price = reference / (ONE + settings.interval)
+    if price > ticker:
+        price = ticker / (ONE + settings.interval)
+    return settings.pair.truncate_price(price)
+
+
+def sell_price(bought_at: Decimal, ticker: Decimal, settings: GridSettings) -> Decimal:
+    """One interval above the buy, or above the ticker where that would be below the ticker."""
+    price = bought_at * (ONE + settings.interval)
+    if price < ticker:
+        price = ticker * (ONE + settings.interval)
+    return settings.pair.truncate_price(price)
+
+
+def extra_sell_price(ticker: Decimal, highest_buy_price: Decimal, settings: GridSettings) -> Decimal:
+    """SWING: two intervals above the ticker, and never less than two above the dearest buy."""
+    two_intervals = (ONE + settings.interval) ** 2
+    price = ticker * two_intervals
+    if price < highest_buy_price:
+        price = highest_buy_price * two_intervals
+    return settings.pair.truncate_price(price)
+
+
+def buy_volume(price: Decimal, settings: GridSettings) -> Decimal:
+    """A / q, cut to the lot. Raises OrderTooSmall below the pair's minimums."""
+    return _placeable(settings.amount_per_grid / price, price, settings.pair)
+
+
+def volume_returning_quote(price: Decimal, settings: GridSettings) -> Decimal:
+    """
+    A / (q·(1−2f)), cut to the lot: what must be sold so that the quote spent comes back, both fees
+    paid. The rest of the base stays. Raises OrderTooSmall below the pair's minimums.
+    """
+    return _placeable(settings.amount_per_grid / (price * (ONE - TWO * settings.fee)), price, settings.pair)
+
+
+def _placeable(volume: Decimal, price: Decimal, pair: AssetPairInfoSchema) -> Decimal:
+    cut = pair.truncate_volume(volume)
+    if cut < pair.ordermin or cut <= 0:
+        raise OrderTooSmall(f"{cut:f} is below the pair's smallest volume of {pair.ordermin:f}")
+    if cut * price < pair.costmin:
+        raise OrderTooSmall(f"{cut:f} @ {price:f} costs {cut * price:f}, below the pair's minimum of {pair.costmin:f}")
+    return cut
+
+
+def sellable_volume(wanted: Decimal, base_available: Decimal, lot: Decimal) -> Decimal | None:
+    """
+    ``wanted``, or one lot less where the free balance is short by rounding dust only; None where it
+    is short by more.
+    """
+    if wanted <= base_available:
+        return wanted
+    if wanted - lot <= base_available and wanted > lot:
+        return wanted - lot
+    return None
+
+
+def surplus_is_worth_a_sell(remaining: Decimal, max_price: Decimal, settings: GridSettings) -> bool:
+    """What cancelled buys had executed reaches one amount_per_grid at the highest of their prices."""
+    return remaining * max_price >= settings.amount_per_grid
+
+
+def surplus_sell(remaining: Decimal, max_price: Decimal, ticker: Decimal, settings: GridSettings) -> PlaceSell:
+    """The sell for the executed parts of cancelled buys. Raises OrderTooSmall."""
+    price = sell_price(max_price, ticker, settings)
+    volume = min(volume_returning_quote(price, settings), settings.pair.truncate_volume(remaining))
+    return PlaceSell(price, volume, SURPLUS, "surplus of cancelled buys")
+
+
+def buy_after_sell(sold_at: Decimal, grid: GridView) -> Decision:
+    """
+    A sell was filled at ``sold_at``: the buy that follows one interval below it.
+
+    None while no other sell is open (the price is leaving the grid: the shift-up will move the buys),
+    while n buys are open, and where another buy already stands on that level.
+    """
+    settings = grid.settings
+    if not grid.sells or len(grid.buys) >= settings.n_open_buy_orders:
+        return Decision()
+    price = buy_price(sold_at, grid.ticker, settings)
+    if any(_too_near(price, other.price, settings) for other in grid.buys):
+        return Decision()
+    return _buys_if_affordable([price], grid)
+
+
+# ---- the grid check ----------------------------------------------------------------------------
+
+
+def check_near_buy_orders(grid: GridView) -> Decision:
+    """Of two neighbouring buys nearer than half an interval the higher is cancelled."""
+    cancels = []
+    kept: BookOrder | None = None
+    for order in reversed(grid.buys):
+        if kept is not None and _too_near(order.price, kept.price, grid.settings):
+            cancels.append(CancelOrder(order.txid, f"too near to the buy @ {kept.price:f}"))
+        else:
+            kept = order
+    return Decision(tuple(cancels))
+
+
+def check_n_open_buy_orders(grid: GridView) -> Decision:
+    """Buys are added below until n are open, unless the limit is reached or funds are short."""
+    prices = []
+    reference = min((order.price for order in grid.buys), default=grid.ticker)
+    for _ in range(grid.settings.n_open_buy_orders - len(grid.buys)):
+        reference = buy_price(reference, grid.ticker, grid.settings)
+        if reference <= 0:
+            break
+        prices.append(reference)
+    return _buys_if_affordable(prices, grid)
+
+
+def _buys_if_affordable(prices: list[Decimal], grid: GridView) -> Decision:
+    """The buys at these prices, as far as the limit and the free quote go, and why not further."""
+    settings = grid.settings
+    needed = settings.amount_with_fee
+    investment, free = grid.investment, grid.quote_available
+    buys: list[PlaceBuy] = []
+    for price in prices:
+        if settings.max_investment <= investment + needed:
+            reason = (
+                f"max_investment {shown(settings.max_investment)} reached: "
+                f"{shown(investment)} invested, one more buy needs {shown(needed)}"
+            )
+            return Decision(tuple(buys), (Waiting(Cause.LIMIT, price, reason),))
+        if free <= needed:
+            reason = f"{shown(free)} free, {shown(needed)} needed"
+            return Decision(tuple(buys), (Waiting(Cause.FUNDS, price, reason),))
+        try:
+            volume = buy_volume(price, settings)
+        except OrderTooSmall as exc:
+            return Decision(tuple(buys), (Waiting(Cause.MINIMUM, price, str(exc)),))
+        buys.append(PlaceBuy(price, volume, "next level of the grid"))
+        investment += price * volume
+        free -= price * volume * (ONE + settings.fee)
+    return Decision(tuple(buys))
+
+
+def check_lowest_cancel_of_more_than_n_buy_orders(grid: GridView) -> Decision:
+    """With more than n buys open the lowest are cancelled."""
+    n = grid.settings.n_open_buy_orders
+    return Decision(tuple(CancelOrder(o.txid, f"more than {n} buys open") for o in grid.buys[n:]))
+
+
+def shift_buy_orders_up(grid: GridView) -> Decision:
+    """The ticker has left the grid upward: all buys are cancelled, to be placed again below it."""
+    if not grid.buys or grid.ticker <= shift_up_threshold(grid.buys[0].price, grid.settings):
+        return Decision()
+    why = f"the price rose to {grid.ticker:f}, the grid follows"
+    return Decision(tuple(CancelOrder(o.txid, why) for o in grid.buys), event=GridShifted(grid.ticker, len(grid.buys)))
+
+
+def shift_up_threshold(highest_buy: Decimal, settings: GridSettings) -> Decimal:
+    """The ticker above which the grid follows the price: highest open buy · (1+i)² · 1.001."""
+    return highest_buy * (ONE + settings.interval) ** 2 * SHIFT_UP_MARGIN
+
+
+def check_extra_sell_order(grid: GridView) -> Decision:
+    """SWING: base that no buy of the grid brought in is sold above the market, one order at a time."""
+    settings = grid.settings
+    if grid.sells or grid.unsold or grid.pending or len(grid.buys) != settings.n_open_buy_orders:
+        return Decision()
+    if grid.base_available * grid.ticker <= settings.amount_with_fee:
+        return Decision()
+    price = extra_sell_price(grid.ticker, grid.highest_buy_price, settings)
+    try:
+        volume = volume_returning_quote(price, settings)
+    except OrderTooSmall as exc:
+        return Decision(waiting=(Waiting(Cause.MINIMUM, price, str(exc)),))
+    if volume > grid.base_available:
+        return Decision()
+    return Decision((PlaceSell(price, volume, EXTRA, "extra sell: base that no buy brought in"),))
+
+
+def quiet_band(grid: GridView, decision: Decision) -> Band:
+    """
+    (low, high): while low <= ticker <= high the grid check would decide what it decided just now.
+
+    With nothing to do only the shift-up depends on the price, and it needs a rise: the band has no
+    lower end. Levels missing for want of funds or because of the limit need money to change, and that
+    opens the band from outside. Levels missing for any other reason, or something to do: no band.
+    """
+    if decision.intents or any(w.cause is Cause.MINIMUM for w in decision.waiting):
+        return NO_BAND
+    return ZERO, shift_up_threshold(grid.buys[0].price, grid.settings) if grid.buys else INFINITY
+
+
+def extra_sell_band(grid: GridView, band: Band) -> Band:
+    """SWING: ``band`` cut off at the price from which the free base would be worth an extra sell."""
+    if grid.sells or not grid.base_available:
+        return band
+    worth_a_sell = grid.settings.amount_with_fee / grid.base_available
+    # Above that price the rule was asked and said no for another reason: ask again every time.
+    return NO_BAND if grid.ticker >= worth_a_sell else (band[0], min(band[1], worth_a_sell))
+
+
+def _too_near(one: Decimal, other: Decimal, settings: GridSettings) -> bool:
+    """Two buys closer than half an interval would buy the same level twice."""
+    high, low = max(one, other), min(one, other)
+    return high / low - ONE < settings.interval / TWO
+
+
+# ---- reasons -----------------------------------------------------------------------------------
+
+
+def profit_of_cycle(unsold: UnsoldBuy, price: Decimal, volume: Decimal, fee: Decimal) -> Decimal:
+    """Quote gained when ``volume`` bought at the buy's price is sold at ``price``, both fees paid."""
+    return volume * (price * (ONE - fee) - unsold.price * (ONE + fee))
+
+
+def explain_settings(settings: GridSettings) -> str:
+    """The grid in one sentence, for the start message."""
+    return (
+        f"{settings.n_open_buy_orders} buys of {shown(settings.amount_per_grid)}, "
+        f"{percent(settings.interval)} apart, "
+        f"fee {percent(settings.fee)} a side, at most {shown(settings.max_investment)} invested"
+    )

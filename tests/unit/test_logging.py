@@ -1,0 +1,152 @@
+"""The log: one line per event, never a secret, never a full card."""
+
+import io
+import logging
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from gridbot.core.logging_setup import FILE_BYTES, OLDER_FILES, set_up_logging
+from gridbot.exceptions import ConfigurationError
+from gridbot.models.configuration import LoggingConfigDTO
+
+SECRET = "kQH5HW/8p1uGOVjbgWA7FunAmGO8lsSUXNsu3eow76sz84Q18fWxnyRzBHCd3pd5nE9qa99HAZtuZuj6F1huXg=="
+TOKEN = "123456:AAH-token_of_the_bot"
+LOG = logging.getLogger("gridbot.test")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    root, hook, raising = logging.getLogger(), threading.excepthook, logging.raiseExceptions
+    handlers, level = root.handlers[:], root.level
+    yield
+    for handler in root.handlers:
+        handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    threading.excepthook, logging.raiseExceptions = hook, raising
+    for library in ("urllib3", "requests", "websocket"):
+        logging.getLogger(library).setLevel(logging.NOTSET)
+
+
+def log_to(config: LoggingConfigDTO, *secrets: str) -> io.StringIO:
+    stream = io.StringIO()
+    set_up_logging(config, secrets, stream)
+    return stream
+
+
+def test_a_line_is_time_level_and_story() -> None:
+    stream = log_to(LoggingConfigDTO())
+    LOG.info("bought %s BTC @ %s USD (%s)", "0.00202000", "49504.9", "OQ4C3A")
+    LOG.debug("payload")
+    assert re.fullmatch(
+        r"\d\d:\d\d:\d\d INFO     bought 0\.00202000 BTC @ 49504\.9 USD \(OQ4C3A\)\n", stream.getvalue()
+    )
+
+
+def test_the_story_goes_to_stdout_unless_told_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging(LoggingConfigDTO(), ())
+    LOG.warning("no answer")
+    out, err = capsys.readouterr()
+    assert out.endswith("WARNING  no answer\n")
+    assert err == ""
+
+
+@pytest.mark.parametrize("form", [SECRET, quote(SECRET), quote(SECRET, safe="")])
+def test_a_secret_in_message_or_argument_is_hidden(form: str) -> None:
+    stream = log_to(LoggingConfigDTO(), SECRET)
+    LOG.info(f"sent {form}|")
+    LOG.info("sent %s|", form)
+    LOG.info("sent %r", {"key": form, "list": [form]})
+    assert "kQH5HW" not in stream.getvalue()
+    assert stream.getvalue().count("***") == 4
+
+
+def test_a_secret_in_a_traceback_is_hidden_and_the_rest_of_it_stays() -> None:
+    stream = log_to(LoggingConfigDTO(), SECRET, TOKEN)
+    try:
+        raise ValueError(f"https://api.telegram.org/bot{TOKEN}/sendMessage failed for {SECRET}")
+    except ValueError:
+        LOG.exception("not sent")
+    text = stream.getvalue()
+    assert TOKEN not in text
+    assert SECRET not in text
+    assert "ValueError: https://api.telegram.org/bot***/sendMessage failed for ***" in text
+
+
+def test_a_secret_that_contains_another_leaves_nothing_behind() -> None:
+    stream = log_to(LoggingConfigDTO(), "abcdef", "abcdef-and-more")
+    LOG.info("it is abcdef-and-more.")
+    assert stream.getvalue().endswith("it is ***.\n")
+
+
+def test_no_secret_tears_holes_into_the_text() -> None:
+    stream = log_to(LoggingConfigDTO(), "", "a")
+    LOG.info("a banana")
+    assert stream.getvalue().endswith("a banana\n")
+
+
+def test_a_thread_that_dies_says_so_without_the_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = log_to(LoggingConfigDTO(), SECRET)
+
+    def dies() -> None:
+        raise RuntimeError(f"with {SECRET}")
+
+    thread = threading.Thread(target=dies, name="feed")
+    thread.start()
+    thread.join()
+    assert "the thread feed ended with an error" in stream.getvalue()
+    assert "RuntimeError: with ***" in stream.getvalue()
+    assert SECRET not in stream.getvalue() + "".join(capsys.readouterr())
+
+
+def test_a_line_that_cannot_be_written_prints_no_arguments(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stream = log_to(LoggingConfigDTO(), SECRET)
+    stream.close()
+    LOG.info("sent %s", SECRET)
+    assert "".join(capsys.readouterr()) == ""
+
+
+def test_libraries_are_quiet_unless_debug() -> None:
+    stream = log_to(LoggingConfigDTO(level="INFO"))
+    logging.getLogger("urllib3.connectionpool").info("Starting new HTTPS connection")
+    assert stream.getvalue() == ""
+    stream = log_to(LoggingConfigDTO(level="DEBUG"))
+    logging.getLogger("urllib3.connectionpool").debug("Starting new HTTPS connection")
+    assert "Starting new HTTPS connection" in stream.getvalue()
+
+
+def test_the_file_has_the_date_and_no_secret(tmp_path: Path) -> None:
+    log_to(LoggingConfigDTO(file=tmp_path / "bot.log"), SECRET)
+    LOG.info("placed a sell with %s", SECRET)
+    text = (tmp_path / "bot.log").read_text()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d INFO     placed a sell with \*\*\*\n", text)
+
+
+def test_the_file_never_takes_more_than_4_mb(tmp_path: Path) -> None:
+    assert FILE_BYTES * (OLDER_FILES + 1) == 4_000_000
+    log_to(LoggingConfigDTO(file=tmp_path / "bot.log"))
+    line = "x" * 100_000
+    for _ in range(60):
+        LOG.info(line)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bot.log", "bot.log.1", "bot.log.2", "bot.log.3"]
+    assert sum(p.stat().st_size for p in tmp_path.iterdir()) <= 4_000_000
+
+
+def test_a_file_that_cannot_be_written_is_refused_with_the_key_to_mend(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"\[logging\] file = .*: cannot be written \(No such file"):
+        set_up_logging(LoggingConfigDTO(file=tmp_path / "missing" / "bot.log"), (), sys.stdout)
+
+
+def test_setting_up_again_replaces_and_does_not_double() -> None:
+    log_to(LoggingConfigDTO())
+    stream = log_to(LoggingConfigDTO())
+    LOG.info("once")
+    assert stream.getvalue().count("once") == 1

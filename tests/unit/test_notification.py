@@ -1,0 +1,332 @@
+"""Telling the owner: what is said, when, how often, and that the trade never waits for it."""
+
+import logging
+import threading
+import time
+from decimal import Decimal as D
+
+import pytest
+
+from gridbot.exceptions import GridBotError
+from gridbot.interfaces.notification import INotificationChannel
+from gridbot.models.events import (
+    BotStarted,
+    BotStopped,
+    Event,
+    GridShifted,
+    OrderCancelled,
+    OrderExecuted,
+    OrderPlaced,
+    StatusUpdate,
+    Trouble,
+)
+from gridbot.services.messages import message_for
+from gridbot.services.notification_service import (
+    CAPACITY,
+    LONGEST_BATCH,
+    MOST_ATTEMPTS,
+    Courier,
+    Kind,
+    Line,
+    NotificationService,
+    Outbox,
+    compose,
+)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Phone(INotificationChannel):
+    """A channel that remembers; ``faults`` are raised, or answered with False, before it works."""
+
+    def __init__(self, *faults: Exception | bool) -> None:
+        self.faults = list(faults)
+        self.heard: list[str] = []
+        self.rang = threading.Event()
+
+    def send(self, message: str) -> bool:
+        fault = self.faults.pop(0) if self.faults else True
+        if isinstance(fault, Exception):
+            raise fault
+        if fault:
+            self.heard.append(message)
+            self.rang.set()
+        return fault
+
+
+class DeadPhone(INotificationChannel):
+    """A channel that hangs until it is let go."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.let_go = threading.Event()
+
+    def send(self, message: str) -> bool:
+        self.asked.set()
+        self.let_go.wait(10)
+        return False
+
+
+def describe(event: Event) -> str | None:
+    return message_for(event, "BTC", "USD", 1)
+
+
+def fill(number: int) -> OrderExecuted:
+    return OrderExecuted("buy", D("49504.9"), D("0.00202"), D("100"), D("0.25"), f"O{number}")
+
+
+# ---- the outbox --------------------------------------------------------------------------------
+
+
+def line(text: str, kind: Kind = Kind.ALARM, at: float = 0.0) -> Line:
+    return Line(text, kind, at)
+
+
+def texts(batch: list[Line]) -> list[str]:
+    return [each.text for each in batch]
+
+
+def test_fills_wait_two_seconds_for_one_another_and_leave_together() -> None:
+    box = Outbox()
+    box.put(line("one", Kind.FILL, 0.0))
+    box.put(line("two", Kind.FILL, 1.9))
+    assert box.take(1.99) == []
+    assert box.next_due(1.5) == 0.5
+    batch = box.take(2.0)
+    assert compose(batch, 2.0) == "2 orders executed:\none\ntwo"
+    assert box.take(10.0) == []
+
+
+def test_an_alarm_leaves_at_once_and_takes_no_fill_with_it() -> None:
+    box = Outbox()
+    box.put(line("fill", Kind.FILL, 0.0))
+    box.put(line("alarm", Kind.ALARM, 0.5))
+    assert texts(box.take(0.5)) == ["alarm"]
+    assert texts(box.take(2.0)) == ["fill"]
+
+
+def test_a_single_fill_has_no_heading() -> None:
+    assert compose([line("bought", Kind.FILL)], 2.0) == "bought"
+
+
+def test_the_same_words_within_five_minutes_are_said_once_and_counted() -> None:
+    box = Outbox()
+    for second in range(8):
+        box.put(line("no answer from Kraken", at=float(second)))
+    assert texts(box.take(8.0)) == ["no answer from Kraken"]
+    assert box.take(299.9) == []
+    assert box.next_due(299.0) == 1.0
+    assert texts(box.take(300.0)) == ["no answer from Kraken (7 more times within 5 min)"]
+    assert box.take(600.0) == []
+    box.put(line("no answer from Kraken", at=601.0))
+    assert texts(box.take(601.0)) == ["no answer from Kraken"]
+
+
+def test_the_same_words_are_said_again_when_they_were_not_repeated_for_a_while() -> None:
+    box = Outbox()
+    for at in (0.0, 400.0):
+        box.put(line("short of USD", at=at))
+        assert texts(box.take(at)) == ["short of USD"]
+
+
+def test_two_fills_alike_are_two_fills() -> None:
+    box = Outbox()
+    box.put(line("bought", Kind.FILL, 0.0))
+    box.put(line("bought", Kind.FILL, 0.0))
+    assert texts(box.take(2.0)) == ["bought", "bought"]
+
+
+def test_a_full_outbox_drops_its_oldest_fills_before_any_alarm_and_counts_them() -> None:
+    box = Outbox()
+    box.put(line("alarm", Kind.ALARM, 0.0))
+    for number in range(CAPACITY + 6):
+        box.put(line(f"fill {number}", Kind.FILL, 1.0 + number))
+    assert box.dropped == 7
+    batch = box.take(1000.0)
+    assert texts(batch)[:2] == ["alarm", "fill 7"]
+    assert compose(batch[:1], 0.0, box.dropped) == "alarm\n\n7 messages were dropped"
+
+
+def test_alarms_push_out_alarms_but_never_the_stop() -> None:
+    box = Outbox()
+    box.put(line("stopped", Kind.STOP, 0.0))
+    for number in range(CAPACITY):
+        box.put(line(f"alarm {number}", Kind.ALARM, 1.0))
+    assert box.dropped == 1
+    assert texts(box.take(1.0))[:2] == ["stopped", "alarm 1"]
+
+
+def test_a_backlog_leaves_in_messages_that_no_channel_has_to_cut() -> None:
+    box = Outbox()
+    for number in range(CAPACITY):
+        box.put(line(f"{number:03} " + "x" * 96, Kind.FILL, float(number)))
+    seen: list[str] = []
+    while batch := box.take(10_000.0):
+        assert len(compose(batch, 10_000.0, 100, "my bot")) <= 4096
+        seen += texts(batch)
+    assert [text[:3] for text in seen] == [f"{number:03}" for number in range(CAPACITY)]
+
+
+def test_one_line_that_is_too_long_still_leaves() -> None:
+    box = Outbox()
+    box.put(line("x" * (2 * LONGEST_BATCH)))
+    assert len(box.take(0.0)) == 1
+
+
+def test_a_line_that_can_never_be_sent_is_dropped_in_the_end() -> None:
+    box = Outbox()
+    box.put(line("poison"))
+    for _ in range(MOST_ATTEMPTS):
+        assert box.dropped == 0
+        box.put_back(box.take(0.0))
+    assert (box.take(0.0), box.dropped) == ([], 1)
+
+
+def test_what_is_told_late_says_how_late() -> None:
+    assert compose([line("bought", Kind.FILL, 0.0)], 720.0, title="pi") == "pi\nbought (12 min ago)"
+
+
+# ---- the courier -------------------------------------------------------------------------------
+
+
+def test_a_failing_channel_is_logged_once_and_asked_ever_more_slowly(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    clock, phone = Clock(), Phone(*[GridBotError("Telegram cannot be reached.")] * 8)
+    courier = Courier(phone, steady=clock)
+    courier.put("trouble", Kind.ALARM)
+    pauses = []
+    while phone.faults:
+        pauses.append(courier.step())
+        clock.now += pauses[-1]
+    assert pauses == [5, 10, 20, 40, 80, 160, 300, 300]
+    courier.step()
+    assert phone.heard == ["trouble (15 min ago)"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "Phone could not send: Telegram cannot be reached. "
+        "Trying again in 5 s, then more slowly; trading goes on",
+        "Phone sends again, after 15 min",
+    ]
+
+
+def test_nothing_is_sent_during_the_pause_and_all_of_it_after() -> None:
+    clock, phone = Clock(), Phone(False)
+    courier = Courier(phone, steady=clock)
+    courier.put("first", Kind.NOTE)
+    assert courier.step() == 5.0
+    courier.put("second", Kind.ALARM)
+    clock.now += 4.0
+    assert (courier.step(), phone.heard) == (1.0, [])
+    clock.now += 1.0
+    courier.step()
+    assert phone.heard == ["second\n\nfirst"]
+
+
+def test_the_error_text_of_an_unknown_channel_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    courier = Courier(Phone(RuntimeError("https://me:SECRET@mail.example")))
+    courier.put("x", Kind.ALARM)
+    courier.step()
+    assert "Phone could not send: RuntimeError." in caplog.text
+    assert "SECRET" not in caplog.text
+
+
+def test_dropped_lines_are_told_once() -> None:
+    clock, phone = Clock(), Phone()
+    courier = Courier(phone, steady=clock)
+    for number in range(CAPACITY + 1):
+        courier.put(f"alarm {number}", Kind.ALARM)
+    while courier.step() == 0.0:
+        pass
+    assert phone.heard[0].endswith("\n\n1 message was dropped")
+    assert all("dropped" not in message for message in phone.heard[1:])
+
+
+# ---- the service -------------------------------------------------------------------------------
+
+
+def test_an_alarm_reaches_every_channel_at_once_with_the_title() -> None:
+    phones = [Phone(), Phone()]
+    service = NotificationService(phones, describe, title="my bot")
+    service.on_event(Trouble("the feed is silent"))
+    for phone in phones:
+        assert phone.rang.wait(2)
+        assert phone.heard == ["my bot\nthe feed is silent"]
+    assert service.close() is True
+
+
+def test_orders_placed_cancelled_and_shifts_are_not_told() -> None:
+    phone = Phone()
+    service = NotificationService([phone], describe)
+    service.on_event(OrderPlaced("buy", D(1), D(1), "O", ""))
+    service.on_event(OrderCancelled("buy", D(1), D(1), D(0), "O", ""))
+    service.on_event(GridShifted(D(1), 5))
+    assert service.close() is True
+    assert phone.heard == []
+
+
+def test_the_last_message_begins_with_the_stop_and_waits_for_no_digest() -> None:
+    phone = Phone()
+    courier = Courier(phone)
+    courier.put("bought", Kind.FILL)
+    courier.put("no answer", Kind.ALARM)
+    courier.put("no answer", Kind.ALARM)
+    courier.put("pi stopped: Ctrl-C", Kind.STOP)
+    courier.ask_to_end()
+    courier.start()
+    assert courier.wait_for_end(2) is True
+    assert phone.heard == [
+        "pi stopped: Ctrl-C\n\nno answer\n\nno answer (1 more time within 5 min)\n\nbought"
+    ]
+
+
+def test_the_stop_message_is_tried_even_during_a_pause() -> None:
+    phone = Phone(False)
+    service = NotificationService([phone], describe)
+    service.on_event(Trouble("no network"))
+    while phone.faults:
+        time.sleep(0.001)
+    service.on_event(BotStopped("pi", "SIGTERM", ""))
+    assert service.close() is True
+    assert phone.heard == ["pi stopped: SIGTERM\n\nno network"]
+
+
+def test_a_channel_that_hangs_holds_up_neither_the_trade_nor_the_other_channel_nor_the_end() -> None:
+    dead, alive = DeadPhone(), Phone()
+    service = NotificationService([dead, alive], describe)
+    service.on_event(BotStarted("pi", ""))
+    assert dead.asked.wait(2)
+    began = time.monotonic()
+    for number in range(1000):
+        service.on_event(fill(number))
+    service.on_event(StatusUpdate("well"))
+    assert time.monotonic() - began < 1.0
+    assert alive.rang.wait(2)
+    began = time.monotonic()
+    assert service.close(timeout=0.1) is False
+    assert time.monotonic() - began < 0.5
+    dead.let_go.set()
+
+
+def test_an_event_nobody_can_describe_does_not_reach_the_trade(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(_event: Event) -> str:
+        raise KeyError("price")
+
+    service = NotificationService([Phone()], broken)
+    service.on_event(fill(1))
+    assert "no words for a OrderExecuted" in caplog.text
+    assert service.close() is True
+
+
+def test_without_channels_there_is_no_thread_and_no_work() -> None:
+    before = threading.active_count()
+    service = NotificationService([], describe)
+    service.on_event(fill(1))
+    assert threading.active_count() == before
+    assert service.close() is True

@@ -1,0 +1,176 @@
+"""One bot per database and per API key; a second start leaves quickly, and kill -9 leaves no lock behind."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gridbot.core import single_instance
+from gridbot.core.single_instance import claim, claim_early, key_state_path, lock_file
+from gridbot.exceptions import ConfigurationError
+
+ROOT = Path(__file__).parents[2]
+KEY = "pUbLiCkEy"
+
+HOLDER = """
+import sys
+from gridbot.core.single_instance import claim
+print(claim(*sys.argv[1:]), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_state_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("GRIDBOT_API_PUBLIC_KEY", raising=False)
+    single_instance.release_all()
+    yield
+    single_instance.release_all()
+
+
+class Holder:
+    """Another process that holds the locks for as long as it lives."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, *arguments],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "None\n"
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.communicate()
+
+
+@pytest.fixture
+def hold() -> Iterator[type[Holder]]:
+    started: list[Holder] = []
+
+    class Started(Holder):
+        def __init__(self, *arguments: str) -> None:
+            super().__init__(*arguments)
+            started.append(self)
+
+    yield Started
+    for holder in started:
+        holder.kill()
+
+
+def test_a_second_bot_on_the_same_database_is_told_who_runs(tmp_path: Path, hold: type[Holder]) -> None:
+    database = str(tmp_path / "gridbot.db")
+    first = hold(database)
+    assert claim(database) == f"gridbot is already running (pid {first.pid}) on this database: {database}"
+    assert (tmp_path / "gridbot.db.lock").read_text() == f"{first.pid}\n"
+    assert claim(str(tmp_path / "other.db")) is None
+
+
+def test_kill_9_releases_the_lock(tmp_path: Path, hold: type[Holder]) -> None:
+    database = str(tmp_path / "gridbot.db")
+    first = hold(database)
+    assert claim(database) is not None
+    first.kill()
+    assert claim(database) is None
+    assert (tmp_path / "gridbot.db.lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_two_ways_to_one_file_are_one_database(tmp_path: Path, hold: type[Holder]) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    hold(str(tmp_path / "gridbot.db"))
+    assert claim(str(tmp_path / "link" / "gridbot.db")) is not None
+
+
+def test_a_second_bot_with_the_same_key_is_refused_on_another_database_too(tmp_path: Path, hold: type[Holder]) -> None:
+    first = hold(str(tmp_path / "one.db"), KEY)
+    assert claim(str(tmp_path / "two.db"), KEY) == (
+        f"gridbot is already running (pid {first.pid}) with this API key; a second bot needs a key of its own"
+    )
+    single_instance.release_all()
+    assert claim(str(tmp_path / "two.db"), "another key") is None
+
+
+def test_what_this_process_holds_already_it_may_claim_again(tmp_path: Path) -> None:
+    database = str(tmp_path / "gridbot.db")
+    assert (claim(database, KEY), claim(database, KEY)) == (None, None)
+
+
+def test_a_lock_is_held_against_this_process_too(tmp_path: Path) -> None:
+    handle = lock_file(str(tmp_path / "x.lock"))
+    assert handle is not None
+    assert lock_file(str(tmp_path / "x.lock")) is None
+    os.close(handle)
+    again = lock_file(str(tmp_path / "x.lock"))
+    assert again is not None
+    os.close(again)
+
+
+def test_a_lock_that_cannot_be_written_names_the_setting(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"cannot be written \(No such file.*see \[database\] path"):
+        claim(str(tmp_path / "missing" / "gridbot.db"))
+
+
+# ---- a glance at config.ini ----------------------------------------------------------------------
+
+
+def config(tmp_path: Path, exchange: str, text: str = "") -> str:
+    (tmp_path / "config.ini").write_text(
+        f"[bot]\nexchange = {exchange}\n[kraken]\napi_public_key = {KEY}\n[database]\npath = data.db\n{text}"
+    )
+    return str(tmp_path / "config.ini")
+
+
+def test_the_early_claim_takes_database_and_key_from_the_file(tmp_path: Path, hold: type[Holder]) -> None:
+    path = config(tmp_path, "Kraken")
+    first = hold(str(tmp_path / "data.db"))
+    assert claim_early(path) == (
+        f"gridbot is already running (pid {first.pid}) on this database: {tmp_path / 'data.db'}"
+    )
+    first.kill()
+    second = hold(str(tmp_path / "elsewhere.db"), KEY)
+    assert f"(pid {second.pid}) with this API key" in str(claim_early(path))
+
+
+def test_the_demo_uses_no_key(tmp_path: Path, hold: type[Holder]) -> None:
+    hold(str(tmp_path / "elsewhere.db"), KEY)
+    assert claim_early(config(tmp_path, "Demo")) is None
+
+
+def test_a_file_that_must_be_mended_is_left_for_the_full_start_to_say(tmp_path: Path) -> None:
+    assert claim_early(str(tmp_path / "missing.ini")) is None
+    assert claim_early(config(tmp_path, "Kraken", "no sign here\n")) is None
+
+
+# ---- the file of a key ---------------------------------------------------------------------------
+
+
+def test_the_file_of_a_key_does_not_reveal_it_and_is_always_the_same(tmp_path: Path) -> None:
+    path = key_state_path(KEY, tmp_path)
+    assert path.parent == tmp_path / "state" / "gridbot"
+    assert path == key_state_path(KEY, tmp_path / "elsewhere")
+    assert path != key_state_path(KEY + "x", tmp_path)
+    assert KEY.lower() not in path.name.lower()
+    assert path.parent.stat().st_mode & 0o077 == 0
+
+
+def test_without_a_state_directory_the_file_of_a_key_lies_beside_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    assert key_state_path(KEY, tmp_path / "data").parent == tmp_path / "data"
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert key_state_path(KEY, tmp_path / "data").parent == tmp_path / "home" / ".local" / "state" / "gridbot"
