@@ -128,7 +128,8 @@ class _Reader:
                 continue
             for key in values:
                 if key not in SECTIONS[section]:
-                    self.refusals.append(f"{self.path}, [{section}] {key}: unknown key; {_where_instead(section, key)}")
+                    instead = _where_instead(section, key)
+                    self.refusals.append(f"{self.path}, [{section}] {shown_key(key)}: unknown key; {instead}")
 
     def _check_form(self) -> None:
         for section, values in self.raw.items():

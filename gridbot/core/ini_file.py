@@ -11,6 +11,8 @@ import os
 
 from gridbot.exceptions import ConfigurationError
 
+LONGEST_KEY = 24
+
 Raw = dict[str, dict[str, str]]
 
 
@@ -54,6 +56,14 @@ def api_public_key(raw: Raw) -> str:
     return os.environ.get("GRIDBOT_API_PUBLIC_KEY", "").strip() or raw.get("kraken", {}).get("api_public_key", "")
 
 
+def shown_key(key: str) -> str:
+    """
+    ``key``, unless it looks like no key of ours: a secret that slipped into a line of its own ends with
+    "=" and is read as one.
+    """
+    return key if len(key) <= LONGEST_KEY and " " not in key else "(not shown, it may be a secret)"
+
+
 def _unreadable(path: str, exc: OSError) -> str:
     if isinstance(exc, FileNotFoundError):
         return f"{path}: there is no such file. Name it with --config FILE, or start where config.ini lies"
@@ -68,7 +78,7 @@ def _malformed(exc: configparser.Error) -> str:
     if isinstance(exc, configparser.DuplicateSectionError):
         return f"line {exc.lineno}: [{exc.section}] stands there twice. Put all its keys under the first one"
     if isinstance(exc, configparser.DuplicateOptionError):
-        return f"line {exc.lineno}: [{exc.section}] {exc.option} stands there twice. Keep the line you mean"
+        return f"line {exc.lineno}: [{exc.section}] {shown_key(exc.option)} stands there twice. Keep the line you mean"
     if isinstance(exc, configparser.MissingSectionHeaderError):
         return f"line {exc.lineno}: a value before the first section. Put a line such as [bot] above it"
     if isinstance(exc, configparser.ParsingError):

@@ -228,7 +228,7 @@ class GridStrategyBase(GridOrders):
         if update.symbol != self._symbol or 0.0 < update.time < self._ticker_time:
             return
         self.ticker = update.last
-        self._ticker_time = update.time or self._ticker_time
+        self._ticker_time = update.time or self._desk.now()
         low, high = self._band
         if low <= update.last <= high:
             return
@@ -259,8 +259,8 @@ class GridStrategyBase(GridOrders):
         self._after_the_end_of(finished)
 
     def _note_price(self, update: ExecutionsUpdateSchema) -> None:
-        """An execution newer than the last ticker is the last traded price."""
-        if update.last_price and update.symbol == self._symbol and update.time > self._ticker_time > 0:
+        """An execution newer than the last ticker is the last traded price; of one moment, the later told."""
+        if update.last_price and update.symbol == self._symbol and update.time >= self._ticker_time:
             self.ticker = update.last_price
             self._ticker_time = update.time
 

@@ -57,7 +57,7 @@ def as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]
 class FakeEngine(types.ModuleType):
     """Stands where gridbot.core.engine would be imported from."""
 
-    def __init__(self, outcome: int | Exception) -> None:
+    def __init__(self, outcome: int | BaseException) -> None:
         super().__init__("gridbot.core.engine")
         self.outcome = outcome
         self.started_with: list[Settings] = []
@@ -65,12 +65,12 @@ class FakeEngine(types.ModuleType):
     def run_bot(self, settings: Settings) -> int:
         self.started_with.append(settings)
         logging.getLogger("gridbot").debug("a payload")
-        if isinstance(self.outcome, Exception):
+        if isinstance(self.outcome, BaseException):
             raise self.outcome
         return self.outcome
 
 
-def engine(monkeypatch: pytest.MonkeyPatch, outcome: int | Exception = 0) -> FakeEngine:
+def engine(monkeypatch: pytest.MonkeyPatch, outcome: int | BaseException = 0) -> FakeEngine:
     fake = FakeEngine(outcome)
     monkeypatch.setitem(sys.modules, "gridbot.core.engine", fake)
     return fake
@@ -78,7 +78,8 @@ def engine(monkeypatch: pytest.MonkeyPatch, outcome: int | Exception = 0) -> Fak
 
 def probe(settings: Settings, args: argparse.Namespace) -> int:
     """A command for these tests: tells what it was given."""
-    print(json.dumps({"name": settings.bot.name, "days": args.days, "locked": bool(single_instance._held)}))
+    locked = bool(single_instance._held)
+    sys.stdout.write(json.dumps({"name": settings.bot.name, "days": args.days, "locked": locked}))
     return 1
 
 

@@ -230,12 +230,7 @@ def test_everything_that_is_wrong_is_said_at_once(write: Write) -> None:
     )
     lines = text.splitlines()
     assert lines[0] == "config.ini: 4 things must be mended before the bot can start:"
-    assert [line.split(": ")[0] for line in lines[1:]] == [
-        "  config.ini, [telegrm]",
-        "  config.ini, [metrics] prot",
-        "  config.ini, [grid] interval = 4",
-        "  config.ini, [bot] userref",
-    ] or sorted(line.split(": ")[0] for line in lines[1:]) == [
+    assert sorted(line.split(": ")[0] for line in lines[1:]) == [
         "  config.ini, [bot] userref",
         "  config.ini, [grid] interval = 4",
         "  config.ini, [metrics] prot",
@@ -330,7 +325,7 @@ def test_paths_start_at_the_directory_of_the_file(
     assert settings.logging.file == tmp_path / "bot.log"
     assert settings.logging.level == "DEBUG"
     monkeypatch.chdir(tmp_path)
-    assert load_settings(Path("config.ini")).db.path == tmp_path / "gridbot.db" or True
+    assert load_settings(Path("config.ini")).db.path == tmp_path / "data" / "bot.db"
 
 
 def test_telegram_needs_both_and_hides_both(write: Write) -> None:

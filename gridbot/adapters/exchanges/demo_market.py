@@ -26,6 +26,7 @@ DAY_SECONDS = 86_400
 QUIET = 0.4
 BUSY = 1.46
 QUIETEST_HOUR = 3
+FIRST_HOUR = 11  # tick 0 is in the late morning: who starts the demo should see something happen
 JUMP_CHANCE = 0.002  # about six a market day
 JUMP_SIZE = (4.0, 8.0)  # times the typical move
 PULL = 0.0005  # of the distance to the start price, per tick: half of it is gone after 1400 ticks
@@ -72,7 +73,7 @@ class DemoMarket:
     @property
     def hour(self) -> float:
         """Hour of the market's day, 0 to 24."""
-        return self._tick * TICK_SECONDS % DAY_SECONDS / 3600
+        return (FIRST_HOUR * 3600 + self._tick * TICK_SECONDS) % DAY_SECONDS / 3600
 
     def advance(self) -> Decimal | None:
         """Go one tick on: the price it traded at, or None when nothing traded."""

@@ -1,0 +1,253 @@
+"""The four strategies as stories with numbers; the first grid is the worked example of the rules."""
+
+from decimal import Decimal
+
+import pytest
+
+from gridbot.models.events import CaughtUp, ExtraSellPlaced, FundsShort, GridShifted, OrderExecuted
+from gridbot.models.exchange import BUY, SELL
+from tests.world import World
+
+ALL = ["GridHODL", "GridSell", "SWING", "cDCA"]
+SELLING = ["GridHODL", "GridSell", "SWING"]
+
+FIRST_GRID = ["49504.9", "49014.7", "48529.4", "48048.9", "47573.1"]
+
+
+@pytest.mark.parametrize("strategy", ALL)
+def test_the_first_grid_is_the_worked_example(strategy: str) -> None:
+    world = World(strategy).start("50000")
+    assert world.buy_prices() == FIRST_GRID
+    assert [f"{o.volume:f}" for o in world.buys] == [
+        "0.00202000",
+        "0.00204020",
+        "0.00206060",
+        "0.00208121",
+        "0.00210202",
+    ]
+    assert world.on_exchange(BUY) == FIRST_GRID
+    assert world.sells == ()
+
+
+@pytest.mark.parametrize("strategy", ALL)
+def test_the_grid_follows_a_rising_price(strategy: str) -> None:
+    world = World(strategy).start("50000")
+    world.price("50549.9")  # 49504.9 · 1.01² · 1.001 = 50550.4...
+    assert world.buy_prices() == FIRST_GRID
+    world.price("60000")
+    assert world.buy_prices() == ["59405.9", "58817.7", "58235.3", "57658.7", "57087.8"]
+    assert world.on_exchange(BUY) == world.buy_prices()
+    assert [e.cancelled for e in world.told(GridShifted)] == [5]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "volume"), [("GridHODL", "0.00201005"), ("SWING", "0.00201005"), ("GridSell", "0.00202000")]
+)
+def test_a_filled_buy_is_followed_by_a_sell_one_interval_higher(strategy: str, volume: str) -> None:
+    world = World(strategy).start("50000").price("49500")
+    [sell] = world.sells
+    assert (f"{sell.price:f}", f"{sell.volume:f}") == ("49999.9", volume)
+    assert world.on_exchange(SELL) == ["49999.9"]
+    assert len(world.desk.unsold) == 0
+    # the level that is now missing is added below
+    assert world.buy_prices() == ["49014.7", "48529.4", "48048.9", "47573.1", "47102.0"]
+
+
+def test_cdca_keeps_what_it_bought() -> None:
+    world = World("cDCA").start("50000").price("49500")
+    assert world.sells == ()
+    assert len(world.desk.unsold) == 0
+    assert world.exchange.base_available == Decimal("0.00202")
+    assert len(world.buys) == 5
+
+
+@pytest.mark.parametrize("strategy", SELLING)
+def test_a_sell_filled_while_others_are_open_is_followed_by_a_buy_one_interval_below(strategy: str) -> None:
+    # the limit leaves four buys beside two sells, so that a level is free
+    world = World(strategy, changes={"max_investment": Decimal(700)}).start("50000").price("49500", "49000")
+    assert world.sell_prices() == ["49504.8", "49999.9"]
+    assert world.buy_prices() == ["48529.4", "48048.9", "47573.1", "47102.0"]
+    world.price("49505")
+    assert world.sell_prices() == ["49999.9"]
+    # 49504.8 / 1.01 = 49014.65...
+    assert world.buy_prices() == ["49014.6", "48529.4", "48048.9", "47573.1", "47102.0"]
+    assert world.on_exchange(BUY) == world.buy_prices()
+
+
+def test_a_sell_filled_while_n_buys_are_open_places_no_sixth() -> None:
+    world = World().start("50000").price("49500", "49000")
+    before = world.buy_prices()
+    world.price("49505")
+    assert world.sell_prices() == ["49999.9"]
+    assert world.buy_prices() == before
+
+
+def test_the_last_sell_filled_places_no_buy() -> None:
+    world = World("GridHODL").start("50000").price("49500")
+    before = world.buy_prices()
+    world.price("50000")
+    assert world.sells == ()
+    assert world.buy_prices() == before
+
+
+@pytest.mark.parametrize("strategy", SELLING)
+def test_a_fall_through_the_whole_grid_sells_every_level_once(strategy: str) -> None:
+    world = World(strategy).start("50000").price("47000")
+    assert len(world.sells) == 5
+    # the executions are newer than the ticker, so every sell stands one interval over its own buy
+    assert world.sell_prices() == ["48048.8", "48529.3", "49014.6", "49504.8", "49999.9"]
+    assert len(world.buys) == 5
+    assert world.buy_prices()[0] == "46534.6"
+
+
+def test_a_sell_is_never_placed_below_the_ticker() -> None:
+    world = World("GridHODL").start("50000")
+    world.exchange.on_price(Decimal("49500"), world.clock.now)  # filled while nobody was told
+    world.restart()
+    world.price("51000")
+    [sell] = world.sells
+    assert f"{sell.price:f}" == "51510.0"
+
+
+@pytest.mark.parametrize("strategy", ALL)
+def test_the_limit_stops_buying(strategy: str) -> None:
+    world = World(strategy, changes={"max_investment": Decimal(400)}).start("50000")
+    # 3 · 100 invested: the fourth buy would need 300 + 100.25 > 400
+    assert world.buy_prices() == FIRST_GRID[:3]
+    [waiting] = world.strategy.waiting
+    assert (waiting.cause.value, f"{waiting.price:f}") == ("limit", "48048.9")
+    assert "max_investment 400.00 reached: 299.99 invested, one more buy needs 100.25" in waiting.reason
+
+
+@pytest.mark.parametrize("strategy", ALL)
+def test_short_of_funds_is_said_once_and_asked_again_after_ten_seconds(strategy: str) -> None:
+    world = World(strategy, quote=Decimal(250)).start("50000")
+    assert world.buy_prices() == FIRST_GRID[:2]
+    [short] = world.told(FundsShort)
+    assert (short.needed, short.currency) == (Decimal("100.2500"), "USD")
+    world.price(*["50000"] * 5)
+    assert len(world.told(FundsShort)) == 1
+    assert world.strategy.waiting[0].reason == "49.50 free, 100.25 needed"
+
+
+@pytest.mark.parametrize("strategy", ALL)
+def test_a_restart_finds_the_same_grid(strategy: str) -> None:
+    world = World(strategy).start("50000").price("49500")
+    buys, sells = world.buy_prices(), world.sell_prices()
+    added = len(world.exchange.orders) if hasattr(world.exchange, "orders") else None
+    world.restart().price("49500")
+    assert (world.buy_prices(), world.sell_prices()) == (buys, sells)
+    assert world.on_exchange(BUY) == buys
+    assert added is None or len(world.exchange.orders) == added
+    assert world.told(CaughtUp) == []
+
+
+@pytest.mark.parametrize("strategy", SELLING)
+def test_what_was_filled_while_the_bot_was_away_is_sold(strategy: str) -> None:
+    world = World(strategy).start("50000")
+    world.exchange.on_price(Decimal("49000"), world.clock.now)
+    world.exchange.take_events()
+    world.clock.now += 11_520
+    world.restart().price("49000")
+    assert len(world.sells) == 2
+    assert len(world.buys) == 5
+    [news] = world.told(CaughtUp)
+    assert (news.buys_filled, news.sells_filled, news.cancelled) == (2, 0, 0)
+    assert news.away_seconds >= 11_520
+
+
+@pytest.mark.parametrize("strategy", ["GridHODL", "GridSell", "SWING"])
+def test_the_executed_part_of_a_cancelled_buy_is_sold_once_it_is_worth_a_grid_amount(strategy: str) -> None:
+    world = World(strategy).start("50000")
+    for price in ("50000", "49500"):
+        top = world.buys[0]
+        world.exchange.fill(top.txid, top.volume * Decimal("0.6"))
+        world.exchange.cancel_order(top.txid, world.clock.now)
+        world.price(price)
+    # 0.001212 of 0.00202 @ 49504.9 and 0.00122412 of 0.0020402 @ 49014.7: worth 120 > 100
+    stored = world.desk.configuration.get()
+    [sell] = world.sells
+    assert (f"{sell.price:f}", f"{sell.volume:f}", sell.sells) == ("49999.9", "0.00201005", "surplus")
+    assert stored.vol_of_unfilled_remaining == Decimal("0.00243612") - sell.volume
+    assert stored.vol_of_unfilled_remaining_max_price == Decimal("49504.9")
+    assert len(world.buys) == 5
+
+
+def test_the_executed_part_of_a_cancelled_buy_stays_with_cdca() -> None:
+    world = World("cDCA").start("50000")
+    for _ in range(2):
+        top = world.buys[0]
+        world.exchange.fill(top.txid, top.volume * Decimal("0.6"))
+        world.exchange.cancel_order(top.txid, world.clock.now)
+        world.price("50000")
+    assert world.sells == ()
+    assert world.desk.configuration.get().vol_of_unfilled_remaining == Decimal("0.00243612")
+
+
+def test_what_a_cancelled_sell_had_executed_is_accounted_and_the_rest_sold_again() -> None:
+    world = World("GridSell").start("50000").price("49500")
+    [sell] = world.sells
+    world.exchange.fill(sell.txid, Decimal("0.00102000"))
+    world.exchange.cancel_order(sell.txid, world.clock.now)
+    world.price("49500")
+    world.wait(2)
+    [again] = world.sells
+    assert again.volume == Decimal("0.00100000")
+    assert sum(t.info.volume for t in world.desk.trades.all() if t.info.side == SELL) == Decimal("0.00102000")
+
+
+@pytest.mark.parametrize("strategy", ALL)
+def test_another_amount_rebuilds_the_buys_and_leaves_the_sells(strategy: str) -> None:
+    world = World(strategy).start("50000").price("49500")
+    sells = world.sell_prices()
+    world.restart(amount_per_grid=Decimal(200)).price("49500")
+    assert {f"{o.price * o.volume:.0f}" for o in world.buys} == {"200"}
+    assert world.buy_prices()[0] == "49009.9"
+    assert world.sell_prices() == sells
+    assert world.on_exchange(BUY) == world.buy_prices()
+    world.restart().price("49500")
+    assert len(world.buys) == 5
+
+
+def test_swing_sells_base_that_no_buy_brought_in() -> None:
+    world = World("SWING", base=Decimal("0.01")).start("50000")
+    [extra] = world.told(ExtraSellPlaced)
+    # 50000 · 1.01² = 51005, volume 100 / (51005 · 0.995)
+    assert (f"{extra.price:f}", f"{extra.volume:f}") == ("51005.0", "0.00197044")
+    assert len(world.sells) == 1
+    world.price("50000", "50001", "50002")
+    assert len(world.sells) == 1
+
+
+def test_swing_never_sells_extra_below_two_intervals_over_its_dearest_buy() -> None:
+    world = World("SWING", base=Decimal("0.01")).start("50000").price("49500")
+    world.price("51100")  # both sells are filled, the grid follows
+    world.wait(1)
+    assert world.desk.configuration.get().highest_buy_price == Decimal("49504.9")
+    assert world.sells[0].price >= Decimal("49504.9") * Decimal("1.01") ** 2
+
+
+@pytest.mark.parametrize("strategy", SELLING)
+def test_a_cycle_tells_its_profit(strategy: str) -> None:
+    world = World(strategy).start("50000").price("49500", "50000")
+    sold = world.told(OrderExecuted)[-1]
+    assert sold.side == SELL
+    if strategy == "GridSell":
+        # 0.00202 · 49999.9 · 0.9975 − 0.00202 · 49504.9 · 1.0025
+        assert sold.profit == Decimal("0.49742")
+        assert sold.base_kept == 0
+    else:
+        assert Decimal("-0.01") < sold.profit < Decimal("0.01")
+        assert sold.base_kept == Decimal("0.00000995")
+
+
+@pytest.mark.parametrize("strategy", ALL)
+def test_two_buys_on_one_level_become_one(strategy: str) -> None:
+    world = World(strategy).start("50000")
+    near = world.rest.create_order(
+        ordertype="limit", side=BUY, volume=Decimal("0.002"), price=Decimal("49500.0"), userref=1680953421
+    )
+    world.restart().price("50000")
+    assert "49504.9" not in world.buy_prices()  # the higher of the two goes
+    assert near.txid in {order.txid for order in world.buys}
+    assert len(world.buys) == 5
