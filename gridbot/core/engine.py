@@ -15,6 +15,7 @@ from types import FrameType
 from gridbot.core.clock import SystemClock
 from gridbot.core.event_bus import EventBus
 from gridbot.core.registry import resolve
+from gridbot.core.single_instance import key_state_path
 from gridbot.core.state_machine import StateMachine, States
 from gridbot.exceptions import (
     AccessDenied,
@@ -52,7 +53,6 @@ STORY = logging.getLogger("gridbot.story")
 
 TIMER_SPACING = 1.0  # seconds
 STATUS_SPACING = 3600.0
-SYNC_SPACING = 600.0  # a slow look at the whole book, whatever the feed says
 QUIET_PAIR = 300.0  # no ticker for so long: ask for the price over REST
 PRICE_TIMEOUT = 600.0  # no price for so long: an error
 START_PAUSE, LONGEST_START_PAUSE = 5.0, 60.0
@@ -74,7 +74,6 @@ class BotEngine:
         self._started = clock.monotonic()
         self._next_timer = 0.0
         self._next_status = clock.monotonic() + STATUS_SPACING
-        self._next_sync = clock.monotonic() + SYNC_SPACING
         self._last_price_at = clock.monotonic()
         self._ladder_due = False
         self.state_machine = StateMachine()
@@ -181,9 +180,6 @@ class BotEngine:
         self.strategy.on_timer()
         if self.state_machine.state is States.INITIALIZING and self.strategy.is_ready:
             self._begin()
-        if now >= self._next_sync:
-            self._next_sync = now + SYNC_SPACING
-            self.desk.sync_reason = self.desk.sync_reason or "the regular comparison is due"
         if now >= self._next_status and self.strategy.is_ready:
             self._next_status = now + STATUS_SPACING
             self.strategy.send_status_update()
@@ -302,7 +298,9 @@ def build(settings: Settings, clock: IClock) -> BotEngine:
     name = "Paper" if bot.exchange == "Kraken" and bot.dry_run else bot.exchange
     factory = resolve("exchange", name, settings.config_path.parent)
     db, problem = open_or_rebuild(settings.db.path, clock.time())
-    exchange = factory().create(ExchangeSetup(settings, clock))
+    key = settings.kraken.api_public_key
+    key_state = key_state_path(key, settings.db.path.parent) if key else None
+    exchange = factory().create(ExchangeSetup(settings, clock, key_state))
     if bot.dry_run and not exchange.simulated:
         raise ConfigurationError(
             f"[bot] exchange = {bot.exchange}: this exchange places real orders, and dry_run = yes forbids them.\n"

@@ -140,6 +140,7 @@ def _is_damage(text: str) -> bool:
 class StoredConfiguration:
     """What the bot remembers beside its orders. Prices in quote, volumes in base, times unix seconds."""
 
+    market: str  # exchange and pair the orders belong to: "Kraken BTC/USD"
     amount_per_grid: Decimal
     interval: Decimal
     created_at: float
@@ -156,20 +157,16 @@ class Configuration:
         self._db = db
         self._userref = userref
         row = db.execute(
-            "SELECT amount_per_grid, interval, created_at, synced_at, highest_buy_price, vol_of_unfilled_remaining,"
-            " vol_of_unfilled_remaining_max_price FROM configuration WHERE userref = ?",
+            "SELECT market, amount_per_grid, interval, created_at, synced_at, highest_buy_price,"
+            " vol_of_unfilled_remaining, vol_of_unfilled_remaining_max_price"
+            " FROM configuration WHERE userref = ?",
             (userref,),
         ).fetchone()
         self._stored: StoredConfiguration | None = None
         if row is not None:
+            market, amount, interval, created_at, synced_at, *amounts = row
             self._stored = StoredConfiguration(
-                Decimal(row[0]),
-                Decimal(row[1]),
-                row[2],
-                row[3],
-                Decimal(row[4]),
-                Decimal(row[5]),
-                Decimal(row[6]),
+                market, Decimal(amount), Decimal(interval), created_at, synced_at, *map(Decimal, amounts)
             )
 
     @property
@@ -183,9 +180,9 @@ class Configuration:
             raise DatabaseError(f"database {self._db.path}: no configuration stored for userref {self._userref}")
         return self._stored
 
-    def create(self, amount_per_grid: Decimal, interval: Decimal, now: float) -> None:
+    def create(self, market: str, amount_per_grid: Decimal, interval: Decimal, now: float) -> None:
         """The first start with this userref."""
-        self._write(StoredConfiguration(amount_per_grid, interval, created_at=now, synced_at=now))
+        self._write(StoredConfiguration(market, amount_per_grid, interval, created_at=now, synced_at=now))
 
     def update(self, **changes: Decimal | float) -> None:
         """Change some of the values of StoredConfiguration, by name."""
@@ -193,8 +190,9 @@ class Configuration:
 
     def _write(self, new: StoredConfiguration) -> None:
         self._db.execute(
-            "INSERT INTO configuration (userref, amount_per_grid, interval, created_at, synced_at, highest_buy_price,"
-            " vol_of_unfilled_remaining, vol_of_unfilled_remaining_max_price) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            "INSERT INTO configuration (userref, market, amount_per_grid, interval, created_at, synced_at,"
+            " highest_buy_price, vol_of_unfilled_remaining, vol_of_unfilled_remaining_max_price)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (userref) DO UPDATE SET amount_per_grid = excluded.amount_per_grid,"
             " interval = excluded.interval, synced_at = excluded.synced_at,"
             " highest_buy_price = excluded.highest_buy_price,"
@@ -202,6 +200,7 @@ class Configuration:
             " vol_of_unfilled_remaining_max_price = excluded.vol_of_unfilled_remaining_max_price",
             (
                 self._userref,
+                new.market,
                 as_text(new.amount_per_grid),
                 as_text(new.interval),
                 new.created_at,

@@ -19,6 +19,7 @@ def m001_book_and_trades(db: Database) -> None:
         """
         CREATE TABLE configuration (
             userref INTEGER PRIMARY KEY,
+            market TEXT NOT NULL,
             amount_per_grid TEXT NOT NULL,
             interval TEXT NOT NULL,
             highest_buy_price TEXT NOT NULL,

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from gridbot.interfaces.clock import IClock
@@ -28,7 +29,14 @@ from gridbot.models.exchange import (
 
 
 class IExchangeRESTService(ABC):
-    """Questions and orders. One call at a time, from the main thread."""
+    """
+    Questions and orders. One call at a time, from the main thread.
+
+    ``answers_lag``: seconds by which answers about orders may be behind the truth; an order of unknown
+    fate is not given up before that.
+    """
+
+    answers_lag = 60.0
 
     # ---- may we trade here? ----------------------------------------------------------------------
     @abstractmethod
@@ -222,10 +230,15 @@ class IExchangeWebSocketService(ABC):
 
 @dataclass(frozen=True)
 class ExchangeSetup:
-    """What an exchange adapter is built from."""
+    """
+    What an exchange adapter is built from.
+
+    key_state  file for what must outlive the process and belongs to the API key (its nonce); None: no key
+    """
 
     settings: Settings
     clock: IClock
+    key_state: Path | None = None
 
 
 @dataclass(frozen=True)

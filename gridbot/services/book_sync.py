@@ -9,7 +9,7 @@ follows from it. Absence proves nothing: an order the exchange does not mention 
 from gridbot.interfaces.exchange import IExchangeRESTService
 from gridbot.models.exchange import News, OrderInfoSchema, TradeInfoSchema
 from gridbot.models.money import ZERO
-from gridbot.services.order_desk import CLOCK_TOLERANCE, REST_LAG, OrderDesk
+from gridbot.services.order_desk import CLOCK_TOLERANCE, OrderDesk
 
 # Orders that ended longer ago than this are mentioned by no reply that is still on its way.
 FORGET_AFTER = 7 * 86400.0
@@ -61,7 +61,7 @@ class BookSync:
 
     def _closed(self, since: float | None) -> list[OrderInfoSchema]:
         """Closed orders that may be news: all since then, and those that may be placements on their way."""
-        starts = [] if since is None else [since - CLOCK_TOLERANCE - REST_LAG]
+        starts = [] if since is None else [since - CLOCK_TOLERANCE - self._rest.answers_lag]
         if len(self._desk.pending):
             starts.append(self._desk.look_back_to())
         if not starts:

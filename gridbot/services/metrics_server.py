@@ -78,9 +78,7 @@ class MetricsServer:
             server = _Server(self._host, self._wanted_port, self._document)
         except (OSError, OverflowError, UnicodeError) as exc:
             raise MetricsServerError(_why_not(exc, self._host, self._wanted_port)) from exc
-        thread = threading.Thread(
-            target=server.serve_forever, args=(POLL_SECONDS,), name="gridbot-status", daemon=True
-        )
+        thread = threading.Thread(target=server.serve_forever, args=(POLL_SECONDS,), name="gridbot-status", daemon=True)
         thread.start()
         self._running = server, thread
         LOG.info("status page at http://%s/status", _address(self._host, self.port))

@@ -37,8 +37,6 @@ LOG = logging.getLogger(__name__)
 # The exchange must refuse an order that reaches its engine later than this after it was written
 # down. Kraken allows 2 to 60 s and tells its time in whole seconds.
 DEADLINE = 10.0
-# How long REST may go on not showing an order that exists; the largest report is about a minute.
-REST_LAG = 60.0
 # An order is looked for from this long before it was written down: clocks and their rounding.
 CLOCK_TOLERANCE = 5.0
 # "It is not there" is believed after this many look-ups that found nothing, all after the lag.
@@ -186,7 +184,7 @@ class OrderDesk(Bookkeeping):
                 LOG.info("found it: the %s is %s (%s)", told(placement), match.status, match.txid)
                 self.accepted(placement, match.txid)
                 found.append(match)
-            elif self.now() > placement.deadline + REST_LAG:
+            elif self.now() > placement.deadline + self._rest.answers_lag:
                 self._clean_sweeps[placement.id] = self._clean_sweeps.get(placement.id, 0) + 1
                 if self._clean_sweeps[placement.id] >= CLEAN_SWEEPS:
                     LOG.warning("the %s did not reach the exchange", told(placement))
@@ -195,7 +193,7 @@ class OrderDesk(Bookkeeping):
 
     def until_absence_counts(self) -> float:
         """Seconds until a look-up that finds none of the placements on their way proves something."""
-        return max(p.deadline for p in self.pending.all()) + REST_LAG - self.now()
+        return max(p.deadline for p in self.pending.all()) + self._rest.answers_lag - self.now()
 
     def look_back_to(self) -> float:
         """Since when closed orders matter to the placements on their way: unix seconds."""

@@ -10,24 +10,19 @@ import logging
 from collections.abc import Callable
 from decimal import Decimal
 
-from gridbot.exceptions import BotStateError, ConfigurationError, TemporaryFailure
+from gridbot.exceptions import BotStateError, ConfigurationError
 from gridbot.models.configuration import BotConfigDTO, check_interval_pays
 from gridbot.models.events import (
-    CaughtUp,
     ExtraSellPlaced,
     FundsShort,
     StatusUpdate,
 )
 from gridbot.models.exchange import (
     BUY,
-    SELL,
     AssetPairInfoSchema,
     ExecutionsUpdateSchema,
-    News,
     OnMessageSchema,
-    OrderInfoSchema,
     TickerUpdateSchema,
-    TradeInfoSchema,
 )
 from gridbot.models.grid import (
     EXTRA,
@@ -43,24 +38,24 @@ from gridbot.models.grid import (
 )
 from gridbot.services.order_desk import CROSSING, LONGEST_CROSSING_PAUSE, PLACING, Finished
 from gridbot.strategies import grid_rules as rules
-from gridbot.strategies.grid_orders import GridOrders, Surroundings
+from gridbot.strategies.grid_orders import Surroundings
+from gridbot.strategies.grid_sync import (
+    CANCELS,
+    FUNDS,
+    FUNDS_PAUSE,
+    LONGEST_FUNDS_PAUSE,
+    LONGEST_SETTLE_PAUSE,
+    SETTLE_PAUSE,
+    SYNC,
+    GridCatchUp,
+)
 
 LOG = logging.getLogger(__name__)
 
 MAX_STEPS = 50  # a grid check settles in three or four; more means two rules undo each other
 
-FUNDS = "funds"  # pauses: asking the exchange for balances
-SYNC = "synchronisation"
-CANCELS = "cancels"
-SETTLING = "settling"
-SYNC_SPACING = 5.0  # seconds between two synchronisations, whatever asks for them
-FUNDS_PAUSE = 10.0
-LONGEST_FUNDS_PAUSE = 60.0
-SETTLE_PAUSE = 3.0
-LONGEST_SETTLE_PAUSE = 20.0  # one look-up costs 5 of Kraken's counter of 15, which loses 1 in 3 s
 
-
-class GridStrategyBase(GridOrders):
+class GridStrategyBase(GridCatchUp):
     """
     Base of all grid strategies. Override ``sell_after`` and, where needed, one of the checks.
 
@@ -71,15 +66,9 @@ class GridStrategyBase(GridOrders):
     def __init__(self, surroundings: Surroundings) -> None:
         super().__init__(surroundings)
         self._websocket = surroundings.websocket
-        self._sync = surroundings.sync
-        self._clock = surroundings.clock
         self._report = surroundings.report
         self._symbol = surroundings.rest_api.ws_symbol
         self._ticker_time = 0.0
-        self._band: rules.Band = rules.NO_BAND
-        self._waiting_for = {"ticker", "executions"}
-        self._started_at: float | None = None  # when the first synchronisation was done
-        self._last_sync = -SYNC_SPACING
         self.waiting: tuple[Waiting, ...] = ()
 
     # ---- the checks: each a question about the present grid ----------------------------------------------------------
@@ -129,83 +118,21 @@ class GridStrategyBase(GridOrders):
 
     def _retrieve_asset_information(self) -> None:
         """Precision and minimums of the pair, and the fee. Raises ConfigurationError."""
+        self._check_market()
         pair = self._rest_api.get_asset_pair_info()
         fee = self._config.fee if self._config.fee is not None else self._rest_api.get_maker_fee()
         self.settings = grid_settings(self._config, pair, fee)
         self._desk.funds.fee = self.settings.fee
 
-    @property
-    def is_ready(self) -> bool:
-        """True once the first synchronisation is done."""
-        return self._started_at is not None
-
-    def _prepare_for_trading(self) -> None:
-        """
-        Compare the book with the exchange and catch up: at the start, and again after every lost
-        connection or doubt. Raises TemporaryFailure; it is then tried again later.
-        """
-        self._last_sync = self._clock.monotonic()
-        since = self._synced_before() if not self.is_ready else None
-        caught_up = self._sync_order_book(since)
-        if not self._desk.configuration.exists:
-            self._create_configuration()
-        elif caught_up or not self.is_ready:
-            self._desk.configuration.update(synced_at=self._desk.now())
-        if self._started_at is None:
-            self._started_at = self._desk.now()
-        self._desk.pauses.end(SYNC)
-        self._check_price_range()
-
-    def _synced_before(self) -> float | None:
-        """When the book was last compared in an earlier life; None in the first one."""
-        configuration = self._desk.configuration
-        return configuration.get().synced_at if configuration.exists else None
-
-    def _create_configuration(self) -> None:
-        self._desk.configuration.create(self.settings.amount_per_grid, self.settings.interval, self._desk.now())
-
-    def _sync_order_book(self, since: float | None) -> bool:
-        """Book what happened meanwhile, then place what follows from it. True when there was news."""
-        news = self._sync(since)
-        if not self._desk.configuration.exists:
-            self._create_configuration()
-        finished = []
-        for info in news.reports:
-            done = self._update_order_book_handle_closed_order(info, news.trades.get(info.txid, []))
-            if done is not None:
-                finished.append(done)
-        self._tell_what_happened(since, finished, news)
-        self._add_missed_sell_orders()
-        for done in finished:
-            if done.is_filled and done.order.side == SELL:
-                self._send(self._next_buy(done))
-        return bool(finished or news.adopted)
-
-    def _update_order_book_handle_closed_order(
-        self, info: OrderInfoSchema, trades: list[TradeInfoSchema]
-    ) -> Finished | None:
-        """Book the exchange's report of one order; what follows is placed by the caller."""
-        with self._desk.atomic():
-            finished = self._desk.book_report(info, trades)
-            if finished is not None:
-                self._record(finished)
-        if finished is not None:
-            self._announce(finished)
-        return finished
-
-    def _tell_what_happened(self, since: float | None, finished: list[Finished], news: News) -> None:
-        if not finished and not news.adopted:
-            return
-        filled = [done.order.side for done in finished if done.is_filled]
-        self._publish(
-            CaughtUp(
-                away_seconds=max(0.0, self._desk.now() - since) if since is not None else 0.0,
-                buys_filled=filled.count(BUY),
-                sells_filled=filled.count(SELL),
-                cancelled=len(finished) - len(filled),
-                adopted=len(news.adopted),
+    def _check_market(self) -> None:
+        """The database holds the orders of one market; another one would find none of them, or sell play money."""
+        stored = self._desk.configuration
+        if stored.exists and stored.get().market != self.market:
+            raise ConfigurationError(
+                f"[database] path: this database holds the orders of userref {self._config.userref} on "
+                f"{stored.get().market}, and the settings ask for {self.market}.\n"
+                "  Give every exchange and every pair a database of its own, or another userref."
             )
-        )
 
     # ---- messages ------------------------------------------------------------------------------
 
@@ -216,6 +143,7 @@ class GridStrategyBase(GridOrders):
         elif message.channel == "executions":
             if message.type == "lost":
                 self._waiting_for.add("executions")
+                self._blind_since = self._blind_since or self._desk.now()
             elif message.type == "snapshot":
                 self._waiting_for.discard("executions")
                 self._desk.sync_reason = "the feed of executions is there"
@@ -278,6 +206,7 @@ class GridStrategyBase(GridOrders):
         """A check that waited for its own cancellations goes on; a crossing buy is not repeated at once."""
         if finished.order.cancel_requested:
             if not self._desk.unconfirmed_cancels():
+                self._desk.pauses.end(CANCELS)
                 self._check_price_range()
         elif not finished.is_filled and "post" in finished.reason.lower():
             self._desk.pauses.begin(CROSSING, first=1.0, longest=LONGEST_CROSSING_PAUSE)
@@ -351,20 +280,11 @@ class GridStrategyBase(GridOrders):
         return order is not None
 
     def _cancel(self, intent: CancelOrder) -> None:
-        self._desk.pauses.begin(CANCELS, first=SETTLE_PAUSE, longest=LONGEST_SETTLE_PAUSE)
+        if not self._desk.pauses.known(CANCELS):
+            self._desk.pauses.begin(CANCELS, first=SETTLE_PAUSE, longest=LONGEST_SETTLE_PAUSE)
         info = self._desk.cancel(intent.txid, intent.why)
         if info is not None:
             self._handle_closed_meanwhile(info)
-
-    def _handle_closed_meanwhile(self, info: OrderInfoSchema) -> None:
-        """An order turned out to be over, by a look-up instead of a message."""
-        exec_ids = list(info.trades) if info.vol_exec else []
-        trades = list(self._rest_api.get_trades_info(exec_ids).values()) if exec_ids else []
-        finished = self._update_order_book_handle_closed_order(info, trades)
-        if finished is not None and finished.is_filled and finished.order.side == SELL:
-            self._send(self._next_buy(finished))
-        elif finished is not None:
-            self._add_missed_sell_orders()
 
     def _cancel_all_open_buy_orders(self, why: str) -> None:
         """Ask for the cancellation of every open buy that is not being cancelled yet."""
@@ -405,74 +325,6 @@ class GridStrategyBase(GridOrders):
                     "the missing buys are placed when there is enough",
                 )
             )
-
-    # ---- what can only be done later -----------------------------------------------------------
-
-    def on_timer(self) -> None:
-        """Called about once a second: what was put off and may be tried now."""
-        if not self.is_ready or self._waiting_for or self._desk.sync_reason:
-            self._synchronise_if_due()
-            return
-        try:
-            self._retry_what_waits()
-        except TemporaryFailure as exc:
-            LOG.warning("%s; trying again later", exc)
-
-    def _retry_what_waits(self) -> None:
-        pauses = self._desk.pauses
-        if len(self._desk.pending):
-            self._assign_all_pending_transactions()
-        elif self._desk.may_place():
-            self._add_missed_sell_orders()
-        if self._desk.unconfirmed_cancels() and pauses.over(CANCELS):
-            pauses.begin(CANCELS, first=SETTLE_PAUSE, longest=LONGEST_SETTLE_PAUSE)
-            self._look_up_cancels()
-        if pauses.known(FUNDS) and pauses.over(FUNDS):
-            pauses.begin(FUNDS, first=FUNDS_PAUSE, longest=LONGEST_FUNDS_PAUSE)
-            self._desk.refresh_funds()
-            self._band = rules.NO_BAND
-
-    def _assign_all_pending_transactions(self) -> None:
-        """Placements of unknown fate: ask the exchange, at growing intervals."""
-        pauses = self._desk.pauses
-        if not pauses.over(SETTLING):
-            return
-        longest = min(LONGEST_SETTLE_PAUSE, max(SETTLE_PAUSE, self._desk.until_absence_counts()))
-        pauses.begin(SETTLING, first=SETTLE_PAUSE, longest=longest)
-        self._desk.sync_reason = "an order's fate is unknown"
-        self._synchronise_if_due()
-        if not len(self._desk.pending):
-            pauses.end(SETTLING)
-
-    def _look_up_cancels(self) -> None:
-        """Cancellations the feed has not confirmed."""
-        for txid in self._desk.unconfirmed_cancels():
-            self._assign_order_by_txid(txid)
-        if not self._desk.unconfirmed_cancels():
-            self._desk.pauses.end(CANCELS)
-            self._check_price_range()
-
-    def _assign_order_by_txid(self, txid: str) -> None:
-        """Ask the exchange for one order of the book and book its answer."""
-        info = self._rest_api.get_orders_info([txid]).get(txid)
-        if info is None:
-            return
-        if info.status == self._rest_api.get_exchange_domain().OPEN:
-            self._desk.book.forget_cancel_request(txid)
-        self._handle_closed_meanwhile(info)
-
-    def _synchronise_if_due(self) -> None:
-        """The synchronisation, once everything it needs is there and not too often."""
-        if self._waiting_for or not self._desk.pauses.over(SYNC):
-            return
-        if self._clock.monotonic() - self._last_sync < SYNC_SPACING:
-            return
-        try:
-            self._prepare_for_trading()
-        except TemporaryFailure as exc:
-            seconds = self._desk.pauses.begin(SYNC, first=SYNC_SPACING, longest=LONGEST_FUNDS_PAUSE)
-            self._desk.sync_reason = "the last comparison was not answered"
-            LOG.warning("%s; comparing with the exchange again in %.0f s", exc, seconds)
 
     # ---- what others may ask -------------------------------------------------------------------
 

@@ -54,6 +54,7 @@ class GridOrders:
         self._rest_api = surroundings.rest_api
         self._desk = surroundings.desk
         self._publish = surroundings.publish
+        self.market = f"{surroundings.rest_api.get_exchange_domain().EXCHANGE} {surroundings.rest_api.rest_symbol}"
         self.settings: GridSettings
         self.ticker = ZERO
 

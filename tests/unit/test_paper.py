@@ -102,9 +102,7 @@ class Paper:
         built = factory.create(ExchangeSetup(settings, self.clock))
         self.simulated, self.rest, self.feed = built.simulated, built.rest, built.feed
 
-    def price(
-        self, price: str, time: float = 1_800_000_100.0, symbol: str = "BTC/USD"
-    ) -> list[OnMessageSchema]:
+    def price(self, price: str, time: float = 1_800_000_100.0, symbol: str = "BTC/USD") -> list[OnMessageSchema]:
         return self.feed.on_message((symbol, price, time))
 
     def buy(self, price: str) -> str:

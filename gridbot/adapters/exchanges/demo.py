@@ -136,9 +136,7 @@ class DemoFeed(SimulatedFeed):
             return []
         now = self._clock.time()
         ticker = TickerUpdateSchema(symbol=self._rest.ws_symbol, last=price, time=now)
-        return self._matched(
-            OnMessageSchema(channel="ticker", type="update", ticker_data=ticker), ticker, now
-        )
+        return self._matched(OnMessageSchema(channel="ticker", type="update", ticker_data=ticker), ticker, now)
 
     def close(self) -> None:
         """End the thread."""

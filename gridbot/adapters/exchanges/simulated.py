@@ -41,6 +41,8 @@ ASSUMED_FEE = Decimal("0.0040")
 class SimulatedRESTService(IExchangeRESTService):
     """Every method of the interface over one ``SimulatedExchange``; same errors as a real exchange."""
 
+    answers_lag = 0.0
+
     def __init__(
         self,
         exchange: SimulatedExchange | Callable[[], SimulatedExchange],

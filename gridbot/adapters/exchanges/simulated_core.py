@@ -160,11 +160,8 @@ class SimulatedExchange:
         held = _hold(side, price, volume, self.fee)
         order = SimulatedOrder(txid, number, side, price, volume, userref, time, self.fee, held)
         self._bind(order, order.held)
-        events = [
-            ExecutionsUpdateSchema(
-                order_id=txid, exec_type="new", order_status="new", userref=userref, time=time
-            )
-        ]
+        new = {"order_id": txid, "exec_type": "new", "order_status": "new", "userref": userref, "time": time}
+        events = [ExecutionsUpdateSchema.model_validate(new)]
         if _crosses(side, price, last):
             self.open_orders[txid] = order
             trade = self._execute(order, last, volume, time)
@@ -187,11 +184,9 @@ class SimulatedExchange:
         if side not in (BUY, SELL):
             raise OrderRejected(f"simulated exchange: {side!r} is not a side; right are {BUY!r} and {SELL!r}")
         if price <= 0 or price % pair.tick_size:
-            raise OrderRejected(
-                f"simulated exchange: price {price:f} is not a multiple of {pair.tick_size:f}"
-            )
+            raise OrderRejected(f"price {price:f} {pair.quote} is not a multiple of {pair.tick_size:f}")
         if volume <= 0 or volume % pair.lot:
-            raise OrderRejected(f"simulated exchange: volume {volume:f} is not a multiple of {pair.lot:f}")
+            raise OrderRejected(f"volume {volume:f} {pair.base} is not a multiple of {pair.lot:f}")
         if volume < pair.ordermin:
             raise OrderTooSmall(f"volume {volume:f} {pair.base}: at least {pair.ordermin:f} is needed")
         if price * volume < pair.costmin:

@@ -55,9 +55,7 @@ class SimulatedFeed(IExchangeWebSocketService):
     def _market_said(self, frame: object) -> list[OnMessageSchema]:
         """What a frame of the market says."""
 
-    def _matched(
-        self, message: OnMessageSchema, ticker: TickerUpdateSchema, now: float
-    ) -> list[OnMessageSchema]:
+    def _matched(self, message: OnMessageSchema, ticker: TickerUpdateSchema, now: float) -> list[OnMessageSchema]:
         """Match a price; the executions so far, those it causes, and then the price itself."""
         exchange = self._rest.exchange
         events = exchange.take_events()

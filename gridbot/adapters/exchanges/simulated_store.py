@@ -82,9 +82,7 @@ TEXTS = {"txid", "exec_id", "side", "status", "reason", "trades"}
 def _upsert(table: str, names: tuple[str, ...]) -> str:
     marks = ", ".join("?" * (len(names) + 1))
     changes = ", ".join(f"{n} = excluded.{n}" for n in names if n != "number")
-    return (
-        f"INSERT INTO {table} (book, {', '.join(names)}) VALUES ({marks}) ON CONFLICT DO UPDATE SET {changes}"
-    )
+    return f"INSERT INTO {table} (book, {', '.join(names)}) VALUES ({marks}) ON CONFLICT DO UPDATE SET {changes}"
 
 
 # In place, never by replacing a row: one page is written, not three.
@@ -137,9 +135,7 @@ class SimulatedStore:
             self.tag = str(row[0])
             orders = [
                 SimulatedOrder(**_read(ORDER_COLUMNS, r))  # type: ignore[arg-type]
-                for r in self._all(
-                    f"SELECT {', '.join(ORDER_COLUMNS)} FROM orders WHERE book = ? ORDER BY number"
-                )
+                for r in self._all(f"SELECT {', '.join(ORDER_COLUMNS)} FROM orders WHERE book = ? ORDER BY number")
             ]
             trades = [
                 SimulatedTrade(**_read(TRADE_COLUMNS, r))  # type: ignore[arg-type]
@@ -230,25 +226,6 @@ class SimulatedStore:
             ) from exc
 
 
-def _written(row: Money | SimulatedOrder | SimulatedTrade) -> list[object]:
-    return [
-        as_text(v) if isinstance(v, Decimal) else ",".join(v) if isinstance(v, tuple) else v
-        for v in astuple(row)
-    ]
-
-
-def _read(names: tuple[str, ...], row: tuple[object, ...]) -> dict[str, object]:
-    return {name: _value(name, value) for name, value in zip(names, row, strict=True)}
-
-
-def _value(name: str, value: object) -> object:
-    if name == "trades":
-        return tuple(t for t in str(value).split(",") if t)
-    if name in INTEGERS or name in REALS or name in TEXTS:
-        return value
-    return Decimal(str(value))
-
-
 def open_exchange(
     store: SimulatedStore,
     pair: AssetPairInfoSchema,
@@ -286,3 +263,19 @@ def open_exchange(
         store=store,
         state=state,
     )
+
+
+def _written(row: Money | SimulatedOrder | SimulatedTrade) -> list[object]:
+    return [as_text(v) if isinstance(v, Decimal) else ",".join(v) if isinstance(v, tuple) else v for v in astuple(row)]
+
+
+def _read(names: tuple[str, ...], row: tuple[object, ...]) -> dict[str, object]:
+    return {name: _value(name, value) for name, value in zip(names, row, strict=True)}
+
+
+def _value(name: str, value: object) -> object:
+    if name == "trades":
+        return tuple(t for t in str(value).split(",") if t)
+    if name in INTEGERS or name in REALS or name in TEXTS:
+        return value
+    return Decimal(str(value))

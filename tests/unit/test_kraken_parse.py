@@ -1,0 +1,209 @@
+"""Saved payloads of Kraken, read into models."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gridbot.adapters.exchanges import kraken_parse as parse
+from gridbot.models.exchange import AssetBalanceSchema
+from gridbot.models.money import from_json
+
+DATA = Path(__file__).parent.parent / "data" / "kraken"
+
+
+def saved(name: str) -> Any:
+    return parse.read_envelope((DATA / f"{name}.json").read_bytes()).result
+
+
+def frame(name: str) -> Any:
+    return from_json((DATA / f"ws_{name}.json").read_text())["data"][0]
+
+
+def test_a_pair_without_fee_ladder():
+    info = parse.asset_pair(saved("asset_pairs_xbtusd")["XXBTZUSD"])
+    assert (info.base, info.quote, info.aclass_base, info.status) == ("XXBT", "ZUSD", "currency", "online")
+    assert (info.lot_decimals, info.pair_decimals, info.cost_decimals) == (8, 1, 5)
+    assert (info.tick_size, info.ordermin, info.costmin) == (Decimal("0.1"), Decimal("0.00005"), Decimal("0.5"))
+    assert info.fees_maker == []
+
+
+def test_a_pair_without_tick_size_steps_by_its_decimals():
+    row = dict(saved("asset_pairs_xbtusd")["XXBTZUSD"])
+    del row["tick_size"]
+    assert parse.asset_pair(row).tick_size == Decimal("0.1")
+
+
+def test_balances_as_text_and_as_numbers():
+    rows = {row.asset: row for row in parse.balances(saved("balance_ex"))}
+    assert rows["ZUSD"].hold_trade == Decimal("8249.76")
+    assert rows["XXBT"].balance == Decimal("1.2435")
+
+
+def balance(asset: str, amount: str, hold: str = "0") -> AssetBalanceSchema:
+    return AssetBalanceSchema(asset=asset, balance=Decimal(amount), hold_trade=Decimal(hold))
+
+
+@pytest.mark.parametrize(
+    ("rows", "total", "free"),
+    [
+        ([balance("XETH", "1.5", "0.5")], "1.5", "1.0"),
+        ([balance("XETH", "0.0000000001", "0.5"), balance("ETH.F", "2")], "2.0000000001", "1.5000000001"),
+        ([balance("XETH", "0.1", "0.5")], "0.1", "0"),
+        ([balance("ETH.S", "9"), balance("ETH2.S", "9"), balance("ETH.M", "9"), balance("ETH.B", "9")], "0", "0"),
+        ([balance("XXETH", "9"), balance("ETHW", "9")], "0", "0"),
+        ([], "0", "0"),
+    ],
+    ids=["plain", "auto-earn holds the money", "hold above balance", "staked", "similar names", "absent"],
+)
+def test_free_money_is_the_sum_of_an_assets_wallets(rows, total, free):
+    eth = parse.wallet_names("XETH", "ETH", "currency")
+    pair = parse.pair_balance(rows, eth, parse.wallet_names("ZUSD", "USD", "currency"))
+    assert (pair.base_balance, pair.base_available) == (Decimal(total), Decimal(free))
+    assert (pair.quote_balance, pair.quote_available) == (0, 0)
+
+
+def test_a_tokenised_share_may_stand_under_its_suffix():
+    names = parse.wallet_names("AAPLx", "AAPLx", "tokenized_asset")
+    pair = parse.pair_balance([balance("AAPLx.T", "3")], names, frozenset())
+    assert pair.base_available == 3
+
+
+def test_the_maker_fee_is_a_fraction():
+    assert parse.maker_fee(saved("trade_volume")) == Decimal("0.004")
+
+
+@pytest.mark.parametrize(
+    ("result", "fee"),
+    [
+        ({"fees": {"EURUSD": {"fee": "0.2000"}}}, "0.002"),
+        ({"fees": {"X": {"fee": "0.2"}}, "fees_maker": {}}, "0.002"),
+        ({"fees_maker": {"AAPLxUSD": {"fee": "-0.0200"}}}, "-0.0002"),
+    ],
+)
+def test_a_pair_without_a_makers_rate_has_one_for_all_and_a_rebate_is_negative(result, fee):
+    assert parse.maker_fee(result) == Decimal(fee)
+
+
+def test_an_open_order():
+    order = parse.order_info("OQCLML-BW3P3-BUCMWZ", saved("open_orders")["open"]["OQCLML-BW3P3-BUCMWZ"])
+    assert (order.pair, order.side, order.status, order.userref) == ("XBTUSD", "buy", "open", 1680953421)
+    assert (order.price, order.vol, order.vol_exec) == (Decimal("30010.0"), Decimal("1.25"), Decimal("0.375"))
+    assert (order.cost, order.fee) == (Decimal("11253.7"), 0)
+    assert (order.opened_at, order.closed_at) == (1688666559.8974, 0.0)
+    assert order.trades == ("TCCCTY-WE2O6-P3NB37",)
+
+
+def test_a_cancelled_order_keeps_what_was_executed():
+    order = parse.order_info("O37652-RJWRT-IMO74O", saved("closed_orders")["closed"]["O37652-RJWRT-IMO74O"])
+    assert (order.status, order.reason, order.closed_at) == ("canceled", "User requested", 1688148610.0482)
+    assert (order.vol_exec, order.cost) == (Decimal("0.0004"), Decimal("9.4"))
+
+
+def test_the_limit_price_is_not_the_average_price():
+    row = dict(saved("open_orders")["open"]["OQCLML-BW3P3-BUCMWZ"], price="29999.1")
+    assert parse.order_info("O", row).price == Decimal("30010.0")
+
+
+def test_a_trade():
+    [(exec_id, row)] = saved("query_trades").items()
+    trade = parse.trade_info(exec_id, row)
+    assert (trade.exec_id, trade.txid, trade.side) == ("THVRQM-33VKH-UCI7BS", "OQCLML-BW3P3-BUCMWZ", "buy")
+    assert (trade.price, trade.volume, trade.cost, trade.fee) == (
+        Decimal("30010"),
+        Decimal("0.02"),
+        Decimal("600.2"),
+        0,
+    )
+    assert trade.time == 1688667796.8802
+
+
+def test_the_last_price_and_the_txid_of_an_accepted_order():
+    assert parse.last_price(saved("ticker_xbtusd")) == Decimal("30303.2")
+    assert parse.accepted_txid(saved("add_order")) == "OUF4EM-FRGI2-MQMWZD"
+
+
+def test_a_ticker_of_the_feed():
+    ticker = parse.ticker(frame("ticker"))
+    assert (ticker.symbol, str(ticker.last), ticker.time) == ("BTC/USD", "83744.2", 1790327071.742599)
+
+
+def test_a_ticker_without_a_time():
+    assert parse.ticker({"symbol": "BTC/USD", "last": 50000}).time == 0.0
+
+
+def test_pending_new_carries_the_whole_order():
+    event = parse.execution(frame("pending_new"))
+    assert (event.exec_type, event.order_status, event.userref) == ("pending_new", "pending_new", 1680953421)
+    assert (event.symbol, event.side) == ("BTC/USD", "buy")
+    assert (str(event.limit_price), str(event.order_qty)) == ("49504.9", "0.00202000")
+    assert (event.cum_cost, event.cum_qty, event.exec_id, event.fee) == (0, None, None, None)
+
+
+def test_new_carries_neither_symbol_nor_volume():
+    event = parse.execution(frame("new"))
+    assert (event.order_id, event.exec_type, event.time) == ("OUF4EM-FRGI2-MQMWZD", "new", 1790000000.1)
+    assert (event.symbol, event.side, event.order_qty, event.limit_price) == (None, None, None, None)
+
+
+def test_a_fill_carries_its_price_volume_cost_and_fee_to_the_last_digit():
+    event = parse.execution(frame("trade"))
+    assert (event.exec_id, event.order_status) == ("THVRQM-33VKH-UCI7BS", "partially_filled")
+    assert (str(event.last_qty), str(event.last_price)) == ("0.00101000", "49504.9")
+    assert (str(event.cost), str(event.fee), str(event.cum_qty)) == ("49.999949", "0.12499", "0.00101000")
+
+
+def test_a_cancellation_tells_why():
+    event = parse.execution(frame("canceled"))
+    assert (event.exec_type, event.reason, event.cum_qty) == ("canceled", "Post only order", 0)
+
+
+def test_userref_zero_is_none():
+    assert parse.execution({"order_id": "O", "exec_type": "new", "order_userref": 0}).userref is None
+
+
+@pytest.mark.parametrize(
+    ("fees", "fee"),
+    [
+        ([], "0"),
+        ([{"asset": "USD", "qty": Decimal("0.1")}, {"asset": "USD", "qty": Decimal("0.2")}], "0.3"),
+        ([{"asset": "USD", "qty": Decimal("-0.01")}], "-0.01"),
+        ([{"asset": "BTC", "qty": Decimal("0.00001")}], "0.5"),
+    ],
+    ids=["none", "summed", "rebate", "told in base"],
+)
+def test_the_fee_of_a_fill_is_in_quote(fees, fee):
+    row = {"order_id": "O", "exec_type": "trade", "symbol": "BTC/USD", "last_price": 50000, "fees": fees}
+    assert parse.execution(row).fee == Decimal(fee)
+
+
+@pytest.mark.parametrize("number", [0.1, float("nan"), True, "NaN", "Infinity", "1E999999", "1E-999", "", None, [], "x"])
+def test_a_float_or_an_impossible_number_is_never_money(number):
+    with pytest.raises(parse.UNREADABLE):
+        parse.ticker({"symbol": "BTC/USD", "last": number})
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "empty"),
+        (b"  \n", "empty"),
+        (b"<html>", "web page"),
+        (b"  <!DOCTYPE html>", "web page"),
+        (b'{"error":[]', "cut off"),
+        (b"\xff\xfe", "cut off"),
+        (b"[" * 100_000, "cut off"),
+        (b"[]", "unknown form"),
+        (b'{"result":{}}', "unknown form"),
+    ],
+)
+def test_a_body_that_is_not_krakens_is_described_in_words(body, words):
+    with pytest.raises(ValueError, match=words):
+        parse.read_envelope(body)
+
+
+def test_errors_and_warnings_are_told_apart():
+    envelope = parse.read_envelope(b'{"error":["WDatabase:No change","EGeneral:Internal error"]}')
+    assert (envelope.errors, envelope.warnings) == (["EGeneral:Internal error"], ["WDatabase:No change"])
+    assert envelope.result is None
