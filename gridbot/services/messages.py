@@ -135,6 +135,8 @@ def _executed(event: OrderExecuted, units: Units) -> str:
     verb = "bought" if event.side == BUY else "sold"
     order = units.order(event.price, event.volume)
     profit = "" if event.profit is None else f", cycle profit {units.money(event.profit)}"
+    if event.base_kept:
+        profit += f" and {units.volume(event.base_kept)} kept"
     money = f"{units.money(event.cost)}, fee {units.money(event.fee)}{profit}"
     return f"{verb} {order} = {money} ({event.txid})"
 

@@ -34,23 +34,23 @@ def ladder(grid: GridView, units: Units) -> str:
     """
     The grid as a picture: sells above, the price, buys below, distances in percent of the price.
 
-    sell   50500.0   +1.00 %   0.00200000 BTC
-         > 50000.0 USD
-    buy    49504.9   -0.99 %   0.00202000 BTC
+        sell      50500.0    +1.00 %   0.00200000 BTC
+             >    50000.0 USD
+        buy       49504.9    -0.99 %   0.00202000 BTC
     """
     sells = [_rung(order, grid.ticker, units) for order in reversed(grid.sells[:MOST_RUNGS])]
     if len(grid.sells) > MOST_RUNGS:
         sells.insert(0, f"  ... and {len(grid.sells) - MOST_RUNGS} sells above")
     buys = [_rung(order, grid.ticker, units) for order in grid.buys]
-    return "\n".join([*sells, f"     > {shown(grid.ticker, units.price_decimals)} {units.quote}", *buys])
+    return "\n".join([*sells, f"    >{shown(grid.ticker, units.price_decimals):>12} {units.quote}", *buys])
 
 
 def _rung(order: BookOrder, ticker: Decimal, units: Units) -> str:
     distance = (order.price - ticker) / ticker if ticker else ZERO
-    sign = "+" if distance >= 0 else "-"
+    away = f"{'+' if distance >= 0 else '-'}{percent(abs(distance))}"
     price = shown(order.price, units.price_decimals)
     part = f", {units.volume(order.executed)} of it filled" if order.executed else ""
-    return f"{order.side:<5}{price:>12}  {sign}{percent(abs(distance)):>8}   {units.volume(order.volume)}{part}"
+    return f"{order.side:<5}{price:>12} {away:>10}   {units.volume(order.volume)}{part}"
 
 
 def status_message(status: Status) -> str:

@@ -67,7 +67,7 @@ class GridStrategyBase(GridCatchUp):
         super().__init__(surroundings)
         self._websocket = surroundings.websocket
         self._report = surroundings.report
-        self._symbol = surroundings.rest_api.ws_symbol
+        self._symbol = ""  # known once the exchange was asked for the pair
         self._ticker_time = 0.0
         self.waiting: tuple[Waiting, ...] = ()
 
@@ -120,6 +120,7 @@ class GridStrategyBase(GridCatchUp):
         """Precision and minimums of the pair, and the fee. Raises ConfigurationError."""
         self._check_market()
         pair = self._rest_api.get_asset_pair_info()
+        self._symbol = self._rest_api.ws_symbol
         fee = self._config.fee if self._config.fee is not None else self._rest_api.get_maker_fee()
         self.settings = grid_settings(self._config, pair, fee)
         self._desk.funds.fee = self.settings.fee

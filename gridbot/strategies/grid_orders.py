@@ -127,8 +127,10 @@ class GridOrders:
         """Tell the listeners; for a sell that closed a cycle with what it brought."""
         order = finished.order
         if not finished.is_filled:
+            # Kraken calls our own cancellations "User requested", which would worry the user.
+            reason = "" if order.cancel_requested else finished.reason
             self._publish(
-                OrderCancelled(order.side, order.price, order.volume, finished.executed, order.txid, finished.reason)
+                OrderCancelled(order.side, order.price, order.volume, finished.executed, order.txid, reason)
             )
             return
         profit, base_kept = None, None

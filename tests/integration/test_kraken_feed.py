@@ -1,4 +1,4 @@
-"""The Kraken adapter over real sockets on this machine: what breaks comes back, and nothing is lost silently."""
+"""The Kraken adapter over real sockets here: what breaks comes back, and nothing is lost silently."""
 
 import queue
 import threading
@@ -8,10 +8,10 @@ from decimal import Decimal
 
 import pytest
 
-from gridbot.adapters.exchanges import kraken_socket
+from gridbot.adapters.exchanges import kraken_rest, kraken_socket
 from gridbot.adapters.exchanges.kraken import KrakenRESTService, KrakenWebSocketService
 from gridbot.core.clock import SystemClock
-from gridbot.exceptions import OrderFateUnknown
+from gridbot.exceptions import OrderFateUnknown, PlacementPaused
 from gridbot.models.exchange import OnMessageSchema
 from tests.fake_kraken import TEST_KEY, TEST_SECRET, FakeKraken
 from tests.fake_kraken import SystemClock as KrakenClock
@@ -44,7 +44,9 @@ class Bot:
             self.feed.subscribe(subscription)
         return self
 
-    def hear(self, channel: str, kind: str, fits: Callable[[OnMessageSchema], bool] = lambda m: True) -> OnMessageSchema:
+    def hear(
+        self, channel: str, kind: str, fits: Callable[[OnMessageSchema], bool] = lambda m: True
+    ) -> OnMessageSchema:
         """The next such message; others are read and forgotten."""
         until = time.monotonic() + PATIENCE
         while (left := until - time.monotonic()) > 0:
@@ -152,7 +154,9 @@ def test_garbage_among_prices_is_passed_over(fake: FakeKraken, bot: Bot):
 
 
 @pytest.mark.parametrize("break_it", ["silence", "half_open"])
-def test_a_connection_that_only_looks_open_is_replaced(fake: FakeKraken, server: FakeKrakenServer, break_it: str):
+def test_a_connection_that_only_looks_open_is_replaced(
+    fake: FakeKraken, server: FakeKrakenServer, break_it: str
+):
     bot = Bot(server, silence=1.5).start()
     try:
         bot.hear("executions", "snapshot")
@@ -227,3 +231,13 @@ def test_tokens_and_orders_share_one_key_without_a_refused_nonce(fake: FakeKrake
         bot.hear("executions", "snapshot")
     assert bot.rest.client._refused_nonces == 0
     assert len(bot.rest.get_open_orders(7)) == 5
+
+
+def test_nothing_is_sent_where_nobody_listens(server: FakeKrakenServer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(kraken_rest, "ORDER_PATIENCE", 0.0)
+    bot = Bot(server)
+    bot.rest.get_asset_pair_info()
+    server.stop()
+    with pytest.raises(PlacementPaused, match="was not sent: Kraken cannot be reached"):
+        bot.buy()
+    bot.close()

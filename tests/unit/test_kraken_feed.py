@@ -131,7 +131,9 @@ def test_something_that_is_not_of_the_feed_is_not_fatal(feed):
 
 
 def test_the_snapshot_comes_first_and_updates_follow_by_number(feed):
-    messages = hear(feed, executions(1, "snapshot"), executions(2, "update", row()), executions(3, "update", row()))
+    messages = hear(
+        feed, executions(1, "snapshot"), executions(2, "update", row()), executions(3, "update", row())
+    )
     assert kinds(messages) == ["snapshot", "update", "update"]
     assert messages[0].executions == []
     assert messages[1].executions[0].order_id == "OABC"
@@ -166,9 +168,21 @@ def test_a_message_told_twice_counts_once(feed):
         (executions(1, "snapshot"), executions(2, "update", {"exec_type": "trade"})),
         (executions(1, "snapshot"), executions(2, "update", row(last_qty="1E999"))),
         (executions(1, "snapshot"), b'{"channel":"executions","type":"update","sequence":2}'),
-        (b'{"channel":"executions","error":"ESession:Invalid session","method":"subscribe","success":false}',),
+        (
+            b'{"channel":"executions","error":"ESession:Invalid session","method":"subscribe","success":false}',
+        ),
     ],
-    ids=["gap", "first number", "no snapshot", "no snapshot, no number", "garbage", "no id", "number", "no data", "nack"],
+    ids=[
+        "gap",
+        "first number",
+        "no snapshot",
+        "no snapshot, no number",
+        "garbage",
+        "no id",
+        "number",
+        "no data",
+        "nack",
+    ],
 )
 def test_whatever_may_have_lost_news_about_our_orders_ends_the_connection(feed, frames):
     messages = hear(feed, *frames)

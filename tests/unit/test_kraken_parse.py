@@ -25,7 +25,11 @@ def test_a_pair_without_fee_ladder():
     info = parse.asset_pair(saved("asset_pairs_xbtusd")["XXBTZUSD"])
     assert (info.base, info.quote, info.aclass_base, info.status) == ("XXBT", "ZUSD", "currency", "online")
     assert (info.lot_decimals, info.pair_decimals, info.cost_decimals) == (8, 1, 5)
-    assert (info.tick_size, info.ordermin, info.costmin) == (Decimal("0.1"), Decimal("0.00005"), Decimal("0.5"))
+    assert (info.tick_size, info.ordermin, info.costmin) == (
+        Decimal("0.1"),
+        Decimal("0.00005"),
+        Decimal("0.5"),
+    )
     assert info.fees_maker == []
 
 
@@ -51,7 +55,11 @@ def balance(asset: str, amount: str, hold: str = "0") -> AssetBalanceSchema:
         ([balance("XETH", "1.5", "0.5")], "1.5", "1.0"),
         ([balance("XETH", "0.0000000001", "0.5"), balance("ETH.F", "2")], "2.0000000001", "1.5000000001"),
         ([balance("XETH", "0.1", "0.5")], "0.1", "0"),
-        ([balance("ETH.S", "9"), balance("ETH2.S", "9"), balance("ETH.M", "9"), balance("ETH.B", "9")], "0", "0"),
+        (
+            [balance("ETH.S", "9"), balance("ETH2.S", "9"), balance("ETH.M", "9"), balance("ETH.B", "9")],
+            "0",
+            "0",
+        ),
         ([balance("XXETH", "9"), balance("ETHW", "9")], "0", "0"),
         ([], "0", "0"),
     ],
@@ -178,7 +186,9 @@ def test_the_fee_of_a_fill_is_in_quote(fees, fee):
     assert parse.execution(row).fee == Decimal(fee)
 
 
-@pytest.mark.parametrize("number", [0.1, float("nan"), True, "NaN", "Infinity", "1E999999", "1E-999", "", None, [], "x"])
+@pytest.mark.parametrize(
+    "number", [0.1, float("nan"), True, "NaN", "Infinity", "1E999999", "1E-999", "", None, [], "x"]
+)
 def test_a_float_or_an_impossible_number_is_never_money(number):
     with pytest.raises(parse.UNREADABLE):
         parse.ticker({"symbol": "BTC/USD", "last": number})

@@ -1,19 +1,29 @@
 """Signed requests, and what every way of losing an answer means for a question and for an order."""
 
+import base64
 import logging
 from decimal import Decimal
+from ssl import SSLCertVerificationError
 from urllib.parse import parse_qs
 
 import pytest
 import requests
 import responses
-from urllib3.exceptions import MaxRetryError, NameResolutionError, NewConnectionError, ProtocolError
+from urllib3.exceptions import (
+    MaxRetryError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ProxyError,
+    SSLError,
+)
 
 from gridbot.adapters.exchanges.kraken_rest import KrakenClient
 from gridbot.adapters.exchanges.kraken_wire import encode, sign
 from gridbot.exceptions import (
     AccessDenied,
     ConfigurationError,
+    ExchangeError,
     OrderFateUnknown,
     PlacementPaused,
     TemporaryFailure,
@@ -63,14 +73,10 @@ def bodies(web: responses.RequestsMock) -> list[dict[str, list[str]]]:
     ],
 )
 def test_the_signature_is_krakens_own_example(body: str, signature: str):
-    import base64
-
     assert sign("/0/private/AddOrder", NONCE, body, base64.b64decode(SECRET)) == signature
 
 
 def test_what_is_sent_is_what_was_signed(client: KrakenClient, web: responses.RequestsMock):
-    import base64
-
     web.post(BALANCE, json={"error": [], "result": {}})
     client.ask("Balance", {"trades": True}, private=True)
     request = web.calls[0].request
@@ -88,11 +94,19 @@ def test_a_float_is_never_sent():
 
 
 def test_small_numbers_are_sent_without_an_exponent():
-    assert encode({"volume": Decimal("1E-8"), "price": Decimal("4.950E+4")}) == "volume=0.00000001&price=49500"
+    assert (
+        encode({"volume": Decimal("1E-8"), "price": Decimal("4.950E+4")}) == "volume=0.00000001&price=49500"
+    )
 
 
 @pytest.mark.parametrize(
-    "url", ["https://api.kraken.com", "https://api.kraken.com/", "https://api.kraken.com/0", " https://api.kraken.com/0/ "]
+    "url",
+    [
+        "https://api.kraken.com",
+        "https://api.kraken.com/",
+        "https://api.kraken.com/0",
+        " https://api.kraken.com/0/ ",
+    ],
 )
 def test_the_address_may_end_as_people_write_it(url: str, clock: StillClock, web: responses.RequestsMock):
     web.get(f"{BASE}/public/Time", json={"error": [], "result": {"unixtime": 1}})
@@ -128,7 +142,9 @@ def test_a_question_is_asked_five_times_with_growing_pauses_and_a_fresh_nonce_ea
     nonces = [int(body["nonce"][0]) for body in bodies(web)]
     assert len(nonces) == 5
     assert sorted(set(nonces)) == nonces
-    assert [low <= wait <= low + 0.5 for low, wait in zip((0.5, 1, 2, 4), clock.waits, strict=True)] == [True] * 4
+    assert [low <= wait <= low + 0.5 for low, wait in zip((0.5, 1, 2, 4), clock.waits, strict=True)] == [
+        True
+    ] * 4
 
 
 def test_an_answer_after_a_failure_is_an_answer(client, web):
@@ -239,7 +255,12 @@ UNKNOWN_FATE = {
     "closed": {"body": requests.ConnectionError("Remote end closed connection")},
     "cut": {"body": requests.exceptions.ChunkedEncodingError()},
     "damaged encoding": {"body": requests.exceptions.ContentDecodingError()},
-    "TLS": {"body": requests.exceptions.SSLError()},
+    "TLS": {
+        "body": requests.exceptions.SSLError(MaxRetryError(None, "/", SSLError(OSError("bad record mac"))))
+    },
+    "proxy": {
+        "body": requests.exceptions.ProxyError(MaxRetryError(None, "/", ProxyError("502", OSError("502"))))
+    },
     "empty": {"body": ""},
     "blank": {"body": " \n"},
     "half": {"body": '{"error":[],"resu'},
@@ -249,7 +270,10 @@ UNKNOWN_FATE = {
     "no error list": {"body": '{"result":{"txid":["OABC"]}}'},
     "odd error list": {"body": '{"error":[1]}'},
     "redirect": {"status": 307, "headers": {"Location": "https://elsewhere/"}},
-    **{f"HTTP {status}": {"status": status, "body": "<html>"} for status in (500, 502, 503, 504, 520, 522, 524, 530)},
+    **{
+        f"HTTP {status}": {"status": status, "body": "<html>"}
+        for status in (500, 502, 503, 504, 520, 522, 524, 530)
+    },
     "HTTP 503 with an envelope": {"status": 503, "json": {"error": ["EOrder:Insufficient funds"]}},
     "HTTP 404 with a page": {"status": 404, "body": "<html>"},
 }
@@ -274,7 +298,15 @@ def test_the_same_answer_to_a_question_is_asked_for_again(client, web, reply):
 NEVER_SENT = {
     "connect time-out": requests.ConnectTimeout(),
     "refused": requests.ConnectionError(MaxRetryError(POOL, "/", NewConnectionError(None, "refused"))),
-    "unknown name": requests.ConnectionError(MaxRetryError(POOL, "/", NameResolutionError("h", None, OSError()))),
+    "unknown name": requests.ConnectionError(
+        MaxRetryError(POOL, "/", NameResolutionError("h", None, OSError()))
+    ),
+    "no proxy": requests.exceptions.ProxyError(
+        MaxRetryError(POOL, "/", ProxyError("no proxy", NewConnectionError(None, "refused")))
+    ),
+    "wrong certificate": requests.exceptions.SSLError(
+        MaxRetryError(POOL, "/", SSLError(SSLCertVerificationError("expired")))
+    ),
 }
 
 
@@ -323,7 +355,7 @@ def test_a_refused_order_counts_too(client, web):
     web.post(ADD_ORDER, json={"error": ["EOrder:Insufficient funds"]})
     web.post(ADD_ORDER, status=502)
     for _ in range(2):
-        with pytest.raises(Exception, match="order|HTTP 502"):
+        with pytest.raises(Exception, match=r"order|HTTP 502"):
             client.send_once("AddOrder", {})
     assert client.limits.engine.value == 2
 
@@ -355,7 +387,7 @@ def test_no_secret_reaches_a_log_an_error_or_a_repr(client, web, caplog):
         web.post(ADD_ORDER, **reply)
         try:
             client.send_once("AddOrder", {})
-        except Exception as exc:
+        except ExchangeError as exc:
             told += [repr(exc), repr(exc.__cause__)]
     everything = " ".join(told) + caplog.text
     assert SECRET not in everything

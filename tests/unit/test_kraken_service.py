@@ -127,7 +127,9 @@ def rest(kraken: ScriptedKraken, clock: StillClock) -> KrakenRESTService:
     return service(kraken, clock)
 
 
-def service(kraken: ScriptedKraken, clock: StillClock, base: str = "BTC", quote: str = "USD") -> KrakenRESTService:
+def service(
+    kraken: ScriptedKraken, clock: StillClock, base: str = "BTC", quote: str = "USD"
+) -> KrakenRESTService:
     return KrakenRESTService("KEY", SECRET, base, quote, clock=clock, transport=kraken)
 
 
@@ -158,7 +160,7 @@ def test_names_come_from_krakens_own_tables(kraken, clock, base, quote, altname,
 
 def test_the_pair_is_asked_for_with_two_calls(kraken, rest):
     rest.get_asset_pair_info()
-    rest.rest_altname, rest.ws_symbol, rest.truncate("1", "price")  # noqa: B018
+    rest.rest_altname, rest.ws_symbol, rest.truncate("1", "price")
     assert [name for name, _ in kraken.calls] == ["AssetPairs", "Assets"]
 
 
@@ -198,7 +200,9 @@ def test_truncating_cuts_toward_zero_to_krakens_precision(rest):
 
 
 def test_an_exchange_that_is_not_online_is_asked_again_and_then_told(kraken, clock, rest):
-    kraken.will_answer("SystemStatus", {"status": "maintenance"}, {"status": "post_only"}, {"status": "online"})
+    kraken.will_answer(
+        "SystemStatus", {"status": "maintenance"}, {"status": "post_only"}, {"status": "online"}
+    )
     rest.check_exchange_status(tries=2)
     assert clock.waits == [0.5, 1.0]
     kraken.will_answer("SystemStatus", {"status": "cancel_only"})
@@ -328,7 +332,12 @@ def test_free_money_counts_what_auto_earn_keeps_elsewhere(kraken, clock):
 
 
 def place(rest: KrakenRESTService, **more: Any) -> str:
-    order = {"ordertype": "limit", "side": "buy", "volume": Decimal("0.00202000"), "price": Decimal("49504.9")}
+    order = {
+        "ordertype": "limit",
+        "side": "buy",
+        "volume": Decimal("0.00202000"),
+        "price": Decimal("49504.9"),
+    }
     return rest.create_order(**(order | {"userref": USERREF} | more)).txid
 
 

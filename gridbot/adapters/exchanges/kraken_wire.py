@@ -10,11 +10,12 @@ import hmac
 from collections.abc import Mapping
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
+from ssl import SSLCertVerificationError
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import requests
-from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError, ProxyError, SSLError
 
 from gridbot.adapters.exchanges.kraken_parse import Envelope, read_envelope
 from gridbot.exceptions import ConfigurationError, TemporaryFailure
@@ -76,8 +77,13 @@ def was_never_sent(exc: requests.RequestException) -> bool:
         return True
     inner = exc.args[0] if exc.args else None
     reason = inner.reason if isinstance(inner, MaxRetryError) else inner
-    # A name that does not resolve is a NewConnectionError too.
-    return isinstance(reason, NewConnectionError | ConnectTimeoutError)
+    if isinstance(reason, ProxyError):
+        reason = reason.original_error
+    if isinstance(reason, SSLError) and reason.args:
+        reason = reason.args[0]
+    # A name that does not resolve is a NewConnectionError too; a certificate is looked at before
+    # anything is said, while other TLS errors can come in the middle of an answer.
+    return isinstance(reason, NewConnectionError | ConnectTimeoutError | SSLCertVerificationError)
 
 
 def reason_of(exc: requests.RequestException) -> str:
@@ -99,7 +105,7 @@ def reason_of(exc: requests.RequestException) -> str:
 def open_reply(method: str, response: requests.Response) -> Envelope:
     """The envelope of a reply. Raises TurnedAway, or NoReadableAnswer for what cannot be trusted."""
     status = response.status_code
-    if status >= 500 or 300 <= status < 400:
+    if 300 <= status < 400:
         raise NoReadableAnswer(f"Kraken answered {method} with HTTP {status}")
     try:
         return read_envelope(response.content)

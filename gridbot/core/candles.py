@@ -1,0 +1,348 @@
+"""
+Market data from files: Kraken's OHLCVT candles and its trade lists, plain or gzipped, block by block.
+
+A block is a few thousand lines at most, so that memory does not grow with the file. Lows and highs are
+read as floats and only decide *whether* a candle is looked at; whoever looks gets exact Decimals made
+from the text. What is wrong with a file is said with its name, its line, and what was expected.
+"""
+
+import gzip
+import zlib
+from abc import ABC, abstractmethod
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from itertools import groupby
+from math import isfinite
+from operator import le, lt
+from pathlib import Path
+from typing import IO
+
+from gridbot.exceptions import ConfigurationError
+
+BLOCK = 65536  # characters read at once: larger blocks leave the processor's cache and are slower
+CANDLE_COLUMNS = 7  # time, open, high, low, close, volume, trades
+TRADE_COLUMNS = 3  # time, price, volume
+TRADE_STEP = 60  # seconds: trades are handed out in groups of one minute
+LATEST = 4102444800.0  # the year 2100: a larger time is in milliseconds, or no time
+
+# The order of the prices within one candle, of which only four are known.
+PATHS = {
+    "high-first": (1, 2, 3, 4),
+    "low-first": (1, 3, 2, 4),
+    "close": (4,),
+}
+DEFAULT_PATH = "high-first"
+
+Tick = tuple[float, Decimal]  # unix seconds, price
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a file is made of. ``step`` seconds from one candle to the next; ``decimals`` of its prices."""
+
+    is_candles: bool
+    step: float
+    decimals: int
+    first_time: float
+
+
+class Block(ABC):
+    """Some bars in order of time. ``lows`` and ``highs`` are near enough to skip by, not to count with."""
+
+    times: list[str]
+    lows: list[float]
+    highs: list[float]
+
+    def __len__(self) -> int:
+        return len(self.lows)
+
+    def time(self, index: int) -> float:
+        """When the bar begins, unix seconds."""
+        return float(self.times[index])
+
+    @abstractmethod
+    def ticks(self, index: int) -> list[Tick]:
+        """The prices of one bar in order, exactly. Raises ConfigurationError for a bar that cannot be."""
+
+    @abstractmethod
+    def close(self, index: int) -> Decimal:
+        """The last price of the bar."""
+
+
+class CandleBlock(Block):
+    """Lines of an OHLCVT file, split into ``cells`` of seven a line."""
+
+    def __init__(self, where: "Where", cells: list[str], step: float, path: tuple[int, ...]) -> None:
+        self._where = where
+        self._cells = cells
+        self._path = path
+        span = step - 1 if step > 1 else step / 2
+        self._offsets = [span] if len(path) == 1 else [0.0, span / 3, span * 2 / 3, span]
+        self.times = cells[0::CANDLE_COLUMNS]
+        try:
+            self.highs = list(map(float, cells[2::CANDLE_COLUMNS]))
+            self.lows = list(map(float, cells[3::CANDLE_COLUMNS]))
+        except ValueError:
+            self._explain()
+            raise
+        if not self._looks_sound():
+            self._explain()
+
+    def _looks_sound(self) -> bool:
+        """Quick, and wrong only in the direction of looking closer."""
+        times, lows, highs = self.times, self.lows, self.highs
+        return (
+            len(times[0]) == len(times[-1])
+            and all(map(lt, times, times[1:]))
+            and all(map(le, lows, highs))
+            and lows[0] > 0
+            and isfinite(sum(lows) + sum(highs))
+        )
+
+    def _explain(self) -> None:
+        """Look at every line, and raise for the first that is wrong."""
+        before = -1.0
+        for index in range(len(self.times)):
+            time = self._where.number(index, self.times[index], "a time in unix seconds")
+            if not 0 < time < LATEST:
+                raise self._where.error(index, f"{self.times[index]!r} is not a time in unix seconds")
+            if time <= before:
+                raise self._where.error(index, "this candle is not later than the one before; sort the file by time")
+            before = time
+            self.ticks(index)
+
+    def ticks(self, index: int) -> list[Tick]:
+        """Open, the two extremes in the order of the path, close."""
+        start = index * CANDLE_COLUMNS
+        prices = [self._where.price(index, text) for text in self._cells[start + 1 : start + 5]]
+        opened, high, low, closed = prices
+        if not low <= min(opened, closed) <= max(opened, closed) <= high:
+            raise self._where.error(
+                index, f"open {opened:f} and close {closed:f} do not lie between low {low:f} and high {high:f}"
+            )
+        began = self.time(index)
+        return [(began + offset, prices[column - 1]) for offset, column in zip(self._offsets, self._path, strict=True)]
+
+    def close(self, index: int) -> Decimal:
+        return self._where.price(index, self._cells[index * CANDLE_COLUMNS + 4])
+
+
+class TradeBlock(Block):
+    """Trades in groups of a minute: every price in the order it was traded."""
+
+    def __init__(self, where: "Where", groups: list[tuple[int, list[tuple[str, str]]]]) -> None:
+        self._where = where
+        self._groups = groups
+        self.times = [str(minute * TRADE_STEP) for minute, _ in groups]
+        self.lows, self.highs = [], []
+        for _, trades in groups:
+            prices = [float(price) for _, price in trades]
+            self.lows.append(min(prices))
+            self.highs.append(max(prices))
+
+    def ticks(self, index: int) -> list[Tick]:
+        return [(float(time), self._where.price(index, price)) for time, price in self._groups[index][1]]
+
+    def close(self, index: int) -> Decimal:
+        return self._where.price(index, self._groups[index][1][-1][1])
+
+
+class Where:
+    """A place in a file, for errors. ``first_line`` is the number of the line with index 0."""
+
+    def __init__(self, path: Path, first_line: int) -> None:
+        self.path = path
+        self.first_line = first_line
+
+    def error(self, index: int, problem: str) -> ConfigurationError:
+        """The error for the line with this index."""
+        return ConfigurationError(f"{self.path}, line {self.first_line + index}: {problem}")
+
+    def number(self, index: int, text: str, what: str) -> float:
+        """A finite number. Raises ConfigurationError."""
+        try:
+            number = float(text)
+        except ValueError:
+            number = float("nan")
+        if not isfinite(number):
+            raise self.error(index, f"{text!r} is not {what}")
+        return number
+
+    def price(self, index: int, text: str) -> Decimal:
+        """An exact price. Raises ConfigurationError."""
+        try:
+            price = Decimal(text)
+        except InvalidOperation:
+            raise self.error(index, f"{text!r} is not a price") from None
+        if not price.is_finite() or price <= 0:
+            raise self.error(index, f"{text!r} is not a price above 0")
+        return price
+
+
+class MarketFile:
+    """One file, told to be candles or trades by its first line. Raises ConfigurationError everywhere."""
+
+    def __init__(self, path: Path, path_in_candle: str = DEFAULT_PATH) -> None:
+        self.path = path
+        self._order = PATHS[path_in_candle]
+        try:
+            self.size = path.stat().st_size  # bytes on disk
+        except OSError as exc:
+            raise ConfigurationError(f"--data {path}: {exc.strerror}. Name the csv file, or its csv.gz") from exc
+        self.position = 0  # bytes on disk read so far, for a progress bar
+        self.shape = self._look()
+
+    def _look(self) -> Shape:
+        head = next(self._texts(), "")
+        rows = [line.split(",") for line in head.splitlines()]
+        columns = len(rows[0]) if rows else 0
+        where = Where(self.path, 1)
+        if columns not in (CANDLE_COLUMNS, TRADE_COLUMNS):
+            raise where.error(
+                0,
+                f"{'the file is empty' if not rows else f'{columns} columns'}; expected are Kraken's candles "
+                "(time,open,high,low,close,volume,trades) or trades (time,price,volume), without a header line",
+            )
+        is_candles = columns == CANDLE_COLUMNS
+        time = where.number(
+            0, rows[0][0], "a time in unix seconds: a header line or a foreign format? Kraken's files have no header"
+        )
+        if not 0 < time < LATEST:
+            raise where.error(0, f"{rows[0][0]!r} is not a time in unix seconds (milliseconds?)")
+        prices = [cell for row in rows for cell in (row[1:5] if is_candles else row[1:2])]
+        decimals = max(len(price.partition(".")[2]) for price in prices)
+        return Shape(is_candles, self._step(rows) if is_candles else TRADE_STEP, decimals, time)
+
+    def _step(self, rows: list[list[str]]) -> float:
+        """The smallest distance of two candles in the first block; a minute for a single one."""
+        times = [Where(self.path, 1).number(i, row[0], "a time in unix seconds") for i, row in enumerate(rows)]
+        return min((b - a for a, b in zip(times, times[1:], strict=False) if b > a), default=60.0)
+
+    def _texts(self) -> Iterator[str]:
+        """Whole lines, in pieces of about BLOCK characters."""
+        rest = b""
+        with self.path.open("rb") as raw:
+            file: IO[bytes] = gzip.GzipFile(fileobj=raw) if self.path.suffix == ".gz" else raw  # type: ignore[assignment]
+            while piece := self._read(file):
+                self.position = raw.tell()
+                piece = rest + piece
+                end = piece.rfind(b"\n") + 1
+                rest = piece[end:]
+                if end:
+                    yield self._text(piece[:end])
+            if rest:
+                yield self._text(rest + b"\n")
+
+    def _read(self, file: IO[bytes]) -> bytes:
+        try:
+            return file.read(BLOCK)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
+            raise ConfigurationError(
+                f"{self.path}: the compressed file is cut off or damaged ({exc}). Download it again"
+            ) from exc
+        except OSError as exc:
+            raise ConfigurationError(f"{self.path}: cannot be read: {exc.strerror or exc}") from exc
+
+    def _text(self, piece: bytes) -> str:
+        try:
+            text = piece.decode("ascii")
+        except UnicodeDecodeError:
+            raise ConfigurationError(
+                f"{self.path}: this is not a csv file of candles or trades (other characters than digits)"
+            ) from None
+        return text.replace("\r\n", "\n") if "\r" in text else text
+
+    def blocks(self) -> Iterator[Block]:
+        """The bars of the file in order of time."""
+        return self._candles() if self.shape.is_candles else self._trades()
+
+    def _candles(self) -> Iterator[Block]:
+        line, before = 1, ""
+        for text in self._texts():
+            cells = text.replace("\n", ",").split(",")
+            cells.pop()  # behind the last line's end
+            lines = text.count("\n")
+            if len(cells) != lines * CANDLE_COLUMNS:
+                self._find_wrong_line(text, line, CANDLE_COLUMNS)
+            where = Where(self.path, line)
+            block = CandleBlock(where, cells, self.shape.step, self._order)
+            if before and block.time(0) <= float(before):
+                raise where.error(0, "this candle is not later than the one before; sort the file by time")
+            before = block.times[-1]
+            line += lines
+            yield block
+
+    def _find_wrong_line(self, text: str, first_line: int, columns: int) -> None:
+        where = Where(self.path, first_line)
+        for index, row in enumerate(text.splitlines()):
+            if (found := row.count(",") + 1) != columns:
+                raise where.error(index, f"{found} columns where the lines before had {columns}; is the file cut off?")
+
+    def _trades(self) -> Iterator[Block]:
+        line, waiting = 1, []
+        before = 0.0
+        for text in self._texts():
+            rows, where = text.splitlines(), Where(self.path, line)
+            for index, row in enumerate(rows):
+                cells = row.split(",")
+                if len(cells) != TRADE_COLUMNS:
+                    self._find_wrong_line(text, line, TRADE_COLUMNS)
+                time = where.number(index, cells[0], "a time in unix seconds")
+                if time < before:
+                    raise where.error(index, "this trade is earlier than the one before; sort the file by time")
+                before = time
+                where.price(index, cells[1])
+                waiting.append((cells[0], cells[1]))
+            line += len(rows)
+            groups = [(m, list(g)) for m, g in groupby(waiting, key=lambda t: int(float(t[0])) // TRADE_STEP)]
+            # The last minute may go on in the next block.
+            waiting = groups.pop()[1]
+            if groups:
+                yield TradeBlock(where, groups)
+        if waiting:
+            yield TradeBlock(Where(self.path, line - 1), [(int(float(waiting[0][0])) // TRADE_STEP, waiting)])
+
+
+@dataclass(frozen=True)
+class Period:
+    """From ``start`` (included) to ``end`` (not included), unix seconds; bars by the time they begin."""
+
+    start: float = 0.0
+    end: float = LATEST
+
+    def part_of(self, block: Block) -> range:
+        """The indices of the block's bars that lie in the period."""
+        if self.start <= block.time(0) and block.time(-1) < self.end:
+            return range(len(block))
+        times = [float(time) for time in block.times]
+        return range(bisect_left(times, self.start), bisect_left(times, self.end))
+
+
+class MarketData:
+    """Files one after the other, sorted by their first time. Raises ConfigurationError."""
+
+    def __init__(self, paths: list[Path], path_in_candle: str = DEFAULT_PATH) -> None:
+        self._files = sorted((MarketFile(p, path_in_candle) for p in paths), key=lambda f: f.shape.first_time)
+        self.step = max(f.shape.step for f in self._files)
+        self.decimals = max(f.shape.decimals for f in self._files)
+        self.first_time = self._files[0].shape.first_time
+
+    def blocks(self) -> Iterator[Block]:
+        """All bars of all files. A file that begins before the one before it has ended is an error."""
+        ended, last = -1.0, ""
+        for file in self._files:
+            for number, block in enumerate(file.blocks()):
+                if number == 0 and block.time(0) <= ended:
+                    raise ConfigurationError(
+                        f"{file.path}, line 1: begins at {block.times[0]}, before {last} ends at {ended:.0f}. "
+                        "Name files that follow each other"
+                    )
+                ended, last = block.time(-1), str(file.path)
+                yield block
+
+    @property
+    def progress(self) -> float:
+        """How much has been read, from 0 to 1."""
+        return sum(f.position for f in self._files) / max(1, sum(f.size for f in self._files))

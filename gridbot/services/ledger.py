@@ -1,0 +1,379 @@
+"""
+The accounts: what the executions mean in lots, gains and cycles. Pure: rows in, figures out.
+
+Every buy execution is a lot at its cost and fee. A sell closes lots, and which ones depends on what is asked:
+
+    by_cycle   the lots of the buy it was placed for: what the grid earned
+    fifo       the oldest lots, whoever they belong to: what a tax office asks for
+
+In both views, at any price:   gains of what was sold + price move of what is held
+                               + what selling base from before the bot brought = change of the account's value
+Amounts in base (volume) and quote (the rest), times in unix seconds. Nothing is rounded: when a part of a lot
+is sold, its cost is split so that the parts add up to the whole again, digit by digit.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from decimal import ROUND_DOWN, Context, Decimal, localcontext
+
+from gridbot.infrastructure.database import Trade
+from gridbot.models.exchange import BUY
+from gridbot.models.grid import EXTRA, SURPLUS
+from gridbot.models.money import ZERO, as_text
+
+PROVISIONAL = "?"  # begins the exec id of a row that stands for fills the exchange has not itemised yet
+# Sums of prices x volumes need more digits than the default 28 of decimal; with these none is ever lost.
+EXACT = Context(prec=80)
+SPLIT_STEP = Decimal("1E-15")  # where a part of a cost is cut; the rest of the lot takes what is left
+
+
+@dataclass(slots=True)
+class Lot:
+    """What is left of one buy execution."""
+
+    txid: str  # of the buy
+    bought_at: float
+    volume: Decimal
+    cost: Decimal  # before the fee
+    fee: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A part of a sell, and the part of a lot it sold. Without a lot: base from before the bot, cost unknown."""
+
+    sell_txid: str
+    sold_at: float
+    volume: Decimal
+    proceeds: Decimal  # before the fee
+    sell_fee: Decimal
+    buy_txid: str = ""
+    bought_at: float = 0.0
+    cost: Decimal = ZERO  # before the fee
+    buy_fee: Decimal = ZERO
+
+    @property
+    def is_covered(self) -> bool:
+        """False for base that no lot covers."""
+        return bool(self.buy_txid)
+
+    @property
+    def gain(self) -> Decimal:
+        """Both fees taken off. Means nothing for base that no lot covers."""
+        return self.proceeds - self.sell_fee - self.cost - self.buy_fee
+
+
+@dataclass(frozen=True)
+class Holding:
+    """Some lots together."""
+
+    volume: Decimal = ZERO
+    cost: Decimal = ZERO
+    fee: Decimal = ZERO
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the profit, before its fees."""
+
+    gross: Decimal
+    fees: Decimal
+
+    @property
+    def net(self) -> Decimal:
+        """After its fees."""
+        return EXACT.subtract(self.gross, self.fees)
+
+
+@dataclass(frozen=True)
+class Profit:
+    """
+    The change of the account's value by the bot's trades, taken apart. ``grid + price_move + before = change``
+    holds before fees, in fees and after fees.
+    """
+
+    price: Decimal
+    grid: Line  # sold lots: proceeds less cost
+    price_move: Line  # held lots: value at ``price`` less cost
+    before: Line  # base from before the bot: its proceeds less its value at ``price``; no profit, a comparison
+    change: Line  # quote earned less quote spent, and base gained at ``price``
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """One buy and what was sold of it."""
+
+    buy_txid: str
+    bought_at: float
+    bought: Decimal
+    cost: Decimal  # of all that was bought, with the fee
+    sold: Decimal
+    sold_at: float  # the last sale, 0.0 for none
+    proceeds: Decimal  # less the fee
+    gain: Decimal  # of what was sold, both fees taken off
+    held: Decimal
+    is_open: bool  # a sell is still to come
+
+    @property
+    def state(self) -> str:
+        """closed, open (its sell is still to come) or held."""
+        if self.is_open:
+            return "open"
+        return "closed" if self.sold else "held"
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The executions in one of the two views."""
+
+    rows: tuple[Trade, ...]
+    closings: tuple[Closing, ...]
+    lots: tuple[Lot, ...]  # still held, the oldest first
+    spoken_for: frozenset[str] = frozenset()  # buys whose sell is still to come
+    named: frozenset[str] = frozenset()  # buys that some sell was placed for
+    base: Decimal = ZERO  # bought less sold
+    quote: Decimal = ZERO  # earned less spent, before fees
+    fees: Decimal = ZERO
+
+    @property
+    def sold_from_before(self) -> list[Closing]:
+        """Sales of base that no lot covers."""
+        return [c for c in self.closings if not c.is_covered]
+
+
+@dataclass
+class _Shelf:
+    """Lots on hand. Empty ones are dropped when they are met."""
+
+    lots: deque[Lot] = field(default_factory=deque)
+    free: deque[Lot] = field(default_factory=deque)  # no sell was ever placed for their buys
+    of_buy: dict[str, deque[Lot]] = field(default_factory=dict)
+
+    def put(self, lot: Lot, is_named: bool) -> None:
+        self.lots.append(lot)
+        self.of_buy.setdefault(lot.txid, deque()).append(lot)
+        if not is_named:
+            self.free.append(lot)
+
+    def next_of(self, sells: str) -> Lot | None:
+        """The lot a sell for ``sells`` takes from next: its buy's, else one without a sell, else the oldest."""
+        own = self.of_buy.get(sells)
+        return (_first(own) if own else None) or _first(self.free) or _first(self.lots)
+
+    def oldest(self, _sells: str) -> Lot | None:
+        return _first(self.lots)
+
+
+def _first(lots: deque[Lot]) -> Lot | None:
+    while lots and not lots[0].volume:
+        lots.popleft()
+    return lots[0] if lots else None
+
+
+def by_cycle(
+    rows: Sequence[Trade], spoken_for: Iterable[str] = (), base_before: Decimal | None = None
+) -> Ledger:
+    """
+    Every sell closes the lots of the buy it was placed for. The surplus of cancelled buys, and sells of unknown
+    origin, close lots that no sell was placed for; what they exceed these by, the oldest.
+
+    spoken_for   buys whose sell is open, on its way or still to be placed
+    base_before  base the bot was given: SWING's extra sells take from it first. None: not known; then they take
+                 from lots as far as there are any, and only what no lot covers is base from before
+    """
+    waiting = frozenset(spoken_for)
+    named = frozenset(row.sells for row in rows if row.sells not in ("", SURPLUS, EXTRA)) | waiting
+    return _account(rows, named, waiting, base_before, in_order_of_age=False)
+
+
+def fifo(rows: Sequence[Trade], base_before: Decimal | None = None) -> Ledger:
+    """Every sell closes the oldest lots; ``base_before`` as for ``by_cycle``."""
+    return _account(rows, frozenset(), frozenset(), base_before, in_order_of_age=True)
+
+
+def _account(
+    rows: Sequence[Trade],
+    named: frozenset[str],
+    waiting: frozenset[str],
+    base_before: Decimal | None,
+    in_order_of_age: bool,
+) -> Ledger:
+    shelf = _Shelf()
+    choose = shelf.oldest if in_order_of_age else shelf.next_of
+    before = base_before or ZERO
+    closings: list[Closing] = []
+    base = quote = fees = ZERO
+    # A sell never comes before its buy, whatever the clocks of two messages say.
+    ordered = tuple(sorted(rows, key=lambda row: (row.info.time, row.info.side != BUY)))
+    with localcontext(EXACT):
+        for row in ordered:
+            info = row.info
+            fees += info.fee
+            if info.side == BUY:
+                base += info.volume
+                quote -= info.cost
+                shelf.put(Lot(info.txid, info.time, info.volume, info.cost, info.fee), info.txid in named)
+                continue
+            base -= info.volume
+            quote += info.cost
+            sale = _Sale(row)
+            if row.sells == EXTRA and before:
+                before -= sale.close_uncovered(min(before, sale.volume))
+            while sale.volume and (lot := choose(row.sells)) is not None:
+                sale.close(lot)
+            if sale.volume:
+                sale.close_uncovered(sale.volume)
+            closings += sale.closings
+    left = tuple(lot for lot in shelf.lots if lot.volume)
+    return Ledger(ordered, tuple(closings), left, waiting, named, base, quote, fees)
+
+
+class _Sale:
+    """One sell execution while it is divided among lots; ``volume`` is what is not divided yet."""
+
+    def __init__(self, row: Trade) -> None:
+        self.volume = row.info.volume
+        self.closings: list[Closing] = []
+        self._row = row
+        self._proceeds = row.info.cost
+        self._fee = row.info.fee
+
+    def close(self, lot: Lot) -> None:
+        volume = min(self.volume, lot.volume)
+        cost, fee = _part(lot.cost, volume, lot.volume), _part(lot.fee, volume, lot.volume)
+        lot.volume -= volume
+        lot.cost -= cost
+        lot.fee -= fee
+        self._add(volume, lot.txid, lot.bought_at, cost, fee)
+
+    def close_uncovered(self, volume: Decimal) -> Decimal:
+        self._add(volume)
+        return volume
+
+    def _add(
+        self, volume: Decimal, txid: str = "", bought_at: float = 0.0, cost: Decimal = ZERO, fee: Decimal = ZERO
+    ) -> None:
+        proceeds, sell_fee = _part(self._proceeds, volume, self.volume), _part(self._fee, volume, self.volume)
+        self.volume -= volume
+        self._proceeds -= proceeds
+        self._fee -= sell_fee
+        info = self._row.info
+        self.closings.append(
+            Closing(info.txid, info.time, volume, proceeds, sell_fee, txid, bought_at, cost, fee)
+        )
+
+
+def _part(amount: Decimal, volume: Decimal, of: Decimal) -> Decimal:
+    """The share of ``amount`` that belongs to ``volume`` of ``of``, cut; all of it for all of the volume."""
+    if volume == of:
+        return amount
+    return (amount * volume / of).quantize(SPLIT_STEP, ROUND_DOWN)
+
+
+# ---- figures -----------------------------------------------------------------------------------
+
+
+def profit(ledger: Ledger, price: Decimal) -> Profit:
+    """The profit lines at ``price``, in quote."""
+    with localcontext(EXACT):
+        sold = [c for c in ledger.closings if c.is_covered]
+        before = ledger.sold_from_before
+        held = holding(ledger.lots)
+        return Profit(
+            price=price,
+            grid=Line(
+                sum((c.proceeds - c.cost for c in sold), ZERO), sum((c.sell_fee + c.buy_fee for c in sold), ZERO)
+            ),
+            price_move=Line(held.volume * price - held.cost, held.fee),
+            before=Line(
+                sum((c.proceeds - c.volume * price for c in before), ZERO), sum((c.sell_fee for c in before), ZERO)
+            ),
+            change=Line(ledger.quote + ledger.base * price, ledger.fees),
+        )
+
+
+def holding(lots: Iterable[Lot]) -> Holding:
+    """Volume, cost and fees of some lots."""
+    volume = cost = fee = ZERO
+    with localcontext(EXACT):
+        for lot in lots:
+            volume += lot.volume
+            cost += lot.cost
+            fee += lot.fee
+    return Holding(volume, cost, fee)
+
+
+def held_by_kind(ledger: Ledger) -> tuple[Holding, Holding, Holding]:
+    """
+    What is held, as (waiting, kept, unassigned): lots whose sell is still to come; rests of buys that were
+    sold; lots of buys that no sell was placed for. Of a view by cycle.
+    """
+    waiting, kept, unassigned = [], [], []
+    for lot in ledger.lots:
+        if lot.txid in ledger.spoken_for:
+            waiting.append(lot)
+        elif lot.txid in ledger.named:
+            kept.append(lot)
+        else:
+            unassigned.append(lot)
+    return holding(waiting), holding(kept), holding(unassigned)
+
+
+def cycles(ledger: Ledger) -> list[Cycle]:
+    """The buys of a view by cycle, the oldest first. Their gains add up to the grid profit."""
+    bought: dict[str, list[Trade]] = {}
+    sold: dict[str, list[Closing]] = {}
+    for row in ledger.rows:
+        if row.info.side == BUY:
+            bought.setdefault(row.info.txid, []).append(row)
+    for closing in ledger.closings:
+        sold.setdefault(closing.buy_txid, []).append(closing)
+    with localcontext(EXACT):
+        return [
+            _cycle(txid, rows, sold.get(txid, []), txid in ledger.spoken_for) for txid, rows in bought.items()
+        ]
+
+
+def _cycle(txid: str, rows: list[Trade], sales: list[Closing], is_open: bool) -> Cycle:
+    bought = sum((row.info.volume for row in rows), ZERO)
+    sold = sum((c.volume for c in sales), ZERO)
+    return Cycle(
+        buy_txid=txid,
+        bought_at=rows[0].info.time,
+        bought=bought,
+        cost=sum((row.info.cost + row.info.fee for row in rows), ZERO),
+        sold=sold,
+        sold_at=max((c.sold_at for c in sales), default=0.0),
+        proceeds=sum((c.proceeds - c.sell_fee for c in sales), ZERO),
+        gain=sum((c.gain for c in sales), ZERO),
+        held=bought - sold,
+        is_open=is_open,
+    )
+
+
+# ---- may the figures be believed? --------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AuditMark:
+    """The last audit: when, over how many executions, and what it found ("" for no difference)."""
+
+    at: float
+    trades: int
+    difference: str
+
+
+def reconciled(rows: Sequence[Trade], last: AuditMark | None) -> str:
+    """ "reconciled", or "not reconciled ..." with by what, for everything that shows a profit."""
+    loose = [row.info for row in rows if row.info.exec_id.startswith(PROVISIONAL)]
+    if loose:
+        volume = sum((info.volume for info in loose), ZERO)
+        return f"not reconciled by {as_text(volume)} base in {len(loose)} orders whose fills are not itemised yet"
+    if last is None:
+        return "not reconciled: there was no audit yet"
+    if last.difference:
+        return f"not reconciled by {last.difference}"
+    if last.trades != len(rows):
+        return f"not reconciled by {abs(len(rows) - last.trades)} executions since the last audit"
+    return "reconciled"
