@@ -11,11 +11,19 @@ from typing import Any
 from gridbot.adapters.exchanges.simulated import SimulatedExchange, SimulatedRESTService
 from gridbot.adapters.exchanges.simulated_feed import SimulatedFeed
 from gridbot.core.registry import resolve
+from gridbot.exceptions import OrderFateUnknown
 from gridbot.infrastructure.database import DBConnect
 from gridbot.interfaces.clock import IClock
 from gridbot.models.configuration import BotConfigDTO
 from gridbot.models.events import Event
-from gridbot.models.exchange import AssetPairInfoSchema, OnMessageSchema, TickerUpdateSchema
+from gridbot.models.exchange import (
+    AssetPairInfoSchema,
+    CreateOrderResponseSchema,
+    OnMessageSchema,
+    OrderInfoSchema,
+    PairBalanceSchema,
+    TickerUpdateSchema,
+)
 from gridbot.models.grid import BookOrder
 from gridbot.services.book_sync import BookSync
 from gridbot.services.order_desk import OrderDesk
@@ -76,6 +84,42 @@ def config(**changes: Any) -> BotConfigDTO:
     return BotConfigDTO(**(values | changes))
 
 
+class Flaky(SimulatedRESTService):
+    """The simulated exchange behind a bad line: ``faults`` are used up one per placement, oldest first."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.faults: list[str | Exception] = []
+        self.hidden: set[str] = set()  # orders that REST does not show yet
+        self.calls: list[str] = []
+
+    def create_order(self, **order: Any) -> CreateOrderResponseSchema:
+        self.calls.append("create_order")
+        fault = self.faults.pop(0) if self.faults else None
+        if isinstance(fault, Exception):
+            raise fault
+        if fault == "lost before":
+            raise OrderFateUnknown("the connection broke")
+        reply = super().create_order(**order)
+        if fault in ("lost after", "lost after and hidden"):
+            if fault.endswith("hidden"):
+                self.hidden.add(reply.txid)
+            raise OrderFateUnknown("the connection broke")
+        return reply
+
+    def cancel_order(self, txid: str) -> None:
+        self.calls.append("cancel_order")
+        super().cancel_order(txid)
+
+    def get_pair_balance(self) -> PairBalanceSchema:
+        self.calls.append("get_pair_balance")
+        return super().get_pair_balance()
+
+    def get_open_orders(self, userref: int, trades: bool | None = None) -> list[OrderInfoSchema]:
+        self.calls.append("get_open_orders")
+        return [o for o in super().get_open_orders(userref, trades) if o.txid not in self.hidden]
+
+
 class Feed(SimulatedFeed):
     """Prices come from the test."""
 
@@ -101,7 +145,7 @@ class World:
         self.exchange = SimulatedExchange(
             BTC_USD, symbol="BTC/USD", fee=Decimal("0.0025"), base_balance=self.base, quote_balance=self.quote
         )
-        self.rest = SimulatedRESTService(self.exchange, now=self.clock.time)
+        self.rest = Flaky(self.exchange, now=self.clock.time)
         self.events: list[Event] = []
         self.db = DBConnect(self.path)
         self._build()

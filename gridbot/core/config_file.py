@@ -20,6 +20,7 @@ from gridbot.models.configuration import (
     BotConfigDTO,
     DBConfigDTO,
     DemoConfigDTO,
+    FundsConfigDTO,
     KrakenConfigDTO,
     LoggingConfigDTO,
     MetricsConfigDTO,
@@ -38,6 +39,7 @@ GRID_KEYS = ("amount_per_grid", "interval", "n_open_buy_orders", "max_investment
 SECTIONS: dict[str, tuple[str, ...]] = {
     "bot": tuple(key for key in BotConfigDTO.model_fields if key not in GRID_KEYS),
     "grid": GRID_KEYS,
+    "funds": tuple(FundsConfigDTO.model_fields),
     "kraken": tuple(KrakenConfigDTO.model_fields),
     "paper": tuple(PaperConfigDTO.model_fields),
     "demo": tuple(DemoConfigDTO.model_fields),
@@ -50,7 +52,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 
 SECRET_KEYS = ("api_public_key", "api_secret_key", "token")
 # "key =" with nothing behind it means the same as no line at all; elsewhere it is a mistake.
-MAY_BE_EMPTY = (*SECRET_KEYS, "fee", "seed", "chat_id", "thread_id", "file", "channels")
+MAY_BE_EMPTY = (*SECRET_KEYS, "fee", "seed", "chat_id", "thread_id", "file", "channels", "own_base", "own_quote")
 
 WOULD_BE_RIGHT = {
     "name": "any name, to tell your bots apart",
@@ -63,6 +65,8 @@ WOULD_BE_RIGHT = {
     "interval": "the distance of two buys, for example 1% or 0.01",
     "n_open_buy_orders": "a whole number from 1 to 225, for example 5",
     "max_investment": "the upper limit in quote over all open orders, for example 1000",
+    "own_base": "the amount of base that is the bot's own, for example 0",
+    "own_quote": "the amount of quote that is the bot's own, for example 1000",
     "token": "the token @BotFather gave you",
     "chat_id": "the number of the chat that shall hear the bot",
     "port": "a whole number from 1 to 65535",
@@ -96,6 +100,7 @@ class _Reader:
         self._check_mode()
         self._take_key_from_environment()
         bot = self._model(BotConfigDTO, {**self._values("bot"), **self._values("grid")})
+        funds = self._model(FundsConfigDTO, self._values("funds"))
         kraken = self._model(KrakenConfigDTO, self._values("kraken"))
         paper = self._model(PaperConfigDTO, self._values("paper"))
         demo = self._model(DemoConfigDTO, self._values("demo"))
@@ -104,10 +109,11 @@ class _Reader:
         telegram = self._telegram()
         channels = self._model(NotificationConfigDTO, self._values("notification"))
         self._check_key(bot, kraken)
-        if self.refusals or not (bot and kraken and paper and demo and metrics and logging and channels):
+        if self.refusals or not (bot and funds and kraken and paper and demo and metrics and logging and channels):
             raise ConfigurationError(self._all_refusals())
         return Settings(
             bot=bot,
+            funds=funds,
             kraken=kraken,
             paper=paper,
             demo=demo,
@@ -275,6 +281,10 @@ def describe(settings: Settings) -> list[str]:
         paper = settings.paper
         play = f"{plain(paper.base_balance)} {bot.base_currency} and {plain(paper.quote_balance)} {quote}"
         lines.append(f"play money at the first start: {play}")
+    own = settings.funds
+    shares = [(own.own_base, bot.base_currency), (own.own_quote, quote)]
+    if told_shares := [f"{plain(amount)} {currency}" for amount, currency in shares if amount is not None]:
+        lines.append(f"the bot's own at its first start: {' and '.join(told_shares)}; the rest is not touched")
     told = [*(["Telegram"] if settings.notification.telegram else []), *settings.notification.channels]
     lines.append(f"notifications: {', '.join(told) or 'none'}")
     if settings.metrics.enabled:

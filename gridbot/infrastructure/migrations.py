@@ -103,3 +103,15 @@ def m001_book_and_trades(db: Database) -> None:
         ) STRICT, WITHOUT ROWID
         """
     )
+
+
+@migrations()
+def m010_audits(db: Database) -> None:
+    """The last audit, and what the running bot last knew of its grid."""
+    db.execute(
+        "CREATE TABLE audits (userref INTEGER PRIMARY KEY, at REAL NOT NULL, trades INTEGER NOT NULL,"
+        " difference TEXT NOT NULL) STRICT"
+    )
+    db.execute(
+        "CREATE TABLE snapshots (userref INTEGER PRIMARY KEY, at REAL NOT NULL, document TEXT NOT NULL) STRICT"
+    )

@@ -294,6 +294,13 @@ class BotConfigDTO(Section):
         return self.dry_run or self.exchange == "Demo"
 
 
+class FundsConfigDTO(Section):
+    """[funds]: what is the bot's own at its first start; its trades change that. None: the whole free balance."""
+
+    own_base: NotNegative | None = None
+    own_quote: NotNegative | None = None
+
+
 class KrakenConfigDTO(Section):
     """[kraken]: the API key (from the environment, preferably) and Kraken's addresses."""
 
@@ -360,6 +367,7 @@ class Settings(Section):
     """Everything config.ini says; ``config_path`` is the file it came from."""
 
     bot: BotConfigDTO
+    funds: FundsConfigDTO = FundsConfigDTO()
     kraken: KrakenConfigDTO = KrakenConfigDTO()
     paper: PaperConfigDTO = PaperConfigDTO()
     demo: DemoConfigDTO = DemoConfigDTO()

@@ -7,7 +7,7 @@ times ends in the same books.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -25,10 +25,10 @@ from gridbot.infrastructure.database import (
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import IExchangeRESTService
 from gridbot.models.events import Event
-from gridbot.models.exchange import ExecutionsUpdateSchema, OrderInfoSchema, TradeInfoSchema
+from gridbot.models.exchange import BUY, ExecutionsUpdateSchema, OrderInfoSchema, TradeInfoSchema
 from gridbot.models.grid import BookOrder
-from gridbot.models.money import ZERO, as_text
-from gridbot.services.funds import Funds
+from gridbot.models.money import ONE, ZERO, as_text
+from gridbot.services.funds import EVERYTHING, Funds, OwnShare
 
 LOG = logging.getLogger(__name__)
 
@@ -77,6 +77,8 @@ class Bookkeeping:
         self.trades = Trades(db, userref)
         self.finished = FinishedOrders(db, userref)
         self.funds = Funds(ZERO)
+        self.own_at_start: tuple[Decimal | None, Decimal | None] = (None, None)  # base, quote; None: not told
+        self._traded: tuple[Decimal, Decimal] | None = None  # summed up when it is first asked for
         self.sync_reason = ""  # why the whole book should be compared with the exchange soon; "" for no reason
         self._provisional = {row.info.txid for row in self.trades.provisional()}
         self._totals = {order.txid: self._stored_totals(order.txid) for order in self.book if order.executed}
@@ -99,7 +101,33 @@ class Bookkeeping:
 
     def refresh_funds(self) -> None:
         """Ask the exchange what is free. Raises TemporaryFailure."""
-        self.funds.told(self._rest.get_pair_balance())
+        self.funds.told(self._rest.get_pair_balance(), self._own_share())
+
+    @property
+    def traded(self) -> tuple[Decimal, Decimal]:
+        """What all executions changed, fees included: (base, quote)."""
+        if self._traded is None:
+            self._traded = flow(row.info for row in self.trades.all())
+        return self._traded
+
+    def _own_share(self) -> OwnShare:
+        """What the bot was told is its own, changed by its trades, and what of it no order of ours binds."""
+        told_base, told_quote = self.own_at_start
+        if told_base is None and told_quote is None:
+            return EVERYTHING
+        base, quote = self.traded
+        base += told_base or ZERO
+        quote += told_quote or ZERO
+        held = [(o.side, o.price, o.volume - o.executed) for o in self.book]
+        held += [(p.side, p.price, p.volume) for p in self.pending.all()]
+        bound_base = sum((volume for side, _, volume in held if side != BUY), ZERO)
+        bound_quote = sum((price * volume for side, price, volume in held if side == BUY), ZERO) * (ONE + self.funds.fee)
+        return OwnShare(
+            None if told_base is None else base,
+            None if told_quote is None else quote,
+            base - bound_base,
+            quote - bound_quote,
+        )
 
     @contextmanager
     def atomic(self) -> Iterator[None]:
@@ -193,6 +221,9 @@ class Bookkeeping:
             self.book.set_executed(order.txid, present.executed + trade.volume)
         cost, fee = self._totals.get(order.txid, (ZERO, ZERO))
         self._totals[order.txid] = (cost + trade.cost, fee + trade.fee)
+        if self._traded is not None:
+            base, quote = flow([trade])
+            self._traded = (self._traded[0] + base, self._traded[1] + quote)
         self.funds.executed(order.side, order.price, trade.volume, trade.cost, trade.fee)
 
     def _book_missing(
@@ -233,6 +264,7 @@ class Bookkeeping:
             for trade in trades:
                 self.trades.add(trade, rows[0].sells if rows else "")
         self._provisional.discard(txid)
+        self._traded = None  # the sum may have been off by what was not known
 
     @property
     def provisional(self) -> frozenset[str]:
@@ -275,3 +307,13 @@ class Bookkeeping:
             vol_of_unfilled_remaining=left,
             vol_of_unfilled_remaining_max_price=stored.vol_of_unfilled_remaining_max_price if left else ZERO,
         )
+
+
+def flow(trades: Iterable[TradeInfoSchema]) -> tuple[Decimal, Decimal]:
+    """What executions change, fees included: (base, quote)."""
+    base = quote = ZERO
+    for trade in trades:
+        sign = 1 if trade.side == BUY else -1
+        base += sign * trade.volume
+        quote -= sign * trade.cost + trade.fee
+    return base, quote

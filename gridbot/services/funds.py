@@ -5,10 +5,26 @@ An estimate that saves a question before every order: the exchange has the last 
 ``EOrder:Insufficient funds`` makes us ask again.
 """
 
+from dataclasses import dataclass
 from decimal import Decimal
 
 from gridbot.models.exchange import BUY, PairBalanceSchema
 from gridbot.models.money import ONE, ZERO
+
+
+@dataclass(frozen=True)
+class OwnShare:
+    """
+    What of the account is the bot's own: base and quote, in all and free of its orders. None: everything.
+    """
+
+    base: Decimal | None = None
+    quote: Decimal | None = None
+    base_free: Decimal = ZERO  # counts only when ``base`` is told, ``quote_free`` likewise
+    quote_free: Decimal = ZERO
+
+
+EVERYTHING = OwnShare()
 
 
 class Funds:
@@ -32,10 +48,19 @@ class Funds:
         """Free quote, never below 0."""
         return max(self._quote, ZERO)
 
-    def told(self, balance: PairBalanceSchema) -> None:
-        """The exchange's own figures."""
+    def told(self, balance: PairBalanceSchema, own: OwnShare = EVERYTHING) -> None:
+        """
+        The exchange's own figures, of which at most ``own`` is the bot's. Both change by the same amounts
+        from now on, so the lesser of the two stays the lesser.
+        """
         self.base_balance, self.quote_balance = balance.base_balance, balance.quote_balance
         self._base, self._quote = balance.base_available, balance.quote_available
+        if own.base is not None:
+            self.base_balance = min(self.base_balance, max(own.base, ZERO))
+            self._base = min(self._base, own.base_free)
+        if own.quote is not None:
+            self.quote_balance = min(self.quote_balance, max(own.quote, ZERO))
+            self._quote = min(self._quote, own.quote_free)
         self.is_told = True
 
     def hold(self, side: str, price: Decimal, volume: Decimal) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_DOWN, Context, Decimal, localcontext
 
+from gridbot.infrastructure.audits import AuditMark
 from gridbot.infrastructure.database import Trade
 from gridbot.models.exchange import BUY
 from gridbot.models.grid import EXTRA, SURPLUS
@@ -219,7 +220,9 @@ def _account(
             quote += info.cost
             sale = _Sale(row)
             if row.sells == EXTRA and before:
-                before -= sale.close_uncovered(min(before, sale.volume))
+                from_before = min(before, sale.volume)
+                sale.close_uncovered(from_before)
+                before -= from_before
             while sale.volume and (lot := choose(row.sells)) is not None:
                 sale.close(lot)
             if sale.volume:
@@ -247,9 +250,8 @@ class _Sale:
         lot.fee -= fee
         self._add(volume, lot.txid, lot.bought_at, cost, fee)
 
-    def close_uncovered(self, volume: Decimal) -> Decimal:
+    def close_uncovered(self, volume: Decimal) -> None:
         self._add(volume)
-        return volume
 
     def _add(
         self, volume: Decimal, txid: str = "", bought_at: float = 0.0, cost: Decimal = ZERO, fee: Decimal = ZERO
@@ -353,15 +355,6 @@ def _cycle(txid: str, rows: list[Trade], sales: list[Closing], is_open: bool) ->
 
 
 # ---- may the figures be believed? --------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class AuditMark:
-    """The last audit: when, over how many executions, and what it found ("" for no difference)."""
-
-    at: float
-    trades: int
-    difference: str
 
 
 def reconciled(rows: Sequence[Trade], last: AuditMark | None) -> str:

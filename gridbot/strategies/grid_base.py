@@ -52,6 +52,7 @@ from gridbot.strategies.grid_sync import (
 
 LOG = logging.getLogger(__name__)
 
+ACCEPTED = ("pending_new", "new")  # events of an order in the book that say nothing new
 MAX_STEPS = 50  # a grid check settles in three or four; more means two rules undo each other
 
 
@@ -172,6 +173,8 @@ class GridStrategyBase(GridCatchUp):
             return
         self._note_price(update)
         if self._desk.book.get(update.order_id) is None and not self._is_ours_after_all(update):
+            return
+        if update.exec_type in ACCEPTED:
             return
         with self._desk.atomic():
             finished = self._desk.book_message(update)
@@ -338,6 +341,11 @@ class GridStrategyBase(GridCatchUp):
     def _max_investment_reached(self) -> bool:
         """True when one more buy would reach max_investment."""
         return self.settings.max_investment <= self._investment + self.settings.amount_with_fee
+
+    @property
+    def band(self) -> rules.Band:
+        """(low, high): a ticker between them, or equal to one, changes nothing; low > high: none is quiet."""
+        return self._band
 
     @property
     def is_busy(self) -> bool:

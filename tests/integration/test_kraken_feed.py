@@ -10,6 +10,7 @@ import pytest
 
 from gridbot.adapters.exchanges import kraken_rest, kraken_socket
 from gridbot.adapters.exchanges.kraken import KrakenRESTService, KrakenWebSocketService
+from gridbot.adapters.exchanges.kraken_socket import ConnectLimiter, KrakenSocket
 from gridbot.core.clock import SystemClock
 from gridbot.exceptions import OrderFateUnknown, PlacementPaused
 from gridbot.models.exchange import OnMessageSchema
@@ -196,6 +197,11 @@ def test_prices_alone_need_no_key_and_call_nothing_private(fake: FakeKraken, ser
         bot.close()
 
 
+def test_a_second_subscription_on_the_same_socket_is_made_too(fake: FakeKraken, bot: Bot):
+    bot.feed.subscribe({"channel": "ticker", "symbol": ["ETH/USD"]})
+    bot.hear("ticker", "snapshot", lambda m: m.ticker_data.symbol == "ETH/USD")
+
+
 def test_closing_takes_less_than_a_second_and_ends_the_threads(bot: Bot):
     began = time.monotonic()
     bot.close()
@@ -212,6 +218,22 @@ def test_closing_while_nothing_can_be_reached(server: FakeKrakenServer):
     began = time.monotonic()
     bot.close()
     assert time.monotonic() - began < 1
+
+
+def test_a_server_that_refuses_everybody_is_not_tried_more_often_than_allowed(server: FakeKrakenServer):
+    server.stop()
+    clock = SystemClock(threading.Event())
+    limiter = ConnectLimiter(clock.monotonic, most=3, window=600.0)
+    socket = KrakenSocket("public", server.ws_url, list, print, clock=clock, limiter=limiter)
+    socket.start()
+    until = time.monotonic() + PATIENCE
+    while not limiter.seconds_until_next() and time.monotonic() < until:
+        socket.join(0.01)
+    socket.join(0.3)
+    assert socket._number == 3
+    socket.close()
+    socket.join(1)
+    assert not socket.is_alive()
 
 
 @pytest.mark.parametrize("reset", [False, True])

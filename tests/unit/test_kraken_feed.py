@@ -169,7 +169,8 @@ def test_a_message_told_twice_counts_once(feed):
         (executions(1, "snapshot"), executions(2, "update", row(last_qty="1E999"))),
         (executions(1, "snapshot"), b'{"channel":"executions","type":"update","sequence":2}'),
         (
-            b'{"channel":"executions","error":"ESession:Invalid session","method":"subscribe","success":false}',
+            b'{"channel":"executions","error":"ESession:Invalid session",'
+            b'"method":"subscribe","status":"error","success":false}',
         ),
     ],
     ids=[

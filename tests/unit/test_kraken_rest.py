@@ -215,6 +215,20 @@ def test_four_refused_nonces_in_a_row_end_the_bot_with_advice(client, web):
     assert len(web.calls) == 4
 
 
+def test_refused_nonces_with_answers_between_them_do_not_add_up(client, web):
+    for _ in range(6):
+        web.post(BALANCE, json={"error": ["EAPI:Invalid nonce"]})
+        web.post(BALANCE, json={"error": [], "result": 1})
+    assert [client.ask("Balance", private=True) for _ in range(6)] == [1] * 6
+
+
+def test_when_kraken_says_too_many_questions_the_counter_is_full(client, clock, web):
+    web.post(BALANCE, json={"error": ["EAPI:Rate limit exceeded"]})
+    with pytest.raises(TemporaryFailure):
+        client.ask_once("Balance", private=True)
+    assert client.limits.rest.value == 15
+
+
 def test_a_warning_is_logged_and_the_result_used(client, web, caplog):
     web.post(BALANCE, json={"error": ["WDatabase:No change"], "result": {"a": "1"}})
     assert client.ask("Balance", private=True) == {"a": "1"}
@@ -232,6 +246,7 @@ def test_the_session_is_renewed_every_four_minutes(client, clock, web):
     client.ask("Time")
     assert client._session is not first
     assert client._session.trust_env is False
+    assert client._session.get_adapter(BASE).max_retries.total == 0
 
 
 def test_an_order_does_not_travel_on_a_connection_that_was_silent_for_a_minute(client, clock, web):
@@ -275,6 +290,7 @@ UNKNOWN_FATE = {
         for status in (500, 502, 503, 504, 520, 522, 524, 530)
     },
     "HTTP 503 with an envelope": {"status": 503, "json": {"error": ["EOrder:Insufficient funds"]}},
+    "redirect with an envelope": {"status": 308, "json": {"error": [], "result": {"txid": ["OABC"]}}},
     "HTTP 404 with a page": {"status": 404, "body": "<html>"},
 }
 

@@ -424,7 +424,9 @@ def test_cancelling_young_orders_waits_for_the_engine_counter(kraken, clock, res
 
 
 def test_open_orders_are_those_with_our_reference(kraken, rest):
-    kraken.will_answer("OpenOrders", saved("open_orders"))
+    result = saved("open_orders")
+    result["open"]["OOTHER"] = result["open"]["OQCLML-BW3P3-BUCMWZ"] | {"userref": 8}
+    kraken.will_answer("OpenOrders", result)
     [order] = rest.get_open_orders(USERREF, trades=True)
     assert order.txid == "OQCLML-BW3P3-BUCMWZ"
     assert kraken.asked("OpenOrders") == [{"userref": "1680953421", "trades": "true"}]

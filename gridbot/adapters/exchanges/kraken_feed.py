@@ -140,7 +140,7 @@ class KrakenWebSocketService(IExchangeWebSocketService):
         if params["channel"] == "ticker":
             self._symbols.update(params["symbol"])
         if socket := self._sockets.get(name):
-            socket.drop(self._lines[name].number)  # the next connection subscribes to everything
+            socket.drop()  # the next connection subscribes to everything
         else:
             self._open(name)
 

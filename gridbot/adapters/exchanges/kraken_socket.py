@@ -135,9 +135,12 @@ class KrakenSocket(threading.Thread):
                 asked = self._asked_for(exc)
                 self._tell(exc, failures)
 
-    def drop(self, number: int) -> None:
-        """End connection ``number``, if it is still the present one; a new one follows by itself."""
-        if (socket := self._websocket) is not None and number == self._number:
+    def drop(self, number: int | None = None) -> None:
+        """
+        End the present connection, if it is still the one with this ``number`` (None: whichever it is);
+        a new one follows by itself and says hello again.
+        """
+        if (socket := self._websocket) is not None and number in (None, self._number):
             socket.abort()  # type: ignore[no-untyped-call]
 
     def close(self) -> None:

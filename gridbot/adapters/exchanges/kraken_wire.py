@@ -105,7 +105,7 @@ def reason_of(exc: requests.RequestException) -> str:
 def open_reply(method: str, response: requests.Response) -> Envelope:
     """The envelope of a reply. Raises TurnedAway, or NoReadableAnswer for what cannot be trusted."""
     status = response.status_code
-    if 300 <= status < 400:
+    if status >= 500 or 300 <= status < 400:
         raise NoReadableAnswer(f"Kraken answered {method} with HTTP {status}")
     try:
         return read_envelope(response.content)

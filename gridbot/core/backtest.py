@@ -1,0 +1,256 @@
+"""
+The past: the very same strategies, order desk, books and simulated exchange, fed from a file.
+
+How orders fill stands in simulated_core and is pessimistic: through the limit price, never at it. What
+is known of a candle is four prices; the order in which they happened is assumed (``candles.PATHS``).
+"high-first", the default, is the careful one for a grid: what is bought at a candle's low cannot be
+sold at the same candle's high. Between two of these prices the market jumps; an order placed because
+of one price can fill at the next one at the earliest.
+
+The bot's clock is the market's. ``on_timer`` is called once at the end of a candle, and so nothing
+that happens between two candles (a growing pause, for instance) is finer than a candle.
+
+Speed: the strategy tells between which prices it has nothing to do, the exchange which order is
+next. A candle strictly inside both changes nothing, and is passed over by comparing floats that are
+a tick more careful than the band. Whatever is not passed over is exact; ``use_band=False`` passes over
+nothing and ends with the same result to the last digit.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from gridbot.adapters.exchanges.simulated import SimulatedRESTService
+from gridbot.adapters.exchanges.simulated_core import SimulatedExchange
+from gridbot.adapters.exchanges.simulated_feed import SimulatedFeed
+from gridbot.core.backtest_result import Result, Tally
+from gridbot.core.candles import Block, MarketData, Period
+from gridbot.exceptions import ConfigurationError
+from gridbot.infrastructure.database import MEMORY, DBConnect
+from gridbot.interfaces.clock import IClock
+from gridbot.models.configuration import BotConfigDTO
+from gridbot.models.exchange import AssetPairInfoSchema, OnMessageSchema, TickerUpdateSchema
+from gridbot.models.grid import SURPLUS
+from gridbot.models.money import step_of
+from gridbot.services.book_sync import BookSync
+from gridbot.services.order_desk import OrderDesk
+from gridbot.strategies.grid_base import FUNDS, GridStrategyBase
+from gridbot.strategies.grid_orders import Surroundings
+
+SAMPLE_SECONDS = 3600  # how often wealth is looked at, for drawdown and chart
+FLOAT_CARE = 1e-12  # relative; far above what a float gets wrong, far below a tick
+NEVER = (float("inf"), float("-inf"))
+
+# What Kraken asks of BTC/USD. A file does not tell a pair's rules; other pairs give their own.
+USUAL_ORDERMIN = Decimal("0.00005")
+USUAL_COSTMIN = Decimal("0.5")
+
+
+class MarketClock(IClock):
+    """The time of the newest price, for both clocks. Waiting takes no time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def time(self) -> float:
+        """Market time, unix seconds."""
+        return self.now
+
+    def monotonic(self) -> float:
+        """The same."""
+        return self.now
+
+    def wait(self, seconds: float) -> bool:
+        """Nothing to wait for: the next price is the next time."""
+        return False
+
+    def stopping(self) -> bool:
+        """A backtest ends with its file."""
+        return False
+
+
+class FileFeed(SimulatedFeed):
+    """A frame is (time, price): matched first, then told, as paper and demo do it."""
+
+    def _market_said(self, frame: object) -> list[OnMessageSchema]:
+        time, price = frame  # type: ignore[misc]
+        ticker = TickerUpdateSchema(symbol=self._rest.ws_symbol, last=price, time=time)
+        return self._matched(OnMessageSchema(channel="ticker", type="update", ticker_data=ticker), ticker, time)
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+@dataclass(frozen=True)
+class Play:
+    """What is played: the bot's settings, the pair's rules, the fee per side, and the money put in."""
+
+    bot: BotConfigDTO
+    strategy: type[GridStrategyBase]
+    pair: AssetPairInfoSchema
+    fee: Decimal
+    base_balance: Decimal
+    quote_balance: Decimal
+    touch: bool = False  # True: a price that only touches an order fills it
+
+
+def pair_from_file(
+    bot: BotConfigDTO, decimals: int, ordermin: Decimal = USUAL_ORDERMIN, costmin: Decimal = USUAL_COSTMIN
+) -> AssetPairInfoSchema:
+    """A pair as the file shows it: prices with so many ``decimals``; smallest volume in base, smallest cost in quote."""
+    return AssetPairInfoSchema(
+        base=bot.base_currency,
+        quote=bot.quote_currency,
+        aclass_base="currency",
+        aclass_quote="currency",
+        lot_decimals=8,
+        cost_decimals=5,
+        pair_decimals=decimals,
+        tick_size=step_of(decimals),
+        ordermin=ordermin,
+        costmin=costmin,
+    )
+
+
+class Backtest:
+    """One bot, one stretch of the past."""
+
+    def __init__(self, play: Play, step: float, *, use_band: bool = True, keep_curve: bool = False) -> None:
+        """
+        step        seconds from one candle to the next
+        use_band    False: the strategy hears of every candle (slow, for proof)
+        keep_curve  keep samples and fills for a chart; memory then grows with the period
+        """
+        self.clock = MarketClock()
+        symbol = f"{play.bot.base_currency}/{play.bot.quote_currency}"
+        self.exchange = SimulatedExchange(
+            play.pair,
+            base_balance=play.base_balance,
+            quote_balance=play.quote_balance,
+            fee=play.fee,
+            symbol=symbol,
+            touch=play.touch,
+            tag="PAST0",
+        )
+        self.rest = SimulatedRESTService(self.exchange, name="Backtest", now=self.clock.time)
+        self._feed = FileFeed(self.rest)
+        self.tally = Tally(self.exchange, self.clock.time, keep_curve)
+        userref = play.bot.userref
+        self.desk = OrderDesk(DBConnect(MEMORY), self.rest, self.clock, userref, self.tally.hear)
+        self.strategy = play.strategy(
+            Surroundings(
+                config=play.bot.model_copy(update={"fee": play.fee}),
+                rest_api=self.rest,
+                websocket=self._feed,
+                desk=self.desk,
+                sync=BookSync(self.desk, self.rest, userref).run,
+                clock=self.clock,
+                publish=self.tally.hear,
+                report=lambda _strategy: "",
+            )
+        )
+        self._frames: deque[object] = deque()
+        self._use_band = use_band
+        self._step = step
+        self._tick = float(play.pair.tick_size)
+        self._low, self._high = NEVER  # candles between these prices are passed over
+        self._sample_every = max(1, int(SAMPLE_SECONDS // step))
+        self._to_sample = self._sample_every
+        self.acted = 0  # candles that were not passed over
+        self.strategy.run(self._frames.append)
+
+    def run(
+        self, data: MarketData, period: Period | None = None, told: Callable[[float], None] | None = None
+    ) -> Result:
+        """
+        Live through ``period`` of ``data``. ``told`` hears the progress from 0 to 1 after every block.
+
+        Raises ConfigurationError for settings that cannot work, for a file that is broken, or when no
+        candle lies in the period.
+        """
+        period = period or Period()
+        for block in data.blocks():
+            bars = period.part_of(block)
+            if bars:
+                self._live_through(block, bars)
+            if told is not None:
+                told(data.progress)
+        if not self.tally.bars:
+            raise ConfigurationError("--data: no candle lies in the period that was asked for")
+        self.exchange.check_money()
+        return self.tally.result(self.strategy, self.desk)
+
+    def _live_through(self, block: Block, bars: range) -> None:
+        """The bars of one block, with a look at the account about every hour of them."""
+        index, tally = bars.start, self.tally
+        if not tally.bars:
+            tally.begin(*block.ticks(index)[0])
+        while index < bars.stop:
+            stop = min(index + self._to_sample, bars.stop)
+            self._bars(block, index, stop)
+            self._to_sample -= stop - index
+            if not self._to_sample:
+                tally.sample(block.time(stop - 1) + self._step, block.close(stop - 1), self.desk)
+                self._to_sample = self._sample_every
+            index = stop
+        tally.passed(len(bars), block.time(bars.stop - 1) + self._step, block.close(bars.stop - 1))
+
+    def _bars(self, block: Block, index: int, stop: int) -> None:
+        """Act on the bars that need it. The slices are compared in C; the loop only finds the place."""
+        lows, highs = block.lows, block.highs
+        while index < stop:
+            low, high = self._low, self._high
+            if min(lows[index:stop]) >= low and max(highs[index:stop]) <= high:
+                return
+            while lows[index] >= low and highs[index] <= high:
+                index += 1
+            self.act(block, index)
+            index += 1
+
+    def act(self, block: Block, index: int) -> None:
+        """Live through one bar, price by price."""
+        began = block.time(index)
+        if began < self.clock.now - self._step:
+            raise ConfigurationError(f"--data: the time {block.times[index]} comes after a later one")
+        for frame in block.ticks(index):
+            self.clock.now = frame[0]
+            self._hear(frame)
+        # Just before the next candle, so that timers are a candle apart whatever happened inside.
+        self.clock.now = max(self.clock.now, began + self._step - 0.001)
+        self.strategy.on_timer()
+        self._work_off()
+        self.acted += 1
+        self._low, self._high = self._quiet_prices()
+
+    def _hear(self, frame: object) -> None:
+        for message in self._feed.on_message(frame):
+            self.strategy.on_message(message)
+        self._work_off()
+
+    def _work_off(self) -> None:
+        """What the calls of the strategy have caused, until nothing new comes."""
+        while self._frames:
+            for message in self._feed.on_message(self._frames.popleft()):
+                self.strategy.on_message(message)
+
+    def _quiet_prices(self) -> tuple[float, float]:
+        """Between which prices nothing can happen, a tick more careful than exact."""
+        if not self._use_band or self._timers_matter():
+            return NEVER
+        low, high = self.strategy.band
+        low, high = max(low, self.exchange.next_fill_below), min(high, self.exchange.next_fill_above)
+        return float(low) * (1 + FLOAT_CARE) + self._tick, float(high) * (1 - FLOAT_CARE) - self._tick
+
+    def _timers_matter(self) -> bool:
+        """
+        True while time alone can change something. Being short of funds is not enough: nobody else
+        uses this account, so asking again changes nothing once its figures are the exchange's own.
+        """
+        desk = self.desk
+        return (
+            self.strategy.is_busy
+            or len(desk.unsold) > 0
+            or desk.pauses.known(SURPLUS)
+            or (desk.pauses.known(FUNDS) and not desk.funds.is_told)
+        )

@@ -1,0 +1,243 @@
+"""
+What came of a backtest: counted while it runs, compared with holding and with buying at fixed times.
+
+Wealth is quote plus base at the market's price. It is looked at about once an hour of candles and at
+the end, so a drawdown between two looks is not seen. Nothing here influences a trade.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from decimal import Decimal
+
+from gridbot.adapters.exchanges.simulated_core import SimulatedExchange
+from gridbot.models.events import Event, FundsShort, GridShifted, OrderCancelled, OrderExecuted, OrderRefused
+from gridbot.models.exchange import BUY
+from gridbot.models.money import ONE, ZERO, as_text
+from gridbot.services.order_desk import OrderDesk
+from gridbot.strategies.grid_base import GridStrategyBase
+
+REGULAR_SECONDS = 86400.0  # "buying at fixed times": once a day
+
+
+@dataclass(frozen=True)
+class Fill:
+    """One filled order. ``profit`` in quote for a sell that closed a cycle."""
+
+    time: float
+    side: str
+    price: Decimal
+    volume: Decimal
+    fee: Decimal
+    profit: Decimal | None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The account at one time, and what simply holding would be worth."""
+
+    time: float
+    price: Decimal
+    wealth: Decimal
+    holding: Decimal
+    buys: tuple[Decimal, ...]  # prices of the open orders: the ladder
+    sells: tuple[Decimal, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Amounts in quote unless the name says base; shares and drawdowns as fractions; times unix seconds."""
+
+    begin: float
+    end: float
+    candles: int
+    first_price: Decimal
+    last_price: Decimal
+    start_base: Decimal
+    start_quote: Decimal
+    base: Decimal
+    quote: Decimal
+    start_wealth: Decimal
+    wealth: Decimal
+    buys: int
+    sells: int
+    cycles: int  # sells of a bought level, both fees paid
+    profit: Decimal  # quote that the cycles brought above what their buys cost, fees included
+    base_kept: Decimal  # base that was bought in closed cycles and not sold
+    fees: Decimal
+    shifts: int  # times the grid followed the price upward
+    shortages: int  # times the free quote did not reach for a level
+    refusals: int
+    open_buys: int
+    open_sells: int
+    unsold: int
+    drawdown: Decimal
+    time_in_market: Decimal  # share of the time in which base was held that was not there at the start
+    tied_up: Decimal  # mean of price x volume over all open orders
+    most_tied_up: Decimal
+    holding: Decimal  # all quote into base at the first price, one fee
+    holding_drawdown: Decimal
+    regular: Decimal  # all quote into base in equal parts, one a day, fees paid
+    regular_buys: int
+
+    @property
+    def gain(self) -> Decimal:
+        """Wealth gained, as a fraction of the wealth at the start."""
+        return self.wealth / self.start_wealth - ONE
+
+    @property
+    def holding_gain(self) -> Decimal:
+        """The same, had one held."""
+        return self.holding / self.start_wealth - ONE
+
+    @property
+    def regular_gain(self) -> Decimal:
+        """The same, had one bought at fixed times."""
+        return self.regular / self.start_wealth - ONE
+
+    def document(self) -> dict[str, object]:
+        """For JSON: amounts as text with all their digits."""
+        plain: dict[str, object] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            plain[item.name] = as_text(value) if isinstance(value, Decimal) else value
+        return plain
+
+
+class Deepest:
+    """The largest fall from a peak, as a fraction of the peak."""
+
+    def __init__(self) -> None:
+        self._peak = ZERO
+        self.fall = ZERO
+
+    def see(self, value: Decimal) -> None:
+        """The next value in time."""
+        if value > self._peak:
+            self._peak = value
+        elif self._peak - value > self.fall * self._peak:
+            self.fall = (self._peak - value) / self._peak
+
+
+@dataclass
+class Tally:
+    """Counts what the bot publishes, and looks at the account."""
+
+    exchange: SimulatedExchange
+    now: Callable[[], float]
+    keep_curve: bool = False
+    fills: list[Fill] = field(default_factory=list)  # only with keep_curve, as the samples
+    samples: list[Sample] = field(default_factory=list)
+    bars: int = 0
+
+    def __post_init__(self) -> None:
+        self._begin = self._end = 0.0
+        self._first = self._last = ZERO
+        self._hold_base = self._start_wealth = ZERO
+        self._counts = {"buys": 0, "sells": 0, "cycles": 0, "shifts": 0, "shortages": 0, "refusals": 0}
+        self._profit = self._base_kept = ZERO
+        self._deepest, self._hold_deepest = Deepest(), Deepest()
+        self._looks = self._looks_in_market = 0
+        self._tied_up = self._sum_tied_up = self._most_tied_up = ZERO
+        self._book_is_known = False
+        self._next_regular = 0.0
+        self._regular_units = ZERO  # base for one quote a day
+        self._regular_buys = 0
+
+    def begin(self, time: float, price: Decimal) -> None:
+        """The first price of the period."""
+        money = self.exchange.money
+        self._begin, self._first, self._last = time, price, price
+        self._start_wealth = money.start_quote + money.start_base * price
+        self._hold_base = money.start_base + money.start_quote / (price * (ONE + self.exchange.fee))
+        self._deepest.see(self._start_wealth)
+        self._hold_deepest.see(self._start_wealth)
+        self._buy_regularly(time, price)
+
+    def hear(self, event: Event) -> None:
+        """An event of the bot."""
+        self._book_is_known = False
+        match event:
+            case OrderExecuted():
+                self._executed(event)
+            case OrderCancelled():
+                pass
+            case GridShifted():
+                self._counts["shifts"] += 1
+            case FundsShort():
+                self._counts["shortages"] += 1
+            case OrderRefused():
+                self._counts["refusals"] += 1
+
+    def _executed(self, event: OrderExecuted) -> None:
+        self._counts["buys" if event.side == BUY else "sells"] += 1
+        if event.profit is not None:
+            self._counts["cycles"] += 1
+            self._profit += event.profit
+            self._base_kept += event.base_kept or ZERO
+        if self.keep_curve:
+            self.fills.append(Fill(self.now(), event.side, event.price, event.volume, event.fee, event.profit))
+
+    def sample(self, time: float, price: Decimal, desk: OrderDesk) -> None:
+        """Look at the account."""
+        money = self.exchange.money
+        wealth, holding = money.quote + money.base * price, self._hold_base * price
+        self._deepest.see(wealth)
+        self._hold_deepest.see(holding)
+        self._looks += 1
+        self._looks_in_market += money.base > money.start_base
+        if not self._book_is_known:
+            self._tied_up = sum((order.value for order in desk.book), ZERO)
+            self._book_is_known = True
+        self._sum_tied_up += self._tied_up
+        self._most_tied_up = max(self._most_tied_up, self._tied_up)
+        if time >= self._next_regular:
+            self._buy_regularly(time, price)
+        if self.keep_curve:
+            buys = tuple(order.price for order in desk.book.buys())
+            sells = tuple(order.price for order in desk.book.sells())
+            self.samples.append(Sample(time, price, wealth, holding, buys, sells))
+
+    def _buy_regularly(self, time: float, price: Decimal) -> None:
+        self._next_regular = time + REGULAR_SECONDS
+        self._regular_units += ONE / (price * (ONE + self.exchange.fee))
+        self._regular_buys += 1
+
+    def passed(self, bars: int, end: float, close: Decimal) -> None:
+        """So many bars lie behind, the last of them ended at ``end`` with ``close``."""
+        self.bars += bars
+        self._end, self._last = end, close
+
+    def result(self, strategy: GridStrategyBase, desk: OrderDesk) -> Result:
+        """The account at the end of the period."""
+        self.sample(self._end, self._last, desk)
+        money, last = self.exchange.money, self._last
+        grid = strategy.view()
+        regular_base = money.start_base + money.start_quote / self._regular_buys * self._regular_units
+        return Result(
+            begin=self._begin,
+            end=self._end,
+            candles=self.bars,
+            first_price=self._first,
+            last_price=last,
+            start_base=money.start_base,
+            start_quote=money.start_quote,
+            base=money.base,
+            quote=money.quote,
+            start_wealth=self._start_wealth,
+            wealth=money.quote + money.base * last,
+            profit=self._profit,
+            base_kept=self._base_kept,
+            fees=money.fees,
+            open_buys=len(grid.buys),
+            open_sells=len(grid.sells),
+            unsold=len(grid.unsold),
+            drawdown=self._deepest.fall,
+            time_in_market=Decimal(self._looks_in_market) / self._looks,
+            tied_up=self._sum_tied_up / self._looks,
+            most_tied_up=self._most_tied_up,
+            holding=self._hold_base * last,
+            holding_drawdown=self._hold_deepest.fall,
+            regular=regular_base * last,
+            regular_buys=self._regular_buys,
+            **self._counts,
+        )

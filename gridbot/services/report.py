@@ -1,0 +1,420 @@
+"""
+The accounts as tables and lines: for the terminal, as csv, as JSON. Data in, text out; nothing else.
+
+On the terminal amounts are cut to the decimals of the pair, in such a way that the figures shown add up.
+csv and JSON hold every digit, as plain decimals (in JSON as text, because a JSON number is often read as a float),
+and times in UTC. Profit is never shown without the word on whether the books are reconciled.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, localcontext
+from typing import Any
+
+from gridbot.infrastructure.audits import AuditMark
+from gridbot.infrastructure.database import Trade
+from gridbot.models.exchange import BUY
+from gridbot.models.money import ZERO, as_text, step_of, truncate
+from gridbot.services.ledger import (
+    EXACT,
+    Closing,
+    Cycle,
+    Holding,
+    Ledger,
+    Profit,
+    by_cycle,
+    cycles,
+    held_by_kind,
+    holding,
+    profit,
+    reconciled,
+)
+from gridbot.services.messages import Units
+
+DAY = 86400.0
+Cell = str | int | float | Decimal | None
+
+# What the rests of sold buys are, by what the strategy is for.
+ACCUMULATES = ("GridHODL", "SWING", "cDCA")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the bot's trades have brought, at one price."""
+
+    profit: Profit
+    held: Holding  # every lot that is not sold yet
+    waiting: Holding  # of it: lots whose sell is still to come
+    kept: Holding  # of it: base accumulated (GridHODL, SWING, cDCA), or dust of sells (GridSell)
+    surplus: Holding  # of it: executed parts of cancelled buys
+    accumulates: bool  # what is kept is kept on purpose
+    executions: int
+    books: str  # "reconciled", or "not reconciled by ..."
+
+
+def summarise(
+    rows: Sequence[Trade],
+    price: Decimal,
+    strategy: str,
+    spoken_for: Iterable[str] = (),
+    base_before: Decimal | None = None,
+    last_audit: AuditMark | None = None,
+) -> Summary:
+    """The sums over all ``rows`` at ``price``; the other words are those of ``ledger.by_cycle`` and ``reconciled``."""
+    return summary_of(by_cycle(rows, spoken_for, base_before), price, strategy, reconciled(rows, last_audit))
+
+
+def summary_of(ledger: Ledger, price: Decimal, strategy: str, books: str) -> Summary:
+    """The sums of a ledger by cycle."""
+    waiting, kept, unassigned = held_by_kind(ledger)
+    if strategy == "cDCA":  # nothing is ever sold: every buy is kept
+        kept, unassigned = _together(waiting, kept, unassigned), Holding()
+        waiting = Holding()
+    return Summary(
+        profit=profit(ledger, price),
+        held=holding(ledger.lots),
+        waiting=waiting,
+        kept=kept,
+        surplus=unassigned,
+        accumulates=strategy in ACCUMULATES,
+        executions=len(ledger.rows),
+        books=books,
+    )
+
+
+def _together(*holdings: Holding) -> Holding:
+    with localcontext(EXACT):
+        return Holding(
+            sum((h.volume for h in holdings), ZERO),
+            sum((h.cost for h in holdings), ZERO),
+            sum((h.fee for h in holdings), ZERO),
+        )
+
+
+# ---- the profit lines --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ShownLine:
+    """A profit line cut for people: ``gross - fees = net``, and the lines add up to the last one."""
+
+    label: str
+    gross: Decimal
+    fees: Decimal
+    net: Decimal
+
+
+def shown_profit(found: Profit, decimals: int) -> list[ShownLine]:
+    """
+    grid profit, price move, (base from before,) change: cut to ``decimals``. The sums are cut first and the
+    price move takes the last digit, so that whoever adds up what is shown gets what is shown.
+    """
+
+    def cut(value: Decimal) -> Decimal:
+        return truncate(value, step_of(decimals)) + ZERO  # + ZERO: no "-0.00"
+
+    net = {name: cut(line.net) for name, line in _lines(found).items()}
+    fees = {name: cut(line.fees) for name, line in _lines(found).items()}
+    for table in (net, fees):
+        table["price move"] = table["change"] - table["grid profit"] - table["base from before"]
+    lines = [ShownLine(name, net[name] + fees[name], fees[name], net[name]) for name in net]
+    return [line for line in lines if line.label != "base from before" or found.before.gross or line.net]
+
+
+def _lines(found: Profit) -> dict[str, Any]:
+    return {
+        "grid profit": found.grid,
+        "price move": found.price_move,
+        "base from before": found.before,
+        "change": found.change,
+    }
+
+
+def signed(value: Decimal) -> str:
+    """ "+12.34", "-3.21", "0.00"."""
+    return f"{value:+f}" if value else f"{abs(value):f}"
+
+
+def profit_lines(summary: Summary, units: Units) -> tuple[str, ...]:
+    """The lines for the status message, labels twelve letters wide; the last one says whether to believe them."""
+    shown = {line.label: line for line in shown_profit(summary.profit, units.quote_decimals)}
+    grid, move, change = shown["grid profit"], shown["price move"], shown["change"]
+    lines = [
+        f"grid profit {signed(grid.net)} {units.quote} by what was sold, after {grid.fees:f} of fees",
+        f"price move  {signed(move.net)} {units.quote} on {units.volume(summary.held.volume)} held at what they cost, "
+        f"after {move.fees:f} of fees",
+        f"change      {signed(change.net)} {units.quote} in all; the {change.fees:f} of fees are taken off above",
+    ]
+    if before := shown.get("base from before"):
+        lines.insert(2, f"before      {signed(before.net)} {units.quote} by selling base from before the bot, not keeping it")
+    lines += [f"{label:<12}{text}" for label, text in _kept_lines(summary, units)]
+    return (*lines, f"books       {summary.books}")
+
+
+def _kept_lines(summary: Summary, units: Units) -> list[tuple[str, str]]:
+    lines = []
+    if summary.accumulates and summary.kept.volume:
+        value = truncate(summary.kept.volume * summary.profit.price, step_of(units.quote_decimals))
+        lines.append(("accumulated", f"{units.volume(summary.kept.volume)}, worth {value:f} {units.quote}"))
+    elif summary.kept.volume:
+        lines.append(("dust", f"{units.volume(summary.kept.volume)} left over by sells that sold a lot unit less"))
+    if summary.surplus.volume:
+        lines.append(("surplus", f"{units.volume(summary.surplus.volume)} of cancelled buys, no sell placed yet"))
+    return lines
+
+
+def summary_text(summary: Summary, units: Units) -> str:
+    """The profit as a table that adds up along and down, what is held, and the word on the books."""
+    rows = [("", "before fees", "fees", "after fees")]
+    for line in shown_profit(summary.profit, units.quote_decimals):
+        rows.append((line.label, signed(line.gross), signed(-line.fees), signed(line.net)))
+    text = [f"profit in {units.quote}, coins held at {summary.profit.price:f} {units.quote}"]
+    text += [f"  {label:<18}{gross:>16}{fees:>14}{net:>16}" for label, gross, fees, net in rows]
+    text.append(f"  books: {summary.books}")
+    text.append(
+        f"held: {units.volume(summary.held.volume)} that cost {units.money(summary.held.cost)} "
+        f"and {units.money(summary.held.fee)} of fees"
+    )
+    if summary.waiting.volume:
+        text.append(f"  for sale    {units.volume(summary.waiting.volume)}, their sells are still to come")
+    return "\n".join([*text, *(f"  {label:<12}{line}" for label, line in _kept_lines(summary, units))])
+
+
+def summary_document(summary: Summary) -> dict[str, Any]:
+    """The same with every digit, as text."""
+    lines = {
+        name.replace(" ", "_"): {"gross": as_text(x.gross), "fees": as_text(x.fees), "net": as_text(x.net)}
+        for name, x in _lines(summary.profit).items()
+    }
+    holdings = {
+        name: {"volume": as_text(h.volume), "cost": as_text(h.cost), "fees": as_text(h.fee)}
+        for name, h in (
+            ("held", summary.held),
+            ("for_sale", summary.waiting),
+            ("accumulated" if summary.accumulates else "dust", summary.kept),
+            ("surplus", summary.surplus),
+        )
+    }
+    head = {"books": summary.books, "price": as_text(summary.profit.price), "executions": summary.executions}
+    return {**head, "profit": lines, **holdings}
+
+
+# ---- tables ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Column:
+    """``kind``: text, count, amount, time or day. ``decimals`` of an amount on the terminal."""
+
+    name: str
+    title: str
+    kind: str = "text"
+    decimals: int = 0
+    on_terminal: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under columns."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    totals: tuple[Cell, ...] = ()
+
+    def text(self) -> str:
+        """Aligned columns."""
+        wanted = [i for i, column in enumerate(self.columns) if column.on_terminal]
+        lines = [[self.columns[i].title for i in wanted]]
+        for row in (*self.rows, *([self.totals] if self.totals else [])):
+            lines.append([_for_terminal(row[i], self.columns[i]) for i in wanted])
+        widths = [max(len(line[n]) for line in lines) for n in range(len(wanted))]
+        out = []
+        for line in lines:
+            cells = [
+                cell.ljust(width) if self.columns[i].kind in ("text", "time", "day") else cell.rjust(width)
+                for cell, width, i in zip(line, widths, wanted, strict=True)
+            ]
+            out.append("  ".join(cells).rstrip())
+        rule = "-" * max(len(line) for line in out)
+        body = [out[0], rule, *out[1:]]
+        if self.totals:
+            body.insert(-1, rule)
+        return "\n".join(body)
+
+    def csv(self, books: str = "") -> str:
+        """With a header; ``books`` goes into a last column of that name, unless it is empty."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow([column.name for column in self.columns] + (["books"] if books else []))
+        for row in self.rows:
+            cells = [_plain(cell, column) for cell, column in zip(row, self.columns, strict=True)]
+            writer.writerow(["" if cell is None else cell for cell in cells] + ([books] if books else []))
+        return stream.getvalue()
+
+    def document(self) -> list[dict[str, Any]]:
+        """A list of rows for JSON."""
+        return [
+            {column.name: _plain(cell, column) for cell, column in zip(row, self.columns, strict=True)}
+            for row in self.rows
+        ]
+
+
+def as_json(document: dict[str, Any]) -> str:
+    """For people and programs."""
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def moment(at: float) -> str:
+    """
+    A time in UTC, ISO 8601, to the second.
+
+    >>> moment(1790000000.9)
+    '2026-09-21T14:13:20Z'
+    """
+    return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _for_terminal(cell: Cell, column: Column) -> str:
+    if cell is None:
+        return "-"
+    if isinstance(cell, Decimal):
+        return f"{truncate(cell, step_of(column.decimals)) + ZERO:f}"
+    plain = str(_plain(cell, column))
+    return plain[:10] if column.kind == "day" else plain
+
+
+def _plain(cell: Cell, column: Column) -> Cell:
+    if isinstance(cell, Decimal):
+        return as_text(cell)
+    if column.kind in ("time", "day") and isinstance(cell, float):
+        return moment(cell)
+    return cell
+
+
+# ---- by day, month, year -----------------------------------------------------------------------
+
+PERIODS: dict[str, int] = {"day": 10, "month": 7, "year": 4}  # letters of 2026-11-22
+
+
+def by_period(ledger: Ledger, period: str, units: Units) -> Table:
+    """One row for each day, month or year (UTC) in which something was executed; buys and sells count executions."""
+    letters = PERIODS[period]
+    found: dict[str, list[Any]] = {}
+
+    def row_of(at: float) -> list[Any]:
+        return found.setdefault(moment(at)[:letters], [0, 0, ZERO, ZERO, ZERO, ZERO])
+
+    with localcontext(EXACT):
+        for trade in ledger.rows:
+            info, row = trade.info, row_of(trade.info.time)
+            is_buy = info.side == BUY
+            row[0 if is_buy else 1] += 1
+            row[2] += info.volume if is_buy else -info.volume
+            row[3] += -info.cost - info.fee if is_buy else info.cost - info.fee
+            row[4] += info.fee
+        for closing in ledger.closings:
+            if closing.is_covered:
+                row_of(closing.sold_at)[5] += closing.gain
+        sums = tuple(sum((row[n] for row in found.values()), 0 if n < 2 else ZERO) for n in range(6))
+    columns = (
+        Column(period, period),
+        Column("buys", "buys", "count"),
+        Column("sells", "sells", "count"),
+        Column("base_change", f"{units.base} +/-", "amount", units.lot_decimals),
+        Column("quote_change", f"{units.quote} +/-", "amount", units.quote_decimals),
+        Column("fees", "fees in it", "amount", units.quote_decimals),
+        Column("grid_profit", "grid profit", "amount", units.quote_decimals),
+    )
+    return Table(columns, tuple((name, *found[name]) for name in sorted(found)), ("all", *sums))
+
+
+def by_cycle_table(ledger: Ledger, units: Units) -> Table:
+    """One row for each buy, the oldest first."""
+
+    def row(cycle: Cycle) -> tuple[Cell, ...]:
+        return (
+            cycle.bought_at,
+            cycle.bought,
+            cycle.cost,
+            cycle.sold,
+            cycle.sold_at or None,
+            cycle.proceeds,
+            cycle.gain if cycle.sold else None,
+            cycle.held,
+            cycle.state,
+            cycle.buy_txid,
+        )
+
+    base, quote = units.base, units.quote
+    columns = (
+        Column("bought_at", "bought", "day"),
+        Column("bought", f"{base}", "amount", units.lot_decimals),
+        Column("cost_with_fee", f"cost {quote}", "amount", units.quote_decimals),
+        Column("sold", f"sold {base}", "amount", units.lot_decimals),
+        Column("sold_at", "sold", "day", on_terminal=False),
+        Column("proceeds_less_fee", f"proceeds {quote}", "amount", units.quote_decimals, on_terminal=False),
+        Column("gain", "gain", "amount", units.quote_decimals),
+        Column("held", f"held {base}", "amount", units.lot_decimals),
+        Column("state", "state"),
+        Column("buy", "buy order"),
+    )
+    found = cycles(ledger)
+    with localcontext(EXACT):
+        totals: tuple[Cell, ...] = (
+            "all",
+            sum((c.bought for c in found), ZERO),
+            sum((c.cost for c in found), ZERO),
+            sum((c.sold for c in found), ZERO),
+            None,
+            sum((c.proceeds for c in found), ZERO),
+            sum((c.gain for c in found), ZERO),
+            sum((c.held for c in found), ZERO),
+            "",
+            "",
+        )
+    return Table(columns, tuple(row(c) for c in found), totals)
+
+
+# ---- for a tax year ----------------------------------------------------------------------------
+
+
+def tax_table(view: Ledger, year: int, units: Units) -> Table:
+    """
+    The gains of a year (UTC) out of a ledger by ``fifo``: one row for each part of a lot that was sold. Base
+    that no lot covers has no date and no cost here, and therefore no gain.
+    """
+
+    def row(sale: Closing) -> tuple[Cell, ...]:
+        covered = sale.is_covered
+        return (
+            sale.bought_at if covered else None,
+            sale.sold_at,
+            sale.volume,
+            sale.cost + sale.buy_fee if covered else None,
+            sale.proceeds - sale.sell_fee,
+            sale.gain if covered else None,
+            int((sale.sold_at - sale.bought_at) // DAY) if covered else None,
+            sale.buy_txid,
+            sale.sell_txid,
+            "" if covered else "base from before the bot: when it was acquired and what it cost is not known here",
+        )
+
+    columns = (
+        Column("acquired", "acquired", "time"),
+        Column("sold", "sold", "time"),
+        Column(f"volume_{units.base}", f"volume {units.base}", "amount", units.lot_decimals),
+        Column(f"cost_with_fees_{units.quote}", f"cost {units.quote}", "amount", units.quote_decimals),
+        Column(f"proceeds_less_fees_{units.quote}", "proceeds", "amount", units.quote_decimals),
+        Column(f"gain_{units.quote}", "gain", "amount", units.quote_decimals),
+        Column("holding_days", "days", "count"),
+        Column("buy", "buy", on_terminal=False),
+        Column("sell", "sell", on_terminal=False),
+        Column("note", "note", on_terminal=False),
+    )
+    sales = [sale for sale in view.closings if moment(sale.sold_at)[:4] == f"{year:04d}"]
+    with localcontext(EXACT):
+        return Table(columns, tuple(row(sale) for sale in sales))

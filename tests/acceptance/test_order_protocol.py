@@ -1,0 +1,334 @@
+"""Nothing lost, nothing twice: each step of the order protocol, with the reply that never came."""
+
+from decimal import Decimal
+
+import pytest
+
+from gridbot.exceptions import (
+    AccessDenied,
+    InsufficientFunds,
+    OrderRejected,
+    PlacementPaused,
+    PostOnlyWouldCross,
+)
+from gridbot.models.events import CaughtUp, FundsShort, OrderExecuted, OrderPlaced, OrderRefused
+from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, OnMessageSchema, PairBalanceSchema
+from gridbot.models.money import ZERO
+from tests.world import USERREF, World
+
+FIRST_GRID = ["49504.9", "49014.7", "48529.4", "48048.9", "47573.1"]
+
+
+class Dead(BaseException):
+    """kill -9."""
+
+
+def test_a_placement_is_on_disk_before_it_is_on_the_wire() -> None:
+    world = World()
+    seen = []
+    place = world.rest.create_order
+
+    def look(**order: object) -> object:
+        [row] = world.db.execute("SELECT side, price, volume, userref, deadline FROM pending_txids").fetchall()
+        seen.append(row)
+        assert not world.db.db.conn.in_transaction  # committed, not only written
+        return place(**order)
+
+    world.rest.create_order = look  # type: ignore[method-assign]
+    world.start("50000")
+    assert [(side, price) for side, price, *_ in seen] == [("buy", price) for price in FIRST_GRID]
+    assert seen[0][2:4] == ("0.00202000", USERREF)
+    assert seen[0][4] == world.clock.now + 10
+    assert len(world.desk.pending) == 0
+
+
+def test_after_a_lost_answer_nothing_is_placed_until_it_is_found() -> None:
+    world = World()
+    world.rest.faults = ["lost after"]
+    world.start("50000")
+    assert world.rest.calls.count("create_order") == 1
+    assert len(world.desk.pending) == 1
+    world.price("50000", "49999", "50001")
+    assert world.rest.calls.count("create_order") == 1
+    world.wait(8).price("50000")
+    assert world.buy_prices() == FIRST_GRID
+    assert world.on_exchange(BUY) == FIRST_GRID
+    assert world.rest.calls.count("create_order") == 5
+
+
+def test_an_order_that_never_arrived_is_given_up_after_deadline_lag_and_two_looks() -> None:
+    world = World()
+    world.rest.answers_lag = 60.0
+    world.rest.faults = ["lost before"]
+    world.start("50000")
+    world.wait(69)
+    assert len(world.desk.pending) == 1
+    assert world.rest.calls.count("create_order") == 1
+    world.wait(15).price("50000")
+    assert world.on_exchange(BUY) == FIRST_GRID
+    assert len(world.desk.pending) == 0
+
+
+def test_an_order_that_rest_shows_late_is_not_placed_again() -> None:
+    world = World()
+    world.rest.answers_lag = 60.0
+    world.rest.faults = ["lost after and hidden"]
+    world.start("50000")
+    world.wait(50)
+    world.rest.hidden.clear()
+    world.wait(25).price("50000")
+    assert world.on_exchange(BUY) == FIRST_GRID
+
+
+def test_an_order_filled_before_its_answer_was_missed_is_sold() -> None:
+    world = World()
+    world.rest.faults = ["lost after"]
+    world.start("50000")
+    world.price("49500")  # filled; the message names an order the book does not know
+    world.wait(8).price("49500")
+    assert world.sell_prices() == ["49999.9"]
+    assert world.on_exchange(SELL) == ["49999.9"]
+    assert len(world.desk.trades.all()) == 1
+
+
+def test_a_process_killed_after_sending_finds_its_order_at_the_next_start() -> None:
+    world = World()
+    world.strategy.run(world.frames.append)
+    place = world.rest.create_order
+
+    def die(**order: object) -> object:
+        place(**order)
+        raise Dead
+
+    world.rest.create_order = die  # type: ignore[method-assign]
+    with pytest.raises(Dead):
+        world.price("50000")
+    world.rest.create_order = place  # type: ignore[method-assign]
+    world.frames.clear()
+    world.restart().price("50000")
+    assert world.on_exchange(BUY) == FIRST_GRID
+    assert world.buy_prices() == FIRST_GRID
+
+
+def test_a_process_killed_between_fill_and_sell_places_the_sell_once() -> None:
+    world = World().start("50000")
+
+    def die(**order: object) -> object:
+        raise Dead
+
+    place = world.rest.create_order
+    world.rest.create_order = die  # type: ignore[method-assign]
+    with pytest.raises(Dead):
+        world.price("49500")
+    world.rest.create_order = place  # type: ignore[method-assign]
+    assert len(world.desk.unsold) == 1  # recorded in the transaction that took the buy out of the book
+    world.restart().price("49500")
+    world.wait(15).price("49500")
+    assert world.on_exchange(SELL) == ["49999.9"]
+    assert len(world.desk.unsold) == 0
+
+
+def test_the_same_execution_told_again_changes_nothing() -> None:
+    world = World().start("50000").price("49500")
+    trade = world.desk.trades.all()[0].info
+    again = ExecutionsUpdateSchema(
+        order_id=trade.txid,
+        exec_type="trade",
+        order_status="filled",
+        userref=USERREF,
+        symbol="BTC/USD",
+        side=BUY,
+        exec_id=trade.exec_id,
+        last_qty=trade.volume,
+        last_price=trade.price,
+        cost=trade.cost,
+        fee=trade.fee,
+        cum_qty=trade.volume,
+        time=trade.time,
+    )
+    for _ in range(3):
+        world.deliver([OnMessageSchema(channel="executions", type="update", executions=[again])])
+    world.restart().price("49500")
+    assert len(world.desk.trades.all()) == 1
+    assert world.on_exchange(SELL) == ["49999.9"]
+
+
+def test_late_news_does_not_revive_an_order() -> None:
+    world = World().start("50000")
+    top = world.buys[0]
+    world.price("49500")
+    stale = [
+        ExecutionsUpdateSchema(order_id=top.txid, exec_type=kind, order_status=kind, userref=USERREF)
+        for kind in ("pending_new", "new", "canceled")
+    ]
+    world.deliver([OnMessageSchema(channel="executions", type="update", executions=stale)])
+    assert world.desk.book.get(top.txid) is None
+    assert world.sell_prices() == ["49999.9"]
+
+
+def test_a_fill_that_wins_the_race_against_a_cancellation_is_a_fill() -> None:
+    world = World().start("50000")
+    top = world.buys[0]
+    cancel = world.rest.cancel_order
+
+    def late(txid: str) -> None:
+        if txid == top.txid:
+            world.exchange.fill(txid)
+        cancel(txid)
+
+    world.rest.cancel_order = late  # type: ignore[method-assign]
+    world.price("60000")
+    world.wait(5)
+    assert [e.txid for e in world.told(OrderExecuted) if e.side == BUY] == [top.txid]
+    assert len(world.sells) == 1
+    assert world.sells[0].price == Decimal("60600.0")
+
+
+def test_a_cancellation_that_did_nothing_is_noticed_and_asked_for_again() -> None:
+    world = World().start("50000")
+    cancel = world.rest.cancel_order
+    ignored: list[str] = []
+
+    def deaf(txid: str) -> None:
+        if not ignored:
+            ignored.append(txid)
+            return
+        cancel(txid)
+
+    world.rest.cancel_order = deaf  # type: ignore[method-assign]
+    world.price("60000")
+    assert len(world.buys) == 1  # nothing is placed while one buy may still be open
+    world.wait(8).price("60000")
+    assert world.buy_prices() == ["59405.9", "58817.7", "58235.3", "57658.7", "57087.8"]
+    assert world.on_exchange(BUY) == world.buy_prices()
+
+
+@pytest.mark.parametrize("error", [InsufficientFunds("EOrder:Insufficient funds"), OrderRejected("EOrder:Whatever")])
+def test_a_refused_sell_leaves_the_buy_unsold_and_is_tried_again(error: Exception) -> None:
+    world = World().start("50000")
+    world.rest.faults = [error]
+    world.price("49500")
+    assert len(world.desk.unsold) == 1
+    [refused] = world.told(OrderRefused)
+    assert refused.side == SELL
+    world.price("49500", "49500", "49500")
+    assert world.rest.calls.count("create_order") <= 5 + 1 + 1 + 1
+    world.wait(20)
+    assert world.on_exchange(SELL) == ["49999.9"]
+    assert len(world.told(OrderRefused)) == 1
+
+
+def test_a_sell_without_base_waits_is_said_once_and_comes_when_there_is_base() -> None:
+    world = World("GridSell").start("50000")
+    told = world.rest.get_pair_balance
+
+    def elsewhere() -> PairBalanceSchema:
+        """The owner has sent half of the coins away."""
+        balance = told()
+        return balance.model_copy(update={"base_available": max(balance.base_available - Decimal("0.001"), ZERO)})
+
+    world.rest.get_pair_balance = elsewhere  # type: ignore[method-assign]
+    world.rest.faults = [InsufficientFunds("EOrder:Insufficient funds")]
+    world.price("49500")
+    world.wait(60)
+    assert world.sells == ()
+    assert len(world.told(FundsShort)) + len(world.told(OrderRefused)) == 1
+    placed = world.rest.calls.count("create_order")
+    world.price(*["49500"] * 5)
+    assert world.rest.calls.count("create_order") == placed
+    world.rest.get_pair_balance = told  # type: ignore[method-assign]
+    world.wait(120)
+    assert world.on_exchange(SELL) == ["49999.9"]
+
+
+def test_a_crossing_buy_is_computed_anew_and_not_in_a_loop() -> None:
+    world = World()
+    world.rest.faults = [PostOnlyWouldCross("EOrder:Post only order")]
+    world.start("50000")
+    assert world.buys == ()
+    assert world.rest.calls.count("create_order") == 1
+    world.wait(2).price("50000")
+    assert world.on_exchange(BUY) == FIRST_GRID
+
+
+def test_when_the_exchange_wants_a_pause_it_gets_one() -> None:
+    world = World()
+    world.rest.faults = [PlacementPaused("EOrder:Rate limit exceeded", retry_after=30.0)]
+    world.start("50000")
+    world.price(*["50000"] * 10)
+    assert world.rest.calls.count("create_order") == 1
+    world.wait(30).price("50000")
+    assert world.on_exchange(BUY) == FIRST_GRID
+
+
+def test_a_key_without_permission_ends_the_bot_and_leaves_nothing_open() -> None:
+    world = World()
+    world.rest.faults = [AccessDenied("EGeneral:Permission denied")]
+    with pytest.raises(AccessDenied):
+        world.start("50000")
+    assert len(world.desk.pending) == 0
+
+
+def test_orders_of_other_bots_and_people_are_left_alone() -> None:
+    world = World()
+    world.exchange.on_price(Decimal(50000), world.clock.now)
+    other = world.rest.create_order(
+        ordertype="limit", side=BUY, volume=Decimal("0.01"), price=Decimal("49000"), userref=7
+    )
+    world.rest.calls.clear()
+    world.start("50000").price("49500", "60000", "48000")
+    assert world.desk.book.get(other.txid) is None
+    # the stranger's order was filled by the market at 49000, and nobody sold what it bought
+    assert all(order.sells != other.txid for order in world.sells)
+
+
+def test_an_order_of_this_userref_found_on_the_exchange_is_adopted() -> None:
+    world = World()
+    world.exchange.on_price(Decimal(50000), world.clock.now)
+    by_hand = world.rest.create_order(
+        ordertype="limit", side=BUY, volume=Decimal("0.002"), price=Decimal("49500"), userref=USERREF
+    )
+    world.start("50000")
+    assert by_hand.txid in {order.txid for order in world.buys}
+    assert len(world.buys) == 5
+    assert not world.told(CaughtUp)
+
+
+def test_while_the_feed_of_executions_is_lost_nothing_is_decided() -> None:
+    world = World().start("50000")
+    world.deliver([OnMessageSchema(channel="executions", type="lost")])
+    before = len(world.told(OrderPlaced))
+    world.exchange.on_price(Decimal("49000"), world.clock.now)
+    world.exchange.take_events()
+    world.frames.clear()
+    world.price("60000")
+    assert len(world.told(OrderPlaced)) == before
+    world.clock.now += 30
+    world.deliver([OnMessageSchema(channel="executions", type="snapshot", executions=[])])
+    world.settle()
+    world.wait(6).price("60000")
+    assert len(world.sells) == 2
+    assert world.buy_prices()[0] == "59405.9"
+    [news] = world.told(CaughtUp)
+    assert news.buys_filled == 2
+
+
+def test_a_fill_costs_one_call_and_two_commits() -> None:
+    # the limit keeps the missing buy from being placed on the ticker behind the fill
+    world = World(changes={"max_investment": Decimal(510)}).start("50000")
+    world.rest.calls.clear()
+    commits: list[str] = []
+    world.db.db.conn.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
+    world.price("49500")
+    assert world.rest.calls == ["create_order"]
+    assert len(commits) == 2
+
+
+def test_a_ticker_inside_the_band_touches_neither_database_nor_exchange() -> None:
+    world = World().start("50000").price("50001")
+    world.rest.calls.clear()
+    touched: list[str] = []
+    world.db.db.conn.set_trace_callback(touched.append)
+    world.price(*(f"{50000 + n % 300}" for n in range(500)))
+    assert touched == []
+    assert world.rest.calls == []
