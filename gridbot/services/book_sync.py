@@ -54,7 +54,9 @@ class BookSync:
             trades=self._executions(list(reports.values())),
             adopted=adopted,
         )
-        self._itemise(reports, news.trades)
+        for txid in desk.provisional & news.trades.keys():
+            for trade in news.trades[txid]:
+                desk.itemise(trade)
         desk.refresh_funds()
         desk.finished.prune(desk.now() - FORGET_AFTER)
         return news
@@ -85,10 +87,3 @@ class BookSync:
             for trade in self._rest.get_trades_info(wanted).values():
                 by_order.setdefault(trade.txid, []).append(trade)
         return by_order
-
-    def _itemise(self, reports: dict[str, OrderInfoSchema], trades: dict[str, list[TradeInfoSchema]]) -> None:
-        """Executions that were booked in sum are booked one by one, once the exchange tells them all."""
-        for txid in self._desk.provisional:
-            info = reports.get(txid)
-            if info is not None and txid in trades:
-                self._desk.itemise(txid, trades[txid], info.vol_exec)

@@ -121,7 +121,9 @@ class Bookkeeping:
         held = [(o.side, o.price, o.volume - o.executed) for o in self.book]
         held += [(p.side, p.price, p.volume) for p in self.pending.all()]
         bound_base = sum((volume for side, _, volume in held if side != BUY), ZERO)
-        bound_quote = sum((price * volume for side, price, volume in held if side == BUY), ZERO) * (ONE + self.funds.fee)
+        bound_quote = sum((price * volume for side, price, volume in held if side == BUY), ZERO) * (
+            ONE + self.funds.fee
+        )
         return OwnShare(
             None if told_base is None else base,
             None if told_quote is None else quote,
@@ -159,22 +161,13 @@ class Bookkeeping:
         for everything else: an order that goes on, one that is not ours, one that is over already.
         """
         order = self.book.get(update.order_id)
+        trade = self._execution(update)
         if order is None:
+            if trade is not None and trade.txid in self._provisional:
+                self.itemise(trade)
             return None
-        if update.exec_type == "trade" and update.exec_id and update.last_qty and update.last_price:
-            self._book_trade(
-                order,
-                TradeInfoSchema(
-                    exec_id=update.exec_id,
-                    txid=order.txid,
-                    side=order.side,
-                    price=update.last_price,
-                    volume=update.last_qty,
-                    cost=update.last_price * update.last_qty if update.cost is None else update.cost,
-                    fee=update.fee or ZERO,
-                    time=update.time or self.now(),
-                ),
-            )
+        if trade is not None:
+            self._book_trade(order, trade)
         if update.exec_type == "amended" and update.order_qty and update.limit_price:
             self._amended(order, update.limit_price, update.order_qty)
         order = self._order(order.txid)
@@ -187,6 +180,22 @@ class Bookkeeping:
         at = update.time or self.now()
         self._book_missing(order, told_executed, update.cum_cost, None, at)
         return self._finish(order.txid, update.exec_type if ended else self._domain.CLOSED, at, update.reason)
+
+    def _execution(self, update: ExecutionsUpdateSchema) -> TradeInfoSchema | None:
+        """The execution an event tells of, if it does."""
+        if not (update.exec_type == "trade" and update.exec_id and update.last_qty and update.last_price):
+            return None
+        order = self.book.get(update.order_id)
+        return TradeInfoSchema(
+            exec_id=update.exec_id,
+            txid=update.order_id,
+            side=order.side if order is not None else update.side or BUY,
+            price=update.last_price,
+            volume=update.last_qty,
+            cost=update.last_price * update.last_qty if update.cost is None else update.cost,
+            fee=update.fee or ZERO,
+            time=update.time or self.now(),
+        )
 
     def book_report(self, info: OrderInfoSchema, trades: list[TradeInfoSchema]) -> Finished | None:
         """Book what REST says of an order in the book, with its executions as far as they are known."""
@@ -210,8 +219,9 @@ class Bookkeeping:
     def _book_trade(self, order: BookOrder, trade: TradeInfoSchema) -> None:
         """One execution, once."""
         if order.txid in self._provisional:
-            return  # its fills are already counted in sum; the next synchronisation itemises them
-        self._book_execution(order, trade)
+            self.itemise(trade)
+        else:
+            self._book_execution(order, trade)
 
     def _book_execution(self, order: BookOrder, trade: TradeInfoSchema) -> None:
         with self._db.atomic():
@@ -252,19 +262,25 @@ class Bookkeeping:
         self._provisional.add(order.txid)
         self.request_sync(f"order {order.txid} was executed without every fill being told")
 
-    def itemise(self, txid: str, trades: list[TradeInfoSchema], executed: Decimal) -> None:
-        """Replace the provisional rows of an order by its executions, once these add up to ``executed``."""
-        if sum((trade.volume for trade in trades), ZERO) != executed:
+    def itemise(self, trade: TradeInfoSchema) -> None:
+        """An execution takes the place of so much of its order as was booked in sum. Once, as ever."""
+        rows = self.trades.of_order(trade.txid)
+        if trade.exec_id in {row.info.exec_id for row in rows}:
             return
-        rows = self.trades.of_order(txid)
+        to_place = trade.volume
         with self._db.atomic():
-            for row in rows:
-                if row.info.exec_id.startswith(PROVISIONAL):
-                    self.trades.remove(row.info.exec_id)
-            for trade in trades:
-                self.trades.add(trade, rows[0].sells if rows else "")
-        self._provisional.discard(txid)
-        self._traded = None  # the sum may have been off by what was not known
+            self.trades.add(trade, rows[0].sells if rows else "")
+            for row in (row for row in rows if row.info.exec_id.startswith(PROVISIONAL)):
+                taken = min(to_place, row.info.volume)
+                self.trades.remove(row.info.exec_id)
+                if taken < row.info.volume:
+                    self.trades.add(_without(row.info, taken), row.sells)
+                to_place -= taken
+        if self.book.get(trade.txid) is not None:
+            self._totals[trade.txid] = self._stored_totals(trade.txid)
+        if not any(row.info.exec_id.startswith(PROVISIONAL) for row in self.trades.of_order(trade.txid)):
+            self._provisional.discard(trade.txid)
+        self._traded = None  # the sum was off by what was not known
 
     @property
     def provisional(self) -> frozenset[str]:
@@ -317,3 +333,9 @@ def flow(trades: Iterable[TradeInfoSchema]) -> tuple[Decimal, Decimal]:
         base += sign * trade.volume
         quote -= sign * trade.cost + trade.fee
     return base, quote
+
+
+def _without(row: TradeInfoSchema, volume: Decimal) -> TradeInfoSchema:
+    """What is left of an amount booked in sum when ``volume`` of it is known one by one."""
+    share = (row.volume - volume) / row.volume
+    return row.model_copy(update={"volume": row.volume - volume, "cost": row.cost * share, "fee": row.fee * share})

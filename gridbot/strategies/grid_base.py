@@ -198,6 +198,8 @@ class GridStrategyBase(GridCatchUp):
 
     def _is_ours_after_all(self, update: ExecutionsUpdateSchema) -> bool:
         """An order id the book does not know: a placement whose answer was lost, or not ours."""
+        if update.order_id in self._desk.provisional:
+            return True  # over, but its fills were booked in sum: this may be one of them
         if update.userref != self._config.userref:
             return False
         if self._desk.settle_by_message(update):

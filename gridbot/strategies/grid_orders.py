@@ -129,9 +129,7 @@ class GridOrders:
         if not finished.is_filled:
             # Kraken calls our own cancellations "User requested", which would worry the user.
             reason = "" if order.cancel_requested else finished.reason
-            self._publish(
-                OrderCancelled(order.side, order.price, order.volume, finished.executed, order.txid, reason)
-            )
+            self._publish(OrderCancelled(order.side, order.price, order.volume, finished.executed, order.txid, reason))
             return
         profit, base_kept = None, None
         bought = self._desk.trades.of_order(order.sells) if order.side == SELL and order.sells else []

@@ -31,6 +31,9 @@ LONGEST_SETTLE_PAUSE = 20.0  # one look-up costs 5 of Kraken's counter of 15, wh
 class GridCatchUp(GridOrders):
     """What a strategy does about the time in which it did not look."""
 
+    # Seconds. A backtest, whose exchange tells everything and forgets nothing, sets it to infinity.
+    regular_spacing = REGULAR_SPACING
+
     def __init__(self, surroundings: Surroundings) -> None:
         super().__init__(surroundings)
         self._sync = surroundings.sync
@@ -39,7 +42,7 @@ class GridCatchUp(GridOrders):
         self._waiting_for = {"ticker", "executions"}  # why nothing may be decided yet
         self._started_at: float | None = None  # when the first synchronisation was done
         self._last_sync = self._clock.monotonic() - SYNC_SPACING
-        self._next_look = self._clock.monotonic() + REGULAR_SPACING
+        self._next_look = self._clock.monotonic() + self.regular_spacing
         self._blind_since: float | None = None  # since when the executions were not heard, exchange's clock
 
     def _check_price_range(self) -> None:
@@ -52,6 +55,11 @@ class GridCatchUp(GridOrders):
     def is_ready(self) -> bool:
         """True once the first synchronisation is done."""
         return self._started_at is not None
+
+    @property
+    def next_look(self) -> float:
+        """When the whole book is compared again unasked, on the monotonic clock."""
+        return self._next_look
 
     def _prepare_for_trading(self) -> None:
         """
@@ -67,7 +75,7 @@ class GridCatchUp(GridOrders):
         if self._started_at is None:
             self._started_at = self._desk.now()
         self._desk.pauses.end(SYNC)
-        self._next_look = self._clock.monotonic() + (SECOND_LOOK if doubt else REGULAR_SPACING)
+        self._next_look = self._clock.monotonic() + (SECOND_LOOK if doubt else self.regular_spacing)
         self._check_price_range()
 
     def _synced_before(self) -> float | None:

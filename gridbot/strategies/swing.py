@@ -1,6 +1,9 @@
 """SWING: GridHODL, and base that no buy brought in is sold into a rise."""
 
-from gridbot.models.grid import Decision, GridView
+from decimal import Decimal
+
+from gridbot.models.grid import EXTRA, Decision, GridView
+from gridbot.models.money import ZERO, shown
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_hodl import GridHODLStrategy
 
@@ -10,6 +13,26 @@ class SwingStrategy(GridHODLStrategy):
     Like GridHODL; and with no sell open, one extra sell of free base, two intervals above the market
     and above the dearest buy. It sells coins that were there before the bot, too.
     """
+
+    def describe(self) -> str:
+        """The grid in one sentence, and a plain word on the coins that will be sold although no buy brought them in."""
+        found = shown(self.base_from_before(), self.settings.pair.lot_decimals)
+        if not Decimal(found):
+            return super().describe()
+        return (
+            f"{super().describe()}.\n"
+            f"found {found} {self._config.base_currency} free that no buy of this bot brought in; SWING will sell them, "
+            f"about {shown(self.settings.amount_per_grid)} {self._config.quote_currency} at a time, whenever the price "
+            "has left the grid upward. To keep them, set own_base = 0 under [funds] and start again"
+        )
+
+    def base_from_before(self) -> Decimal:
+        """Free base, extra sells included, beyond what is left of the bot's own buys."""
+        desk = self._desk
+        extra = sum((o.volume - o.executed for o in desk.book.sells() if o.sells == EXTRA), ZERO)
+        others = sum((o.volume - o.executed for o in desk.book.sells() if o.sells != EXTRA), ZERO)
+        own = max(desk.traded[0] - others, ZERO)
+        return max(desk.funds.base_available + extra - own, ZERO)
 
     def _check_extra_sell_order(self, grid: GridView) -> Decision:
         return rules.check_extra_sell_order(grid)
