@@ -172,9 +172,12 @@ class GridStrategyBase(GridCatchUp):
         if update.symbol is not None and update.symbol != self._symbol:
             return
         self._note_price(update)
-        if self._desk.book.get(update.order_id) is None and not self._is_ours_after_all(update):
+        unknown = self._desk.book.get(update.order_id) is None
+        if unknown and not self._is_ours_after_all(update):
             return
         if update.exec_type in ACCEPTED:
+            if unknown:
+                self._check_price_range()  # the check that waited for this answer goes on
             return
         with self._desk.atomic():
             finished = self._desk.book_message(update)

@@ -19,7 +19,9 @@ FUNDS = "funds"  # pauses: asking the exchange for balances
 SYNC = "synchronisation"
 CANCELS = "cancels"
 SETTLING = "settling"
-SYNC_SPACING = 5.0  # seconds between two synchronisations, whatever asks for them
+SYNC_PAUSE = 1.0  # seconds between two synchronisations, whatever asks for them; longer for each in a row
+LONGEST_SYNC_PAUSE = 8.0
+FAILURE_PAUSE, LONGEST_FAILURE_PAUSE = 5.0, 60.0
 FUNDS_PAUSE = 10.0
 LONGEST_FUNDS_PAUSE = 60.0
 SETTLE_PAUSE = 3.0
@@ -41,7 +43,7 @@ class GridCatchUp(GridOrders):
         self._band: rules.Band = rules.NO_BAND
         self._waiting_for = {"ticker", "executions"}  # why nothing may be decided yet
         self._started_at: float | None = None  # when the first synchronisation was done
-        self._last_sync = self._clock.monotonic() - SYNC_SPACING
+        self._last_sync = self._clock.monotonic()
         self._next_look = self._clock.monotonic() + self.regular_spacing
         self._blind_since: float | None = None  # since when the executions were not heard, exchange's clock
 
@@ -66,6 +68,8 @@ class GridCatchUp(GridOrders):
         Compare the book with the exchange and catch up: at the start, and again after every lost
         connection or doubt. Raises TemporaryFailure; it is then tried again later.
         """
+        if self._clock.monotonic() - self._last_sync > LONGEST_FAILURE_PAUSE:
+            self._desk.pauses.end(SYNC)
         self._last_sync = self._clock.monotonic()
         doubt = bool(self._desk.sync_reason)
         since = self._synced_before() if not self.is_ready else None
@@ -74,7 +78,7 @@ class GridCatchUp(GridOrders):
             self._desk.configuration.update(synced_at=self._desk.now())
         if self._started_at is None:
             self._started_at = self._desk.now()
-        self._desk.pauses.end(SYNC)
+        self._desk.pauses.begin(SYNC, first=SYNC_PAUSE, longest=LONGEST_SYNC_PAUSE)
         self._next_look = self._clock.monotonic() + (SECOND_LOOK if doubt else self.regular_spacing)
         self._check_price_range()
 
@@ -202,11 +206,9 @@ class GridCatchUp(GridOrders):
         """The synchronisation, once everything it needs is there and not too often."""
         if self._waiting_for or not self._desk.pauses.over(SYNC):
             return
-        if self._clock.monotonic() - self._last_sync < SYNC_SPACING:
-            return
         try:
             self._prepare_for_trading()
         except TemporaryFailure as exc:
-            seconds = self._desk.pauses.begin(SYNC, first=SYNC_SPACING, longest=LONGEST_FUNDS_PAUSE)
+            seconds = self._desk.pauses.begin(SYNC, first=FAILURE_PAUSE, longest=LONGEST_FAILURE_PAUSE)
             self._desk.sync_reason = "the last comparison was not answered"
             LOG.warning("%s; comparing with the exchange again in %.0f s", exc, seconds)

@@ -64,7 +64,7 @@ def test_an_order_that_never_arrived_is_given_up_after_deadline_lag_and_two_look
     world.wait(69)
     assert len(world.desk.pending) == 1
     assert world.rest.calls.count("create_order") == 1
-    world.wait(15).price("50000")
+    world.wait(25).price("50000")
     assert world.on_exchange(BUY) == FIRST_GRID
     assert len(world.desk.pending) == 0
 
@@ -123,7 +123,7 @@ def test_a_process_killed_between_fill_and_sell_places_the_sell_once() -> None:
     world.rest.create_order = place  # type: ignore[method-assign]
     assert len(world.desk.unsold) == 1  # recorded in the transaction that took the buy out of the book
     world.restart().price("49500")
-    world.wait(15).price("49500")
+    world.wait(25).price("49500")
     assert world.on_exchange(SELL) == ["49999.9"]
     assert len(world.desk.unsold) == 0
 

@@ -147,6 +147,13 @@ def test_a_question_is_asked_five_times_with_growing_pauses_and_a_fresh_nonce_ea
     ] * 4
 
 
+def test_a_question_that_does_not_get_through_is_one_line_in_the_log(client, web, caplog):
+    web.post(BALANCE, status=502)
+    with pytest.raises(TemporaryFailure):
+        client.ask("Balance", private=True)
+    assert [record.getMessage() for record in caplog.records] == ["Kraken answered Balance with HTTP 502"]
+
+
 def test_an_answer_after_a_failure_is_an_answer(client, web):
     web.post(BALANCE, status=502, body="<html>")
     web.post(BALANCE, json={"error": ["EService:Busy"]})

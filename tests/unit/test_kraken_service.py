@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -545,6 +546,19 @@ def test_building_connects_to_nothing_and_writes_nothing(tmp_path, caplog):
     assert list(tmp_path.iterdir()) == []
     assert "KEYKEY" not in repr(exchange) + caplog.text
     assert SECRET not in repr(exchange) + caplog.text
+
+
+def test_the_nonce_is_kept_where_everything_with_this_key_looks_for_it(tmp_path, kraken):
+    built = setup(tmp_path, api_public_key="KEYKEY", api_secret_key=SECRET)
+    for key_state, kept in ((tmp_path / "key", "key"), (None, "kraken-4ff482994c8f.nonce")):
+        exchange = KrakenExchange().create(replace(built, key_state=key_state))
+        exchange.rest.client._transport = kraken
+        kraken.will_answer("Balance", {})
+        exchange.rest.get_account_balance()
+        exchange.rest.close()
+        names = [path.name for path in tmp_path.iterdir()]
+        assert names == [kept]
+        (tmp_path / kept).unlink()
 
 
 def test_the_public_kraken_has_prices_only(tmp_path):

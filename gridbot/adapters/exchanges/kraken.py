@@ -15,13 +15,9 @@ __all__ = ["KrakenExchange", "KrakenRESTService", "KrakenWebSocketService", "pub
 
 class KrakenExchange(IExchangeFactory):
     """
-    ``exchange = Kraken``: the real exchange, with the key and the addresses of [kraken].
-
-    nonce_path  file for the nonce; by default beside the database, named by a hash of the key
+    ``exchange = Kraken``: the real exchange, with the key and the addresses of [kraken]. The nonce is kept
+    in the setup's ``key_state``; without one beside the database, in a file named by a hash of the key.
     """
-
-    def __init__(self, nonce_path: Path | None = None) -> None:
-        self._nonce_path = nonce_path
 
     def create(self, setup: ExchangeSetup) -> Exchange:
         """See the interface."""
@@ -40,7 +36,7 @@ class KrakenExchange(IExchangeFactory):
             bot.quote_currency,
             clock=setup.clock,
             rest_url=kraken.rest_url,
-            nonce_path=self._nonce_path or default_nonce_path(setup.settings.db.path, kraken.api_public_key),
+            nonce_path=setup.key_state or default_nonce_path(setup.settings.db.path, kraken.api_public_key),
         )
         return Exchange(rest, _feed(rest, setup, private=True))
 

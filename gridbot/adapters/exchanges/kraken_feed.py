@@ -260,7 +260,8 @@ class KrakenWebSocketService(IExchangeWebSocketService):
 
     def _executions(self, line: _Line, frame: dict[str, Any]) -> list[OnMessageSchema]:
         kind, sequence = frame["type"], frame.get("sequence")
-        if sequence is not None:
+        first = kind == "snapshot" and not line.answered  # counting begins with it, at whatever number
+        if sequence is not None and not first:
             if sequence < line.expected:
                 return []  # told twice
             if sequence > line.expected:

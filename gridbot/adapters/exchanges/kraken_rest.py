@@ -125,6 +125,7 @@ class KrakenClient:
             wait=_pause,
             stop=lambda state: self._clock.stopping() or stop_after_attempt(ATTEMPTS)(state),
             sleep=self._wait,
+            before_sleep=_tell,
             reraise=True,
         )
         return patient(self.ask_once, method, params, private=private)
@@ -292,6 +293,13 @@ class KrakenClient:
 
 def _may_pass(exc: BaseException) -> bool:
     return isinstance(exc, TemporaryFailure) and exc.retry_after <= LONGEST_WAIT_INSIDE
+
+
+def _tell(state: RetryCallState) -> None:
+    """One line per question that does not get through, not one per attempt."""
+    failure = state.outcome.exception() if state.outcome else None
+    if isinstance(failure, TemporaryFailure):
+        LOG.log(logging.WARNING if state.attempt_number == 2 else logging.DEBUG, "%s", failure.message)
 
 
 def _pause(state: RetryCallState) -> float:
