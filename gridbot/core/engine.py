@@ -12,14 +12,17 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from types import FrameType
 
+from gridbot.core.account import AccountView
 from gridbot.core.clock import SystemClock
 from gridbot.core.event_bus import EventBus
 from gridbot.core.registry import resolve
 from gridbot.core.single_instance import key_state_path
 from gridbot.core.state_machine import StateMachine, States
+from gridbot.core.vital_signs import VitalSigns
 from gridbot.exceptions import (
     AccessDenied,
     ConfigurationError,
+    DatabaseError,
     GridBotError,
     MetricsServerError,
     TemporaryFailure,
@@ -54,6 +57,7 @@ STORY = logging.getLogger("gridbot.story")
 TIMER_SPACING = 1.0  # seconds
 STATUS_SPACING = 3600.0
 QUIET_PAIR = 300.0  # no ticker for so long: ask for the price over REST
+PRICE_QUESTION_SPACING = 30.0
 PRICE_TIMEOUT = 600.0  # no price for so long: an error
 START_PAUSE, LONGEST_START_PAUSE = 5.0, 60.0
 
@@ -75,6 +79,7 @@ class BotEngine:
         self._next_timer = 0.0
         self._next_status = clock.monotonic() + STATUS_SPACING
         self._last_price_at = clock.monotonic()
+        self._next_price_question = 0.0
         self._ladder_due = False
         self.state_machine = StateMachine()
         self.event_bus = EventBus()
@@ -82,6 +87,7 @@ class BotEngine:
         self.event_bus.subscribe(GridShifted, lambda _event: self._show_ladder_soon())
         bot = settings.bot
         self.desk = OrderDesk(db, exchange.rest, clock, bot.userref, self.event_bus.publish)
+        self.desk.own_at_start = settings.funds.own_base, settings.funds.own_quote
         strategy = resolve("strategy", bot.strategy, settings.config_path.parent)
         self.strategy: GridStrategyBase = strategy(
             Surroundings(
@@ -92,11 +98,13 @@ class BotEngine:
                 sync=BookSync(self.desk, exchange.rest, bot.userref).run,
                 clock=clock,
                 publish=self.event_bus.publish,
-                report=lambda _strategy: status_message(self.status()),
+                report=lambda _strategy: status_message(self._account.with_profit(self.status())),
             )
         )
+        self._account = AccountView(settings, db, self.desk)
         self._document: dict[str, object] = {}
         self._listeners: list[Callable[[], None]] = []  # closed at the end
+        self.alive: Callable[[float], None] = lambda _good_for: None  # told once a second, and before a long wait
 
     # ---- life ----------------------------------------------------------------------------------
 
@@ -126,8 +134,10 @@ class BotEngine:
                 self.strategy.run(self._queue.put)
                 return
             except TemporaryFailure as exc:
-                LOG.warning("cannot start yet: %s; trying again in %.0f s", exc, pause)
-                self._clock.wait(max(pause, exc.retry_after))
+                LOG.warning("cannot start yet: %s; trying again in %.0f s", exc, max(pause, exc.retry_after))
+                wait = max(pause, exc.retry_after)
+                self.alive(wait + LONGEST_START_PAUSE)
+                self._clock.wait(wait)
                 pause = min(pause * 2, LONGEST_START_PAUSE)
 
     def step(self, timeout: float) -> None:
@@ -160,10 +170,12 @@ class BotEngine:
 
     def _end(self, code: int, reason: str) -> None:
         if code != STOPPED_BY_REQUEST:
+            LOG.error("%s", reason)
             self.state_machine.transition_to(States.ERROR)
         elif self.state_machine.state is not States.SHUTDOWN_REQUESTED:
             self.state_machine.transition_to(States.SHUTDOWN_REQUESTED)
         self.strategy.stop()
+        self._keep_account(code)
         buys, sells = len(self.desk.book.buys()), len(self.desk.book.sells())
         what_stays = f"{buys} buys and {sells} sells stay open on the exchange"
         if len(self.desk.pending):
@@ -174,18 +186,30 @@ class BotEngine:
         self._exchange.rest.close()
         self._db.close()
 
+    def _keep_account(self, code: int) -> None:
+        """The last view for ``status``; after an error nothing more is written."""
+        if code == STOPPED_BY_REQUEST and self.strategy.is_ready:
+            try:
+                self._account.keep(self.status())
+            except DatabaseError as exc:
+                LOG.warning("%s", exc)
+
     # ---- timers --------------------------------------------------------------------------------
 
     def _timers(self, now: float) -> None:
+        self.alive(0.0)
         self.strategy.on_timer()
         if self.state_machine.state is States.INITIALIZING and self.strategy.is_ready:
             self._begin()
         if now >= self._next_status and self.strategy.is_ready:
             self._next_status = now + STATUS_SPACING
             self.strategy.send_status_update()
+            self._account.keep(self.status())
         if self._ladder_due and not self.strategy.is_busy:
             self._ladder_due = False
             STORY.info("the grid now:\n%s", ladder(self.strategy.view(), self._units()))
+        if self.strategy.is_ready and self._account.is_news(self.strategy.waiting):
+            self._account.keep(self.status())
         self._watch_price(now)
         if self._settings.metrics.enabled:
             self._document = self._status_document()
@@ -202,8 +226,9 @@ class BotEngine:
     def _watch_price(self, now: float) -> None:
         """A quiet pair is not a dead one: ask for its price before calling the silence an error."""
         silent = now - self._last_price_at
-        if silent < QUIET_PAIR:
+        if silent < QUIET_PAIR or now < self._next_price_question:
             return
+        self._next_price_question = now + PRICE_QUESTION_SPACING
         try:
             price = self._exchange.rest.get_last_price()
         except TemporaryFailure as exc:
@@ -212,7 +237,7 @@ class BotEngine:
                     f"no price for {silent / 60:.0f} minutes, and asking for it failed: {exc}.\n"
                     "  The bot stops; cron starts it again. Set skip_price_timeout = yes to wait on instead."
                 ) from exc
-            self._last_price_at = max(self._last_price_at, now - PRICE_TIMEOUT)
+            LOG.warning("no price for %.0f minutes, and asking for it failed: %s", silent / 60, exc)
             return
         symbol = self._exchange.rest.ws_symbol
         self.handle(OnMessageSchema(channel="ticker", ticker_data=TickerUpdateSchema(symbol=symbol, last=price)))
@@ -315,13 +340,19 @@ def build(settings: Settings, clock: IClock) -> BotEngine:
 def run_bot(settings: Settings) -> int:
     """The command ``run``: trade until SIGINT or SIGTERM; returns the exit code."""
     stopping = threading.Event()
+    wake: list[Callable[[], None]] = []
 
     def ask_to_stop(signum: int, _frame: FrameType | None) -> None:
         LOG.info("%s: stopping after the message in hand", signal.Signals(signum).name)
         stopping.set()
-        engine.wake_up()
+        for wake_up in wake:
+            wake_up()
 
-    engine = build(settings, SystemClock(stopping))
     signal.signal(signal.SIGINT, ask_to_stop)
     signal.signal(signal.SIGTERM, ask_to_stop)
-    return engine.run()
+    with VitalSigns(settings) as vital:
+        engine = build(settings, SystemClock(stopping))
+        wake.append(engine.wake_up)
+        engine.alive = lambda good_for: vital.alive(engine.state_machine, good_for)
+        engine.event_bus.subscribe(BotStopped, vital.stopped)
+        return vital.ended(engine.run())

@@ -1,0 +1,202 @@
+"""The engine: what it waits for, what it calls an error, and how it ends."""
+
+import logging
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from gridbot.core.engine import BotEngine
+from gridbot.core.state_machine import States
+from gridbot.exceptions import AccessDenied, GridBotError, TemporaryFailure
+from gridbot.infrastructure.database import DBConnect, open_or_rebuild
+from gridbot.interfaces.exchange import Exchange
+from gridbot.models.configuration import DBConfigDTO, Settings
+from gridbot.models.events import BotStarted, BotStopped, Event
+from gridbot.models.exchange import OnMessageSchema, TickerUpdateSchema
+from tests.world import ManualClock, World, config
+
+
+class Stopping(ManualClock):
+    """A clock that asks the bot to stop at a given time."""
+
+    stop_at = float("inf")
+
+    def stopping(self) -> bool:
+        return self.now >= self.stop_at
+
+
+class House:
+    """An engine on the simulated exchange; its queue is empty unless a test fills it."""
+
+    def __init__(self, path: Path, **changes: object) -> None:
+        self.world = World(changes=changes)
+        self.clock = Stopping()
+        self.world.rest._now = self.clock.time
+        self.settings = Settings(
+            bot=config(**changes), db=DBConfigDTO(path=path / "bot.db"), config_path=path / "config.ini"
+        )
+        self.db = DBConnect(path / "bot.db")
+        self.exchange = Exchange(self.world.rest, self.world.feed, simulated=True)
+        self.engine = BotEngine(self.settings, self.clock, self.exchange, self.db)
+        self.events: list[Event] = []
+        self.engine.event_bus.subscribe(Event, self.events.append)
+
+    def price(self, text: str) -> None:
+        ticker = TickerUpdateSchema(symbol="BTC/USD", last=Decimal(text), time=self.clock.now)
+        message = OnMessageSchema(channel="ticker", ticker_data=ticker)
+        for told in self.world.feed._matched(message, ticker, self.clock.now):
+            self.engine.handle(told)
+
+    def turn(self, seconds: float = 1.0) -> None:
+        """A turn of the loop, with nothing new on the queue or what the bot's own calls put there."""
+        self.clock.now += seconds
+        self.engine.step(0.0)
+
+    def start(self) -> "House":
+        self.engine._connect()
+        self.price("50000")
+        for _ in range(20):
+            self.turn(0.1)
+        return self
+
+    def run(self, seconds: float) -> int:
+        self.clock.stop_at = self.clock.now + seconds
+        step = self.engine.step
+
+        def turn(_timeout: float) -> None:
+            self.clock.now += 1
+            step(0.0)
+
+        self.engine.step = turn  # type: ignore[method-assign]
+        return self.engine.run()
+
+
+def test_it_runs_once_price_and_executions_are_there(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.engine._connect()
+    house.turn()
+    assert house.engine.state_machine.state is States.INITIALIZING
+    house.price("50000")
+    house.turn()
+    house.turn()
+    assert house.engine.state_machine.state is States.RUNNING
+    [started] = [e for e in house.events if isinstance(e, BotStarted)]
+    assert "5 buys of 100.00, 1.00 % apart, fee 0.25 % a side" in started.summary
+    assert len(house.engine.desk.book.buys()) == 5
+
+
+def test_without_a_network_it_waits_says_so_and_starts_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    house = House(tmp_path)
+    answers = [TemporaryFailure("no route to Kraken"), TemporaryFailure("no route to Kraken")]
+
+    def check(tries: int = 0) -> None:
+        if answers:
+            raise answers.pop()
+
+    house.world.rest.check_exchange_status = check  # type: ignore[method-assign]
+    began = house.clock.now
+    house.start()
+    assert len(house.engine.desk.book.buys()) == 5
+    assert house.clock.now - began >= 15  # 5 and 10 seconds
+    assert caplog.text.count("cannot start yet: no route to Kraken") == 2
+
+
+def test_a_stop_by_request_leaves_the_orders_and_ends_with_0(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    assert house.run(5) == 0
+    [stopped] = [e for e in house.events if isinstance(e, BotStopped)]
+    assert (stopped.reason, stopped.summary) == (
+        "asked to stop",
+        "0 buys and 0 sells stay open on the exchange",
+    )
+    assert house.engine.state_machine.state is States.SHUTDOWN_REQUESTED
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(AccessDenied("the key may not trade"), 2), (GridBotError("broken"), 1)],
+)
+def test_what_an_error_means_shows_in_the_exit_code(tmp_path: Path, error: Exception, code: int) -> None:
+    house = House(tmp_path)
+
+    def refuse() -> None:
+        raise error
+
+    house.world.rest.check_api_key_permissions = refuse  # type: ignore[method-assign]
+    assert house.run(5) == code
+    assert house.engine.state_machine.state is States.ERROR
+
+
+def silent(house: House, price: Callable[[], Decimal]) -> None:
+    house.world.rest.get_last_price = price  # type: ignore[method-assign]
+
+
+def unreachable() -> Decimal:
+    raise TemporaryFailure("no answer")
+
+
+def test_a_quiet_pair_is_asked_for_its_price_before_the_silence_is_an_error(tmp_path: Path) -> None:
+    house = House(tmp_path).start()
+    asked = []
+
+    def answer() -> Decimal:
+        asked.append(house.clock.now)
+        return Decimal("50010")
+
+    silent(house, answer)
+    for _ in range(1300):
+        house.turn(1.0)
+    assert len(asked) == 4
+    assert house.engine.strategy.ticker == Decimal("50010")
+
+
+def test_no_price_for_ten_minutes_is_an_error(tmp_path: Path) -> None:
+    house = House(tmp_path).start()
+    silent(house, unreachable)
+    with pytest.raises(GridBotError, match=r"no price for 1[01] minutes"):
+        for _ in range(700):
+            house.turn(1.0)
+
+
+def test_unless_it_is_told_to_wait_on(tmp_path: Path) -> None:
+    house = House(tmp_path, skip_price_timeout=True).start()
+    silent(house, unreachable)
+    for _ in range(2000):
+        house.turn(1.0)
+    house.price("49500")
+    house.turn()
+    assert len(house.engine.desk.book.sells()) == 1
+
+
+def test_one_status_message_an_hour(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    house = House(tmp_path).start()
+    for _ in range(3 * 60):
+        house.price("50000")
+        house.turn(60.0)
+    texts = [r.getMessage() for r in caplog.records if r.getMessage().startswith("status")]
+    assert len(texts) == 3
+    assert "orders      5 of 5 buys, 0 sells" in texts[0]
+
+
+def test_a_damaged_database_is_kept_aside_and_the_orders_are_adopted(tmp_path: Path) -> None:
+    path = tmp_path / "bot.db"
+    DBConnect(path).close()
+    content = bytearray(path.read_bytes())
+    content[1024:3072] = b"\xff" * 2048
+    path.write_bytes(content)
+    db, problem = open_or_rebuild(path, 1_790_000_000.0)
+    assert "was damaged; it is kept as bot.db.damaged-1790000000" in problem
+    assert db.is_intact()
+    assert (tmp_path / "bot.db.damaged-1790000000").exists()
+    db.close()
+
+
+def test_a_file_that_is_no_database_is_kept_aside_too(tmp_path: Path) -> None:
+    path = tmp_path / "bot.db"
+    path.write_text("this is not a database, and it is longer than a hundred characters" * 30)
+    db, problem = open_or_rebuild(path, 1.0)
+    assert problem
+    db.close()
