@@ -1,13 +1,20 @@
 """What the running bot and the commands share of the accounts: what belongs to what, and the stored view."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+from gridbot.infrastructure.audits import Audits, Snapshots
+from gridbot.infrastructure.database import DBConnect
 from gridbot.models.configuration import Settings
-from gridbot.models.grid import EXTRA, SURPLUS, BookOrder, Placement, UnsoldBuy
+from gridbot.models.grid import EXTRA, SURPLUS, BookOrder, Placement, UnsoldBuy, Waiting
 from gridbot.models.money import as_text
+from gridbot.services.order_desk import BUYING, CROSSING, PLACING, OrderDesk
+from gridbot.services.report import profit_lines, summarise
 from gridbot.services.status_report import Status
+
+KEEP_SPACING = 10.0  # seconds; between two writings of the view
 
 
 def base_before(settings: Settings) -> Decimal | None:
@@ -25,7 +32,7 @@ def spoken_for(
     return frozenset(named | {buy.txid for buy in unsold}) - {"", SURPLUS, EXTRA}
 
 
-def snapshot(status: Status) -> dict[str, Any]:
+def snapshot(status: Status, pauses: list[str]) -> dict[str, Any]:
     """What ``status`` cannot find in the other tables: the price, the free funds, and why levels are missing."""
     units = status.units
     return {
@@ -37,4 +44,48 @@ def snapshot(status: Status) -> dict[str, Any]:
         "lot_decimals": units.lot_decimals,
         "quote_decimals": units.quote_decimals,
         "missing": [{"price": as_text(w.price), "cause": w.cause.value, "reason": w.reason} for w in status.waiting],
+        "pauses": pauses,
     }
+
+
+class AccountView:
+    """The accounts of a running bot: profit lines for its status message, and what it leaves for ``status``."""
+
+    def __init__(self, settings: Settings, db: DBConnect, books: OrderDesk) -> None:
+        self._settings = settings
+        self._books = books
+        self._audits = Audits(db, settings.bot.userref)
+        self._snapshots = Snapshots(db, settings.bot.userref)
+        self._kept: list[str] | None = None
+        self._kept_at = -KEEP_SPACING
+
+    def with_profit(self, status: Status) -> Status:
+        """
+        ``status`` with its profit lines. Reads every execution: for once an hour, not for every price.
+        """
+        books = self._books
+        summary = summarise(
+            books.trades.all(),
+            status.grid.ticker,
+            status.strategy,
+            spoken_for(books.book, books.pending.all(), books.unsold.all()),
+            base_before(self._settings),
+            self._audits.last(),
+        )
+        return replace(status, profit_lines=profit_lines(summary, status.units))
+
+    def is_news(self, waiting: tuple[Waiting, ...]) -> bool:
+        """True when levels are missing for other reasons than those kept last; not too often."""
+        return self._kept != self._gist(waiting) and self._books.now() - self._kept_at >= KEEP_SPACING
+
+    def keep(self, status: Status) -> None:
+        """Store the view that ``status`` reads while or after the bot runs. Raises DatabaseError."""
+        self._kept, self._kept_at = self._gist(status.waiting), self._books.now()
+        self._snapshots.put(self._kept_at, snapshot(status, self._pauses()))
+
+    def _pauses(self) -> list[str]:
+        return [what for what in (PLACING, BUYING, CROSSING) if not self._books.pauses.over(what)]
+
+    def _gist(self, waiting: tuple[Waiting, ...]) -> list[str]:
+        """The causes alone: prices and amounts change with the market, and a disk should not be written for that."""
+        return sorted({w.cause.value for w in waiting}) + self._pauses()

@@ -20,27 +20,32 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import cast
 
 from gridbot.adapters.exchanges.simulated import SimulatedRESTService
 from gridbot.adapters.exchanges.simulated_core import SimulatedExchange
 from gridbot.adapters.exchanges.simulated_feed import SimulatedFeed
 from gridbot.core.backtest_result import Result, Tally
-from gridbot.core.candles import Block, MarketData, Period
+from gridbot.core.candles import Block, MarketData, Period, Tick
 from gridbot.exceptions import ConfigurationError
 from gridbot.infrastructure.database import MEMORY, DBConnect
 from gridbot.interfaces.clock import IClock
 from gridbot.models.configuration import BotConfigDTO
+from gridbot.models.events import Event
 from gridbot.models.exchange import AssetPairInfoSchema, OnMessageSchema, TickerUpdateSchema
 from gridbot.models.grid import SURPLUS
-from gridbot.models.money import step_of
+from gridbot.models.money import ZERO, step_of
 from gridbot.services.book_sync import BookSync
 from gridbot.services.order_desk import OrderDesk
-from gridbot.strategies.grid_base import FUNDS, GridStrategyBase
+from gridbot.strategies.grid_base import GridStrategyBase
 from gridbot.strategies.grid_orders import Surroundings
+from gridbot.strategies.grid_sync import FUNDS
 
 SAMPLE_SECONDS = 3600  # how often wealth is looked at, for drawdown and chart
+TIER_SECONDS = 30 * 86400.0
 FLOAT_CARE = 1e-12  # relative; far above what a float gets wrong, far below a tick
-NEVER = (float("inf"), float("-inf"))
+INFINITY = float("inf")
+NEVER = (INFINITY, -INFINITY)
 
 # What Kraken asks of BTC/USD. A file does not tell a pair's rules; other pairs give their own.
 USUAL_ORDERMIN = Decimal("0.00005")
@@ -74,7 +79,7 @@ class FileFeed(SimulatedFeed):
     """A frame is (time, price): matched first, then told, as paper and demo do it."""
 
     def _market_said(self, frame: object) -> list[OnMessageSchema]:
-        time, price = frame  # type: ignore[misc]
+        time, price = cast(Tick, frame)
         ticker = TickerUpdateSchema(symbol=self._rest.ws_symbol, last=price, time=time)
         return self._matched(OnMessageSchema(channel="ticker", type="update", ticker_data=ticker), ticker, time)
 
@@ -93,12 +98,30 @@ class Play:
     base_balance: Decimal
     quote_balance: Decimal
     touch: bool = False  # True: a price that only touches an order fills it
+    fee_tiers: tuple[tuple[Decimal, Decimal], ...] = ()  # (traded in 30 days, quote; fee), from the lowest volume
+
+
+class FeeLadder:
+    """The fee that belongs to what the bot itself has traded within 30 days."""
+
+    def __init__(self, tiers: tuple[tuple[Decimal, Decimal], ...]) -> None:
+        self._tiers = tiers
+        self._fills: deque[tuple[float, Decimal]] = deque()
+        self._volume = ZERO
+
+    def after(self, time: float, cost: Decimal) -> Decimal:
+        """The fee per side for orders placed after a fill of ``cost`` (quote) at ``time``."""
+        self._fills.append((time, cost))
+        self._volume += cost
+        while self._fills[0][0] < time - TIER_SECONDS:
+            self._volume -= self._fills.popleft()[1]
+        return [fee for least, fee in self._tiers if self._volume >= least][-1]
 
 
 def pair_from_file(
     bot: BotConfigDTO, decimals: int, ordermin: Decimal = USUAL_ORDERMIN, costmin: Decimal = USUAL_COSTMIN
 ) -> AssetPairInfoSchema:
-    """A pair as the file shows it: prices with so many ``decimals``; smallest volume in base, smallest cost in quote."""
+    """A pair as the file shows it: prices with so many ``decimals``; ``ordermin`` in base, ``costmin`` in quote."""
     return AssetPairInfoSchema(
         base=bot.base_currency,
         quote=bot.quote_currency,
@@ -116,11 +139,20 @@ def pair_from_file(
 class Backtest:
     """One bot, one stretch of the past."""
 
-    def __init__(self, play: Play, step: float, *, use_band: bool = True, keep_curve: bool = False) -> None:
+    def __init__(
+        self,
+        play: Play,
+        step: float,
+        *,
+        use_band: bool = True,
+        keep_curve: bool = False,
+        publish: Callable[[Event], None] | None = None,
+    ) -> None:
         """
         step        seconds from one candle to the next
         use_band    False: the strategy hears of every candle (slow, for proof)
         keep_curve  keep samples and fills for a chart; memory then grows with the period
+        publish     who else hears the bot's events
         """
         self.clock = MarketClock()
         symbol = f"{play.bot.base_currency}/{play.bot.quote_currency}"
@@ -135,9 +167,18 @@ class Backtest:
         )
         self.rest = SimulatedRESTService(self.exchange, name="Backtest", now=self.clock.time)
         self._feed = FileFeed(self.rest)
-        self.tally = Tally(self.exchange, self.clock.time, keep_curve)
+        ladder = FeeLadder(play.fee_tiers) if play.fee_tiers else None
+        self.tally = Tally(self.exchange, self.clock.time, keep_curve, ladder.after if ladder else None)
         userref = play.bot.userref
-        self.desk = OrderDesk(DBConnect(MEMORY), self.rest, self.clock, userref, self.tally.hear)
+        db = DBConnect(MEMORY)
+        db.execute("BEGIN")  # one transaction for all of the past: nobody will read this database after a crash
+
+        def tell(event: Event) -> None:
+            self.tally.hear(event)
+            if publish is not None:
+                publish(event)
+
+        self.desk = OrderDesk(db, self.rest, self.clock, userref, tell)
         self.strategy = play.strategy(
             Surroundings(
                 config=play.bot.model_copy(update={"fee": play.fee}),
@@ -146,10 +187,12 @@ class Backtest:
                 desk=self.desk,
                 sync=BookSync(self.desk, self.rest, userref).run,
                 clock=self.clock,
-                publish=self.tally.hear,
+                publish=tell,
                 report=lambda _strategy: "",
             )
         )
+        # Nothing is lost between this exchange and its bot: no look at the whole book without a reason.
+        self.strategy.regular_spacing = INFINITY
         self._frames: deque[object] = deque()
         self._use_band = use_band
         self._step = step
@@ -176,6 +219,8 @@ class Backtest:
                 self._live_through(block, bars)
             if told is not None:
                 told(data.progress)
+            if block.time(-1) >= period.end:
+                break
         if not self.tally.bars:
             raise ConfigurationError("--data: no candle lies in the period that was asked for")
         self.exchange.check_money()
@@ -214,14 +259,26 @@ class Backtest:
         if began < self.clock.now - self._step:
             raise ConfigurationError(f"--data: the time {block.times[index]} comes after a later one")
         for frame in block.ticks(index):
+            if self._low <= frame[1] <= self._high:
+                continue  # inside the candle as between candles: nobody has anything to say to this price
             self.clock.now = frame[0]
             self._hear(frame)
+            self._low, self._high = self._quiet_prices()
         # Just before the next candle, so that timers are a candle apart whatever happened inside.
         self.clock.now = max(self.clock.now, began + self._step - 0.001)
+        if not self._use_band or self._timers_matter():
+            self.strategy.on_timer()
+            self._work_off()
+            self._low, self._high = self._quiet_prices()
+        self.acted += 1
+
+    def say(self, time: float, price: Decimal) -> None:
+        """One price without a file, for those who ask what would be; the timers follow half a minute later."""
+        self.clock.now = time
+        self._hear((time, price))
+        self.clock.now = time + 30.0
         self.strategy.on_timer()
         self._work_off()
-        self.acted += 1
-        self._low, self._high = self._quiet_prices()
 
     def _hear(self, frame: object) -> None:
         for message in self._feed.on_message(frame):
@@ -250,6 +307,7 @@ class Backtest:
         desk = self.desk
         return (
             self.strategy.is_busy
+            or self.strategy.next_look < INFINITY
             or len(desk.unsold) > 0
             or desk.pauses.known(SURPLUS)
             or (desk.pauses.known(FUNDS) and not desk.funds.is_told)

@@ -7,12 +7,14 @@ the end, so a drawdown between two looks is not seen. Nothing here influences a 
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from gridbot.adapters.exchanges.simulated_core import SimulatedExchange
-from gridbot.models.events import Event, FundsShort, GridShifted, OrderCancelled, OrderExecuted, OrderRefused
+from gridbot.models.events import Event, FundsShort, GridShifted, OrderExecuted, OrderRefused
 from gridbot.models.exchange import BUY
-from gridbot.models.money import ONE, ZERO, as_text
+from gridbot.models.money import ONE, ZERO, as_text, percent, shown
+from gridbot.services.messages import Units
 from gridbot.services.order_desk import OrderDesk
 from gridbot.strategies.grid_base import GridStrategyBase
 
@@ -125,6 +127,7 @@ class Tally:
     exchange: SimulatedExchange
     now: Callable[[], float]
     keep_curve: bool = False
+    fee_after: Callable[[float, Decimal], Decimal] | None = None  # (time, cost of a fill) -> fee per side from now on
     fills: list[Fill] = field(default_factory=list)  # only with keep_curve, as the samples
     samples: list[Sample] = field(default_factory=list)
     bars: int = 0
@@ -159,8 +162,6 @@ class Tally:
         match event:
             case OrderExecuted():
                 self._executed(event)
-            case OrderCancelled():
-                pass
             case GridShifted():
                 self._counts["shifts"] += 1
             case FundsShort():
@@ -174,6 +175,8 @@ class Tally:
             self._counts["cycles"] += 1
             self._profit += event.profit
             self._base_kept += event.base_kept or ZERO
+        if self.fee_after is not None:
+            self.exchange.fee = self.fee_after(self.now(), event.cost)
         if self.keep_curve:
             self.fills.append(Fill(self.now(), event.side, event.price, event.volume, event.fee, event.profit))
 
@@ -241,3 +244,50 @@ class Tally:
             regular_buys=self._regular_buys,
             **self._counts,
         )
+
+
+def report(result: Result, units: Units, title: str) -> str:
+    """The result for people; amounts cut, percentages of the wealth at the start."""
+    money, volume = units.money, units.volume
+    days = (result.end - result.begin) / 86400
+    rows = [
+        ("wealth", result.gain, result.wealth, f"largest fall from a peak {percent(result.drawdown)}"),
+        ("holding", result.holding_gain, result.holding, f"largest fall {percent(result.holding_drawdown)}"),
+        ("fixed times", result.regular_gain, result.regular, f"{result.regular_buys} equal buys, one a day"),
+    ]
+    lines = [
+        title,
+        f"period      {_day(result.begin)} to {_day(result.end)} ({days:.0f} days, {result.candles} candles), "
+        f"price {shown(result.first_price, units.price_decimals)} to {shown(result.last_price, units.price_decimals)} "
+        f"{units.quote}",
+        f"orders      {result.buys} buys and {result.sells} sells filled, grid moved up {result.shifts} times",
+        f"cycles      {result.cycles}, gain {money(result.profit)} and {volume(result.base_kept)} kept",
+        f"fees        {money(result.fees)} (contained in everything here)",
+        f"open        {result.open_buys} buys, {result.open_sells} sells, {result.unsold} filled buys without a sell",
+        f"account     {volume(result.base)} and {money(result.quote)}",
+        f"in market   {percent(result.time_in_market)} of the time; tied up in orders {money(result.tied_up)} on "
+        f"average, {money(result.most_tied_up)} at most",
+        *([f"shortage    {result.shortages} times the free money did not reach"] if result.shortages else []),
+        *([f"refused     {result.refusals} orders"] if result.refusals else []),
+        *(f"{name:<12}{_signed(gain):>9}  {money(value)}, {remark}" for name, gain, value, remark in rows),
+        verdict(result),
+    ]
+    return "\n".join(lines)
+
+
+def verdict(result: Result) -> str:
+    """One plain sentence: was the grid worth it?"""
+    best = max(result.holding, result.regular)
+    other = "holding" if result.holding >= result.regular else "buying at fixed times"
+    if result.wealth <= best:
+        return f"verdict     {other} was better, by {_signed(best / result.start_wealth - result.gain - ONE)}"
+    alternative = f"better than {other}, by {_signed(result.gain - best / result.start_wealth + ONE)}"
+    return f"verdict     {alternative}" + ("; it lost money all the same" if result.gain < 0 else "")
+
+
+def _signed(fraction: Decimal) -> str:
+    return f"{'+' if fraction >= 0 else '-'}{percent(abs(fraction))}"
+
+
+def _day(time: float) -> str:
+    return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M}"

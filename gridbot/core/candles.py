@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from itertools import groupby
+from itertools import groupby, pairwise
 from math import isfinite
 from operator import le, lt
 from pathlib import Path
@@ -218,7 +218,7 @@ class MarketFile:
     def _step(self, rows: list[list[str]]) -> float:
         """The smallest distance of two candles in the first block; a minute for a single one."""
         times = [Where(self.path, 1).number(i, row[0], "a time in unix seconds") for i, row in enumerate(rows)]
-        return min((b - a for a, b in zip(times, times[1:], strict=False) if b > a), default=60.0)
+        return min((b - a for a, b in pairwise(times) if b > a), default=60.0)
 
     def _texts(self) -> Iterator[str]:
         """Whole lines, in pieces of about BLOCK characters."""
@@ -341,6 +341,13 @@ class MarketData:
                     )
                 ended, last = block.time(-1), str(file.path)
                 yield block
+
+    def last_time(self) -> float:
+        """When the last bar begins. Reads everything once."""
+        last = self.first_time
+        for block in self.blocks():
+            last = block.time(-1)
+        return last
 
     @property
     def progress(self) -> float:

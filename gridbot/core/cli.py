@@ -35,16 +35,20 @@ class Command:
     run             "package.module:function" with function(settings, args) -> exit code
     add_arguments   "package.module:function" with function(parser) -> None, if it has arguments
     trades          holds the locks, and tells its story on stdout; others only look
+    light           run is function(args) -> exit code and reads config.ini itself, as far as it must
 
     Both functions are imported only when the command is called. A plain class: dataclasses cost a
     second start a fifth of its time.
     """
 
-    def __init__(self, help: str, run: str, *, add_arguments: str = "", trades: bool = False) -> None:
+    def __init__(
+        self, help: str, run: str, *, add_arguments: str = "", trades: bool = False, light: bool = False
+    ) -> None:
         self.help = help
         self.run = run
         self.add_arguments = add_arguments
         self.trades = trades
+        self.light = light
 
 
 COMMANDS = {
@@ -52,7 +56,82 @@ COMMANDS = {
         "trade until stopped (the default). Ctrl-C or SIGTERM finishes the message in hand; open orders stay "
         "on the exchange, and the next start goes on with them",
         "gridbot.core.cli:run",
+        add_arguments="gridbot.core.cli:add_run_arguments",
         trades=True,
+    ),
+    "doctor": Command(
+        "look at everything the bot needs (settings, database, network, clock, API key, fee, minimums, funds) and say "
+        "what to do about what is missing. Places no order",
+        "gridbot.core.commands_doctor:doctor",
+    ),
+    "selftest": Command(
+        "thirty days of a made-up market in about a minute, with lost answers, crashes and restarts, and the bot's "
+        "promises counted on your own machine. Touches neither your database nor the exchange",
+        "gridbot.core.selftest:run",
+        add_arguments="gridbot.core.selftest:add_arguments",
+    ),
+    "watch": Command(
+        "is the bot alive? Exit code 0: yes; 1: dead or stuck, with what to do. For a second line in cron",
+        "gridbot.core.commands_owner:watch",
+        add_arguments="gridbot.core.commands_owner:watch_arguments",
+        light=True,
+    ),
+    "check": Command(
+        "is the database sound, and does everything in it fit together? Changes nothing",
+        "gridbot.core.commands_owner:check",
+    ),
+    "backup": Command(
+        "copy the database to FILE, also while the bot runs; an older copy of that name is replaced",
+        "gridbot.core.commands_owner:backup",
+        add_arguments="gridbot.core.commands_owner:file_argument",
+    ),
+    "restore": Command(
+        "put the copy FILE in the place of the database, which is kept aside. Only while the bot is stopped; the next "
+        "start catches up with what has happened at the exchange since",
+        "gridbot.core.commands_owner:restore",
+        add_arguments="gridbot.core.commands_owner:file_argument",
+    ),
+    "status": Command(
+        "show the grid, why levels are missing, what the bot waits for, and the profit. Reads the database only: "
+        "the bot may run, and need not",
+        "gridbot.core.commands_status:run_status",
+        add_arguments="gridbot.core.commands_status:add_status_arguments",
+    ),
+    "report": Command(
+        "profit, fees and base by day, month, year or cycle, as table, csv or JSON; gains of a tax year as csv. "
+        "Reads the database only",
+        "gridbot.core.commands_books:run_report",
+        add_arguments="gridbot.core.commands_books:add_report_arguments",
+    ),
+    "audit": Command(
+        "compare every execution, open order and balance with the exchange's own books, to the last digit. Places "
+        "and cancels nothing. Exit code 0: reconciled, 1: there are differences",
+        "gridbot.core.commands_audit:run_audit",
+        add_arguments="gridbot.core.commands_audit:add_audit_arguments",
+    ),
+    "backtest": Command(
+        "what these settings would have done with the prices in a file: the same strategy, order desk and simulated "
+        "exchange as live, compared with holding and with buying at fixed times. Sends nothing",
+        "gridbot.core.commands_past:backtest",
+        add_arguments="gridbot.core.commands_past:add_backtest_arguments",
+    ),
+    "sweep": Command(
+        "backtests of many settings, and how the best of them did on a later part of the data that was not looked at "
+        "before. Sends nothing",
+        "gridbot.core.sweep:sweep",
+        add_arguments="gridbot.core.sweep:add_sweep_arguments",
+    ),
+    "plan": Command(
+        "what these settings, or others given here, would place and cancel now, the money it binds, and what a fall "
+        "in price would leave you with. Sends nothing",
+        "gridbot.core.plan:plan",
+        add_arguments="gridbot.core.plan:add_plan_arguments",
+    ),
+    "replay": Command(
+        "run a recorded session again and check that every order and every cancellation is the same, byte for byte. "
+        "Sends nothing",
+        "gridbot.core.replay:replay",
+        add_arguments="gridbot.core.replay:add_replay_arguments",
     ),
 }
 
@@ -72,9 +151,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = _parser(words).parse_args(words)
         command = COMMANDS[args.command]
-        if command.trades and (running := single_instance.claim_early(args.config)):
-            print(running)
-            return STOPPED_BY_REQUEST
+        if command.trades:
+            if running := single_instance.claim_early(args.config):
+                print(running)
+                return STOPPED_BY_REQUEST
+            if waiting := load("gridbot.core.restart_guard:waiting")(args.config):
+                return _fail(waiting[1], waiting[0])
+        if command.light:
+            return int(load(command.run)(args))
         return _carry_out(command, args)
     except (ConfigurationError, AccessDenied) as exc:
         return _fail(exc.message, MUST_BE_MENDED)
@@ -105,6 +189,7 @@ def load(path: str) -> Any:
 def run(settings: Settings, args: argparse.Namespace) -> int:
     """The command ``run``: hold the locks, say which settings are in force, trade until the end."""
     import logging
+    from pathlib import Path
 
     from gridbot.core.config_file import describe
 
@@ -114,7 +199,19 @@ def run(settings: Settings, args: argparse.Namespace) -> int:
         return STOPPED_BY_REQUEST
     for line in describe(settings):
         logging.getLogger(__name__).info("%s", line)
-    return int(load("gridbot.core.engine:run_bot")(settings))
+    run_bot = load("gridbot.core.engine:run_bot")
+    record = getattr(args, "record", None)
+    return int(run_bot(settings, Path(record)) if record else run_bot(settings))
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``run``."""
+    parser.add_argument(
+        "--record",
+        metavar="JOURNAL",
+        help="also write everything that reaches the bot into a new file (gzip; keys and tokens are left out), so "
+        "that replay can run the session again. For a bug report; grows by a few MB a day",
+    )
 
 
 def _carry_out(command: Command, args: argparse.Namespace) -> int:

@@ -39,8 +39,8 @@ GRID_KEYS = ("amount_per_grid", "interval", "n_open_buy_orders", "max_investment
 SECTIONS: dict[str, tuple[str, ...]] = {
     "bot": tuple(key for key in BotConfigDTO.model_fields if key not in GRID_KEYS),
     "grid": GRID_KEYS,
-    "funds": tuple(FundsConfigDTO.model_fields),
     "kraken": tuple(KrakenConfigDTO.model_fields),
+    "funds": tuple(FundsConfigDTO.model_fields),
     "paper": tuple(PaperConfigDTO.model_fields),
     "demo": tuple(DemoConfigDTO.model_fields),
     "database": tuple(DBConfigDTO.model_fields),

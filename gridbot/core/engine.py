@@ -9,6 +9,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import FrameType
 
@@ -317,8 +318,12 @@ def quote_decimals(pair: object) -> int:
     return 2 if getattr(pair, "cost_decimals", 5) <= 5 else 8
 
 
-def build(settings: Settings, clock: IClock) -> BotEngine:
-    """The bot these settings describe, on its exchange. Raises GridBotError."""
+def build(settings: Settings, clock: IClock, record: Path | None = None) -> BotEngine:
+    """
+    The bot these settings describe, on its exchange. Raises GridBotError.
+
+    record  write a journal of the session there, for ``replay``
+    """
     bot = settings.bot
     name = "Paper" if bot.exchange == "Kraken" and bot.dry_run else bot.exchange
     factory = resolve("exchange", name, settings.config_path.parent)
@@ -331,13 +336,18 @@ def build(settings: Settings, clock: IClock) -> BotEngine:
             f"[bot] exchange = {bot.exchange}: this exchange places real orders, and dry_run = yes forbids them.\n"
             "  Set dry_run = no to trade real money there, or choose Demo, or Kraken with dry_run = yes."
         )
-    engine = BotEngine(settings, clock, exchange, db)
+    if record is None:
+        engine = BotEngine(settings, clock, exchange, db)
+    else:
+        from gridbot.core.journal import record_session
+
+        engine = record_session(record, settings, clock, exchange, db)
     if problem:
         engine.event_bus.publish(Trouble(problem))
     return engine
 
 
-def run_bot(settings: Settings) -> int:
+def run_bot(settings: Settings, record: Path | None = None) -> int:
     """The command ``run``: trade until SIGINT or SIGTERM; returns the exit code."""
     stopping = threading.Event()
     wake: list[Callable[[], None]] = []
@@ -351,7 +361,7 @@ def run_bot(settings: Settings) -> int:
     signal.signal(signal.SIGINT, ask_to_stop)
     signal.signal(signal.SIGTERM, ask_to_stop)
     with VitalSigns(settings) as vital:
-        engine = build(settings, SystemClock(stopping))
+        engine = build(settings, SystemClock(stopping), record)
         wake.append(engine.wake_up)
         engine.alive = lambda good_for: vital.alive(engine.state_machine, good_for)
         engine.event_bus.subscribe(BotStopped, vital.stopped)

@@ -285,6 +285,13 @@ class Orderbook:
         )
         self._put(replace(self._orders[txid], executed=executed))
 
+    def set_sells(self, txid: str, sells: str) -> None:
+        """What an open sell sells has become known."""
+        self._db.execute(
+            "UPDATE orderbook SET sells = ? WHERE userref = ? AND txid = ?", (sells, self._userref, txid)
+        )
+        self._put(replace(self._orders[txid], sells=sells))
+
     def amend(self, txid: str, price: Decimal, volume: Decimal) -> None:
         """An open order was given another price or volume by hand."""
         self._db.execute(

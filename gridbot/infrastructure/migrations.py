@@ -112,6 +112,4 @@ def m010_audits(db: Database) -> None:
         "CREATE TABLE audits (userref INTEGER PRIMARY KEY, at REAL NOT NULL, trades INTEGER NOT NULL,"
         " difference TEXT NOT NULL) STRICT"
     )
-    db.execute(
-        "CREATE TABLE snapshots (userref INTEGER PRIMARY KEY, at REAL NOT NULL, document TEXT NOT NULL) STRICT"
-    )
+    db.execute("CREATE TABLE snapshots (userref INTEGER PRIMARY KEY, at REAL NOT NULL, document TEXT NOT NULL) STRICT")

@@ -26,13 +26,12 @@ from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import IExchangeRESTService
 from gridbot.models.events import Event
 from gridbot.models.exchange import BUY, ExecutionsUpdateSchema, OrderInfoSchema, TradeInfoSchema
-from gridbot.models.grid import BookOrder
+from gridbot.models.grid import SURPLUS, BookOrder, UnsoldBuy
 from gridbot.models.money import ONE, ZERO, as_text
 from gridbot.services.funds import EVERYTHING, Funds, OwnShare
+from gridbot.services.ledger import PROVISIONAL, by_cycle, holding
 
 LOG = logging.getLogger(__name__)
-
-PROVISIONAL = "?"  # begins the exec id of a row that stands for fills whose ids are not known yet
 
 
 @dataclass(frozen=True)
@@ -110,6 +109,10 @@ class Bookkeeping:
             self._traded = flow(row.info for row in self.trades.all())
         return self._traded
 
+    def held(self) -> Decimal:
+        """Base of the bot's own buys that is not sold yet. Reads every execution: not for every price."""
+        return holding(by_cycle(self.trades.all(), base_before=self.own_at_start[0]).lots).volume
+
     def _own_share(self) -> OwnShare:
         """What the bot was told is its own, changed by its trades, and what of it no order of ours binds."""
         told_base, told_quote = self.own_at_start
@@ -154,6 +157,20 @@ class Bookkeeping:
         with self._db.atomic():
             self.book.add(order)
         self.funds.hold(order.side, order.price, order.volume)
+
+    def is_sold_by(self, buy: UnsoldBuy, sell: BookOrder) -> None:
+        """An adopted sell turned out to be the one of this buy, which is no longer unsold."""
+        LOG.info("the adopted sell %s is the one of the buy %s", sell.txid, buy.txid)
+        with self._db.atomic():
+            self.book.set_sells(sell.txid, buy.txid)
+            self.unsold.remove(buy.txid)
+
+    def is_sold_as_surplus(self, sell: BookOrder) -> None:
+        """An adopted sell that belongs to no buy: it sells what cancelled buys had executed."""
+        LOG.info("the adopted sell %s is taken off the surplus", sell.txid)
+        with self._db.atomic():
+            self.book.set_sells(sell.txid, SURPLUS)
+            self._take_from_surplus(sell.volume)
 
     def book_message(self, update: ExecutionsUpdateSchema) -> Finished | None:
         """

@@ -22,6 +22,7 @@ from gridbot.infrastructure.database import Trade
 from gridbot.models.exchange import BUY
 from gridbot.models.grid import EXTRA, SURPLUS
 from gridbot.models.money import ZERO, as_text
+from gridbot.services.messages import counted
 
 PROVISIONAL = "?"  # begins the exec id of a row that stands for fills the exchange has not itemised yet
 # Sums of prices x volumes need more digits than the default 28 of decimal; with these none is ever lost.
@@ -172,9 +173,7 @@ def _first(lots: deque[Lot]) -> Lot | None:
     return lots[0] if lots else None
 
 
-def by_cycle(
-    rows: Sequence[Trade], spoken_for: Iterable[str] = (), base_before: Decimal | None = None
-) -> Ledger:
+def by_cycle(rows: Sequence[Trade], spoken_for: Iterable[str] = (), base_before: Decimal | None = None) -> Ledger:
     """
     Every sell closes the lots of the buy it was placed for. The surplus of cancelled buys, and sells of unknown
     origin, close lots that no sell was placed for; what they exceed these by, the oldest.
@@ -261,9 +260,7 @@ class _Sale:
         self._proceeds -= proceeds
         self._fee -= sell_fee
         info = self._row.info
-        self.closings.append(
-            Closing(info.txid, info.time, volume, proceeds, sell_fee, txid, bought_at, cost, fee)
-        )
+        self.closings.append(Closing(info.txid, info.time, volume, proceeds, sell_fee, txid, bought_at, cost, fee))
 
 
 def _part(amount: Decimal, volume: Decimal, of: Decimal) -> Decimal:
@@ -332,9 +329,7 @@ def cycles(ledger: Ledger) -> list[Cycle]:
     for closing in ledger.closings:
         sold.setdefault(closing.buy_txid, []).append(closing)
     with localcontext(EXACT):
-        return [
-            _cycle(txid, rows, sold.get(txid, []), txid in ledger.spoken_for) for txid, rows in bought.items()
-        ]
+        return [_cycle(txid, rows, sold.get(txid, []), txid in ledger.spoken_for) for txid, rows in bought.items()]
 
 
 def _cycle(txid: str, rows: list[Trade], sales: list[Closing], is_open: bool) -> Cycle:
@@ -362,11 +357,12 @@ def reconciled(rows: Sequence[Trade], last: AuditMark | None) -> str:
     loose = [row.info for row in rows if row.info.exec_id.startswith(PROVISIONAL)]
     if loose:
         volume = sum((info.volume for info in loose), ZERO)
-        return f"not reconciled by {as_text(volume)} base in {len(loose)} orders whose fills are not itemised yet"
+        orders = counted(len({info.txid for info in loose}), "order")
+        return f"not reconciled by {as_text(volume)} base in {orders} whose fills are not itemised yet"
     if last is None:
         return "not reconciled: there was no audit yet"
     if last.difference:
         return f"not reconciled by {last.difference}"
     if last.trades != len(rows):
-        return f"not reconciled by {abs(len(rows) - last.trades)} executions since the last audit"
+        return f"not reconciled by {counted(abs(len(rows) - last.trades), 'execution')} since the last audit"
     return "reconciled"

@@ -139,6 +139,7 @@ class OrderDesk(Bookkeeping):
                 self.unsold.remove(placement.sells)
         self._clean_sweeps.pop(placement.id, None)
         self.pauses.end(placement.sells or BUYING)
+        self.pauses.end(PLACING)
         self._publish(OrderPlaced(order.side, order.price, order.volume, txid, placement.why))
         return order
 

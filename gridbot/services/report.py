@@ -1,24 +1,19 @@
 """
-The accounts as tables and lines: for the terminal, as csv, as JSON. Data in, text out; nothing else.
+The accounts as lines and tables: profit, periods, cycles, gains of a tax year. Data in, data and text out.
 
-On the terminal amounts are cut to the decimals of the pair, in such a way that the figures shown add up.
-csv and JSON hold every digit, as plain decimals (in JSON as text, because a JSON number is often read as a float),
-and times in UTC. Profit is never shown without the word on whether the books are reconciled.
+Amounts of the profit are cut to the decimals of the pair in such a way that the figures shown add up. Profit is
+never shown without the word on whether the books are reconciled.
 """
 
-import csv
-import io
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 from typing import Any
 
 from gridbot.infrastructure.audits import AuditMark
 from gridbot.infrastructure.database import Trade
 from gridbot.models.exchange import BUY
-from gridbot.models.money import ZERO, as_text, step_of, truncate
+from gridbot.models.money import ZERO, step_of, truncate
 from gridbot.services.ledger import (
     EXACT,
     Closing,
@@ -34,9 +29,9 @@ from gridbot.services.ledger import (
     reconciled,
 )
 from gridbot.services.messages import Units
+from gridbot.services.tables import Cell, Column, Table, digits, moment
 
 DAY = 86400.0
-Cell = str | int | float | Decimal | None
 
 # What the rests of sold buys are, by what the strategy is for.
 ACCUMULATES = ("GridHODL", "SWING", "cDCA")
@@ -150,7 +145,9 @@ def profit_lines(summary: Summary, units: Units) -> tuple[str, ...]:
         f"change      {signed(change.net)} {units.quote} in all; the {change.fees:f} of fees are taken off above",
     ]
     if before := shown.get("base from before"):
-        lines.insert(2, f"before      {signed(before.net)} {units.quote} by selling base from before the bot, not keeping it")
+        lines.insert(
+            2, f"before      {signed(before.net)} {units.quote} by selling base from before the bot, not keeping it"
+        )
     lines += [f"{label:<12}{text}" for label, text in _kept_lines(summary, units)]
     return (*lines, f"books       {summary.books}")
 
@@ -187,11 +184,11 @@ def summary_text(summary: Summary, units: Units) -> str:
 def summary_document(summary: Summary) -> dict[str, Any]:
     """The same with every digit, as text."""
     lines = {
-        name.replace(" ", "_"): {"gross": as_text(x.gross), "fees": as_text(x.fees), "net": as_text(x.net)}
+        name.replace(" ", "_"): {"gross": digits(x.gross), "fees": digits(x.fees), "net": digits(x.net)}
         for name, x in _lines(summary.profit).items()
     }
     holdings = {
-        name: {"volume": as_text(h.volume), "cost": as_text(h.cost), "fees": as_text(h.fee)}
+        name: {"volume": digits(h.volume), "cost": digits(h.cost), "fees": digits(h.fee)}
         for name, h in (
             ("held", summary.held),
             ("for_sale", summary.waiting),
@@ -199,100 +196,8 @@ def summary_document(summary: Summary) -> dict[str, Any]:
             ("surplus", summary.surplus),
         )
     }
-    head = {"books": summary.books, "price": as_text(summary.profit.price), "executions": summary.executions}
+    head = {"books": summary.books, "price": digits(summary.profit.price), "executions": summary.executions}
     return {**head, "profit": lines, **holdings}
-
-
-# ---- tables ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Column:
-    """``kind``: text, count, amount, time or day. ``decimals`` of an amount on the terminal."""
-
-    name: str
-    title: str
-    kind: str = "text"
-    decimals: int = 0
-    on_terminal: bool = True
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows under columns."""
-
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    totals: tuple[Cell, ...] = ()
-
-    def text(self) -> str:
-        """Aligned columns."""
-        wanted = [i for i, column in enumerate(self.columns) if column.on_terminal]
-        lines = [[self.columns[i].title for i in wanted]]
-        for row in (*self.rows, *([self.totals] if self.totals else [])):
-            lines.append([_for_terminal(row[i], self.columns[i]) for i in wanted])
-        widths = [max(len(line[n]) for line in lines) for n in range(len(wanted))]
-        out = []
-        for line in lines:
-            cells = [
-                cell.ljust(width) if self.columns[i].kind in ("text", "time", "day") else cell.rjust(width)
-                for cell, width, i in zip(line, widths, wanted, strict=True)
-            ]
-            out.append("  ".join(cells).rstrip())
-        rule = "-" * max(len(line) for line in out)
-        body = [out[0], rule, *out[1:]]
-        if self.totals:
-            body.insert(-1, rule)
-        return "\n".join(body)
-
-    def csv(self, books: str = "") -> str:
-        """With a header; ``books`` goes into a last column of that name, unless it is empty."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([column.name for column in self.columns] + (["books"] if books else []))
-        for row in self.rows:
-            cells = [_plain(cell, column) for cell, column in zip(row, self.columns, strict=True)]
-            writer.writerow(["" if cell is None else cell for cell in cells] + ([books] if books else []))
-        return stream.getvalue()
-
-    def document(self) -> list[dict[str, Any]]:
-        """A list of rows for JSON."""
-        return [
-            {column.name: _plain(cell, column) for cell, column in zip(row, self.columns, strict=True)}
-            for row in self.rows
-        ]
-
-
-def as_json(document: dict[str, Any]) -> str:
-    """For people and programs."""
-    return json.dumps(document, indent=2, ensure_ascii=False)
-
-
-def moment(at: float) -> str:
-    """
-    A time in UTC, ISO 8601, to the second.
-
-    >>> moment(1790000000.9)
-    '2026-09-21T14:13:20Z'
-    """
-    return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _for_terminal(cell: Cell, column: Column) -> str:
-    if cell is None:
-        return "-"
-    if isinstance(cell, Decimal):
-        return f"{truncate(cell, step_of(column.decimals)) + ZERO:f}"
-    plain = str(_plain(cell, column))
-    return plain[:10] if column.kind == "day" else plain
-
-
-def _plain(cell: Cell, column: Column) -> Cell:
-    if isinstance(cell, Decimal):
-        return as_text(cell)
-    if column.kind in ("time", "day") and isinstance(cell, float):
-        return moment(cell)
-    return cell
 
 
 # ---- by day, month, year -----------------------------------------------------------------------

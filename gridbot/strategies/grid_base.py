@@ -148,9 +148,10 @@ class GridStrategyBase(GridCatchUp):
                 self._blind_since = self._blind_since or self._desk.now()
             elif message.type == "snapshot":
                 self._waiting_for.discard("executions")
+                self._find_unknown_orders(message.executions or [])
                 self._desk.sync_reason = "the feed of executions is there"
                 self._synchronise_if_due()
-            else:
+            elif self._desk.configuration.exists:  # before the very first comparison there are no books to write to
                 for update in message.executions or ():
                     self._on_execution(update)
 
@@ -172,6 +173,8 @@ class GridStrategyBase(GridCatchUp):
         if update.symbol is not None and update.symbol != self._symbol:
             return
         self._note_price(update)
+        if not self._desk.configuration.exists:
+            return  # before the first comparison of a new database, which will find this, too
         unknown = self._desk.book.get(update.order_id) is None
         if unknown and not self._is_ours_after_all(update):
             return
@@ -205,7 +208,7 @@ class GridStrategyBase(GridCatchUp):
             return True  # over, but its fills were booked in sum: this may be one of them
         if update.userref != self._config.userref:
             return False
-        if self._desk.settle_by_message(update):
+        if self._desk.settle_by_message(update) or self._adopt_told(update):
             return True
         if not self._desk.knows(update.order_id) and not self._desk.sync_reason:
             self._desk.request_sync(f"order {update.order_id} carries our userref and is not in the book")
@@ -225,7 +228,7 @@ class GridStrategyBase(GridCatchUp):
     def _check_price_range(self) -> None:
         """Bring the grid into the order the rules want; ends with the band in which it stays so."""
         self._band = rules.NO_BAND
-        if self._check_configuration_changes():
+        if not self.is_ready or self._check_configuration_changes():
             return
         for _ in range(MAX_STEPS):
             if self._check_pending_txids():
@@ -253,13 +256,17 @@ class GridStrategyBase(GridCatchUp):
         )
 
     def _next_step(self, grid: GridView) -> Decision:
-        """What the first check with something to do wants; with nothing to do, why a level is missing."""
+        """
+        What the first check with something to do wants; with nothing to do, why a level is missing. A grid
+        that the price has left is moved before it is completed: a level added now would only be cancelled
+        again, and while the exchange slows cancellations down that would go on for ever.
+        """
         complete = self._check_n_open_buy_orders(grid)
         decisions = (
+            self._shift_buy_orders_up(grid),
             self._check_near_buy_orders(grid),
             complete,
             self._check_lowest_cancel_of_more_than_n_buy_orders(grid),
-            self._shift_buy_orders_up(grid),
             self._check_extra_sell_order(grid),
         )
         return next((decision for decision in decisions if decision.intents), complete)

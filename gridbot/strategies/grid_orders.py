@@ -84,13 +84,13 @@ class GridOrders:
         elif not finished.is_filled and order.side == BUY and finished.executed:
             self._desk.add_to_surplus(finished.executed, order.price)
         elif not finished.is_filled and order.side == SELL and order.sells != EXTRA:
-            self._keep_for_sale(order)
+            self._keep_for_sale(order, finished.at)
 
     def _remember_unsold(self, buy: UnsoldBuy) -> None:
         """The buy waits for its sell; a strategy that keeps the base overrides this."""
         self._desk.unsold.add(buy)
 
-    def _keep_for_sale(self, order: BookOrder) -> None:
+    def _keep_for_sale(self, order: BookOrder, at: float) -> None:
         """A sell was cancelled: what it did not sell stays to be sold, as its buy or as surplus."""
         rest = order.volume - order.executed
         bought_at = order.price / (ONE + self.settings.interval)
@@ -99,7 +99,7 @@ class GridOrders:
             return
         rows = self._desk.trades.of_order(order.sells)
         price = rows[0].info.price if rows else bought_at
-        self._desk.unsold.add(UnsoldBuy(order.sells, price, rest, self._desk.now()))
+        self._desk.unsold.add(UnsoldBuy(order.sells, price, rest, at))
 
     def _handle_arbitrage(self, finished: Finished) -> Placement | None:
         """What follows an order that is over, written down in the same transaction."""

@@ -31,6 +31,8 @@ from gridbot.models.money import ONE, ZERO, percent, shown
 # The ticker must clear the second interval by a little, so that a price resting on the threshold
 # does not move the grid to and fro.
 SHIFT_UP_MARGIN = Decimal("1.001")
+# Seconds within which two times of the exchange may be told in either order.
+SAME_MOMENT = 5.0
 
 TWO = Decimal(2)
 INFINITY = Decimal("Infinity")
@@ -110,6 +112,23 @@ def surplus_sell(remaining: Decimal, max_price: Decimal, ticker: Decimal, settin
     price = sell_price(max_price, ticker, settings)
     volume = min(volume_returning_quote(price, settings), settings.pair.truncate_volume(remaining))
     return PlaceSell(price, volume, SURPLUS, "surplus of cancelled buys")
+
+
+def buy_behind(sell: BookOrder, unsold: tuple[UnsoldBuy, ...], settings: GridSettings) -> UnsoldBuy | None:
+    """
+    The buy that a sell of unknown origin sells: filled before the sell was placed, cheaper, of no less
+    volume; of several the one whose own sell would stand nearest. None when there is none.
+    """
+    possible = [
+        buy
+        for buy in unsold
+        if buy.filled_at <= sell.placed_at + SAME_MOMENT and buy.price < sell.price and buy.volume >= sell.volume
+    ]
+    return min(
+        possible,
+        key=lambda buy: (abs(buy.price * (ONE + settings.interval) - sell.price), buy.filled_at),
+        default=None,
+    )
 
 
 def buy_after_sell(sold_at: Decimal, grid: GridView) -> Decision:

@@ -7,8 +7,9 @@ Nothing here waits. What cannot be done now is noted as a pause, and ``on_timer`
 import logging
 
 from gridbot.exceptions import TemporaryFailure
-from gridbot.models.events import CaughtUp
-from gridbot.models.exchange import BUY, SELL, News, OrderInfoSchema, TradeInfoSchema
+from gridbot.models.events import CaughtUp, Trouble
+from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, News, OrderInfoSchema, TradeInfoSchema
+from gridbot.models.money import ZERO
 from gridbot.services.order_desk import Finished
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_orders import GridOrders, Surroundings
@@ -26,6 +27,7 @@ FUNDS_PAUSE = 10.0
 LONGEST_FUNDS_PAUSE = 60.0
 SETTLE_PAUSE = 3.0
 REGULAR_SPACING = 600.0  # a slow look at the whole book, whatever the feed says
+MEMORY = 7 * 86400.0  # after the loss of the database the exchange is asked for so much of the past
 SECOND_LOOK = 70.0  # after a doubt: REST may have answered from a minute ago
 LONGEST_SETTLE_PAUSE = 20.0  # one look-up costs 5 of Kraken's counter of 15, which loses 1 in 3 s
 
@@ -83,19 +85,30 @@ class GridCatchUp(GridOrders):
         self._check_price_range()
 
     def _synced_before(self) -> float | None:
-        """When the book was last compared in an earlier life; None in the first one."""
+        """
+        When the book was last compared in an earlier life; None in the first one. Orders of ours are open
+        and the database is new: an older one was lost, and nobody knows when. The exchange is asked for the
+        last days, so that a buy without a sell gets one, and none gets two.
+        """
         configuration = self._desk.configuration
-        return configuration.get().synced_at if configuration.exists else None
+        if configuration.exists:
+            return configuration.get().synced_at
+        return self._clock.time() - MEMORY if len(self._desk.book) else None
 
     def _sync_order_book(self, since: float | None) -> bool:
         """Book what happened meanwhile, then place what follows from it. True when there was news."""
         news = self._sync(since)
         if not self._desk.configuration.exists:
+            if since is not None:
+                self._tell_of_a_lost_database()
+                since = None  # how long we were away is not known
             self._desk.configuration.create(
                 self.market, self.settings.amount_per_grid, self.settings.interval, self._desk.now()
             )
         finished = []
-        for info in news.reports:
+        for info in sorted(news.reports, key=lambda info: (info.side == SELL, info.opened_at)):
+            if info.side == SELL:
+                self._find_its_buy(info.txid)
             done = self._update_order_book_handle_closed_order(info, news.trades.get(info.txid, []))
             if done is not None:
                 finished.append(done)
@@ -106,6 +119,63 @@ class GridCatchUp(GridOrders):
                 self._send(self._next_buy(done))
         return bool(finished or news.adopted)
 
+    def _find_unknown_orders(self, opened: list[ExecutionsUpdateSchema]) -> None:
+        """
+        The snapshot of the feed names every open order and is never behind, as REST may be. Orders of
+        ours that the database does not know mean that it is new or old: it is only compared once REST
+        must have caught up with all that its lost successor did.
+        """
+        ours = [update for update in opened if update.userref == self._config.userref]
+        adopted = [update for update in ours if not self._desk.settle_by_message(update) and self._adopt_told(update)]
+        lost = not self._desk.configuration.exists and len(self._desk.book)
+        if not self.is_ready and (adopted or lost):
+            LOG.warning("%d open orders are ours, and the database does not know them", len(adopted))
+            self._desk.pauses.begin(SYNC, at_least=self._rest_api.answers_lag)
+
+    def _adopt_told(self, update: ExecutionsUpdateSchema) -> bool:
+        """True when the feed told of an open order with our userref that was unknown; it is ours now."""
+        price, volume, side = update.limit_price, update.order_qty, update.side
+        over = update.exec_type not in ("pending_new", "new")
+        if over or not (price and volume and side) or self._desk.knows(update.order_id):
+            return False
+        LOG.warning("order %s carries our userref and is not in the book; adopted", update.order_id)
+        self._desk.adopt(
+            OrderInfoSchema(
+                pair=self._rest_api.rest_altname,
+                price=price,
+                side=side,
+                status=self._rest_api.get_exchange_domain().OPEN,
+                txid=update.order_id,
+                userref=self._config.userref,
+                vol=volume,
+                vol_exec=ZERO,
+                opened_at=update.time,
+            )
+        )
+        return True
+
+    def _tell_of_a_lost_database(self) -> None:
+        self._publish(
+            Trouble(
+                f"the database is new, but orders of userref {self._config.userref} are open: an older database was "
+                f"lost. The orders are adopted, and buys of the last {MEMORY / 86400:.0f} days that have no sell get "
+                "one. What was bought before, and the highest buy price, are not known any more"
+            )
+        )
+
+    def _find_its_buy(self, txid: str) -> None:
+        """
+        An adopted sell may be the one that an unsold buy waits for: placed in a time that our database
+        does not know, because an older copy of it was brought back. It must not be placed twice.
+        """
+        sell = self._desk.book.get(txid)
+        if sell is not None and not sell.sells:
+            buy = rules.buy_behind(sell, self._desk.unsold.all(), self.settings)
+            if buy is not None:
+                self._desk.is_sold_by(buy, sell)
+            elif self._desk.configuration.get().vol_of_unfilled_remaining:
+                self._desk.is_sold_as_surplus(sell)
+
     def _update_order_book_handle_closed_order(
         self, info: OrderInfoSchema, trades: list[TradeInfoSchema]
     ) -> Finished | None:
@@ -114,8 +184,8 @@ class GridCatchUp(GridOrders):
             finished = self._desk.book_report(info, trades)
             if finished is not None:
                 self._record(finished)
-        if finished is not None:
-            self._announce(finished)
+        if finished is not None and finished.at >= self._desk.configuration.get().created_at - SECOND_LOOK:
+            self._announce(finished)  # what is older was told by the life whose database was lost
         return finished
 
     def _tell_what_happened(self, since: float | None, finished: list[Finished], news: News) -> None:

@@ -21,17 +21,17 @@ class SwingStrategy(GridHODLStrategy):
             return super().describe()
         return (
             f"{super().describe()}.\n"
-            f"found {found} {self._config.base_currency} free that no buy of this bot brought in; SWING will sell them, "
-            f"about {shown(self.settings.amount_per_grid)} {self._config.quote_currency} at a time, whenever the price "
-            "has left the grid upward. To keep them, set own_base = 0 under [funds] and start again"
+            f"found {found} {self._config.base_currency} free that no buy of this bot brought in; SWING will sell them,"
+            f" about {shown(self.settings.amount_per_grid)} {self._config.quote_currency} at a time, whenever the "
+            "price has left the grid upward. To keep them, set own_base = 0 under [funds] and start again"
         )
 
     def base_from_before(self) -> Decimal:
-        """Free base, extra sells included, beyond what is left of the bot's own buys."""
+        """Free base, extra sells included, beyond what is left of the bot's own buys. Not for every price."""
         desk = self._desk
         extra = sum((o.volume - o.executed for o in desk.book.sells() if o.sells == EXTRA), ZERO)
         others = sum((o.volume - o.executed for o in desk.book.sells() if o.sells != EXTRA), ZERO)
-        own = max(desk.traded[0] - others, ZERO)
+        own = max(desk.held() - others, ZERO)
         return max(desk.funds.base_available + extra - own, ZERO)
 
     def _check_extra_sell_order(self, grid: GridView) -> Decision:

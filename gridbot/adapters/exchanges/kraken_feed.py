@@ -260,6 +260,8 @@ class KrakenWebSocketService(IExchangeWebSocketService):
 
     def _executions(self, line: _Line, frame: dict[str, Any]) -> list[OnMessageSchema]:
         kind, sequence = frame["type"], frame.get("sequence")
+        if sequence is not None and type(sequence) is not int:
+            raise ValueError("the number of the message is none")  # after a NaN no gap would ever show again
         first = kind == "snapshot" and not line.answered  # counting begins with it, at whatever number
         if sequence is not None and not first:
             if sequence < line.expected:
@@ -288,7 +290,7 @@ class KrakenWebSocketService(IExchangeWebSocketService):
             return self._give_up(line, f"Kraken refused a subscription: {str(frame.get('error'))[:SHOWN]}")
         result = frame.get("result") or {}
         if maxratecount := result.get("maxratecount"):
-            self._rest.limits.raise_to(int(maxratecount))
+            self._rest.limits.raise_to(int(parse.number(maxratecount)))
         if line.name == PUBLIC:
             line.answered = True
         return []

@@ -1,0 +1,110 @@
+"""
+An interactive chart of a backtest: price with fills and ladder above, wealth against holding below.
+
+Needs plotly, which the bot itself does not: it is imported when a chart is asked for. The file holds
+everything it needs, so that it opens without a network.
+"""
+
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from gridbot.core.backtest_result import Fill, Sample, Tally
+from gridbot.exceptions import ConfigurationError
+from gridbot.models.exchange import BUY, SELL
+from gridbot.services.messages import Units
+
+MOST_POINTS = 4000  # of a line; more makes a browser slow, and no screen shows them
+MOST_RUNGS = 8  # of the ladder, on each side of the price
+COLOURS = {BUY: "#1f9d55", SELL: "#cc1f1a"}
+
+
+def check_plotly() -> None:
+    """Raise ConfigurationError when plotly is not there."""
+    if find_spec("plotly") is None:
+        raise ConfigurationError(
+            "--chart: the Python package plotly is missing; only charts need it. Install it into the environment "
+            'you start gridbot from: python -m pip install "plotly>=5"'
+        )
+
+
+def write(path: Path, title: str, tally: Tally, units: Units) -> None:
+    """Write the chart as one html file. Raises ConfigurationError when plotly is missing or the file cannot be."""
+    check_plotly()
+    figure = draw(title, tally, units)
+    try:
+        figure.write_html(path, include_plotlyjs=True)
+    except OSError as exc:
+        raise ConfigurationError(f"--chart {path}: {exc.strerror}. Name a file in a folder that exists") from exc
+
+
+def draw(title: str, tally: Tally, units: Units) -> Any:
+    """The figure. Floats here are pixels, not money."""
+    scattergl = import_module("plotly.graph_objects").Scattergl
+    make_subplots = import_module("plotly.subplots").make_subplots
+    samples = thinned(tally.samples)
+    times = [_stamp(sample.time) for sample in samples]
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.65, 0.35], vertical_spacing=0.04)
+
+    def line(row: int, name: str, values: list[float], **style: object) -> None:
+        figure.add_trace(scattergl(x=times, y=values, name=name, mode="lines", line=style), row=row, col=1)
+
+    line(1, f"price ({units.quote})", [float(s.price) for s in samples], color="#4a5568", width=1)
+    for side, rungs in ((BUY, [s.buys for s in samples]), (SELL, [s.sells for s in samples])):
+        points = [(t, float(p)) for t, prices in zip(times, rungs, strict=True) for p in prices[:MOST_RUNGS]]
+        figure.add_trace(
+            scattergl(
+                x=[t for t, _ in points],
+                y=[p for _, p in points],
+                name=f"open {side}s",
+                mode="markers",
+                marker={"color": COLOURS[side], "size": 2, "opacity": 0.3},
+                hoverinfo="skip",
+            ),
+            row=1,
+            col=1,
+        )
+    for side in (BUY, SELL):
+        fills = [fill for fill in tally.fills if fill.side == side]
+        figure.add_trace(
+            scattergl(
+                x=[_stamp(fill.time) for fill in fills],
+                y=[float(fill.price) for fill in fills],
+                text=[_told(fill, units) for fill in fills],
+                name="bought" if side == BUY else "sold",
+                mode="markers",
+                marker={
+                    "color": COLOURS[side],
+                    "size": 7,
+                    "symbol": "triangle-up" if side == BUY else "triangle-down",
+                },
+                hovertemplate="%{text}<extra></extra>",
+            ),
+            row=1,
+            col=1,
+        )
+    line(2, "wealth", [float(s.wealth) for s in samples], color="#2b6cb0", width=2)
+    line(2, "holding", [float(s.holding) for s in samples], color="#a0aec0", width=1)
+    figure.update_layout(title=title, template="plotly_white", hovermode="closest", legend={"orientation": "h"})
+    figure.update_xaxes(type="date")
+    figure.update_yaxes(title_text=f"price ({units.quote})", row=1, col=1)
+    figure.update_yaxes(title_text=f"wealth ({units.quote})", row=2, col=1)
+    return figure
+
+
+def thinned(samples: list[Sample]) -> list[Sample]:
+    """At most about MOST_POINTS of them, the last one always."""
+    step = max(1, len(samples) // MOST_POINTS)
+    kept = samples[::step]
+    return kept if not samples or kept[-1] is samples[-1] else [*kept, samples[-1]]
+
+
+def _stamp(time: float) -> float:
+    return time * 1000  # plotly's axes of dates count milliseconds
+
+
+def _told(fill: Fill, units: Units) -> str:
+    verb = "bought" if fill.side == BUY else "sold"
+    gain = "" if fill.profit is None else f"<br>cycle profit {units.money(fill.profit)}"
+    return f"{verb} {units.order(fill.price, fill.volume)}<br>fee {units.money(fill.fee)}{gain}"

@@ -1,0 +1,190 @@
+"""
+The command ``audit``: asks the exchange for everything it has on this bot, and compares.
+
+It places and cancels nothing, and writes one row: its outcome, for ``status`` and ``report``.
+Imported only when it is called.
+"""
+
+import argparse
+import os
+import sqlite3
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+from gridbot.core.clock import SystemClock
+from gridbot.core.commands_books import Books, now, read_books, write
+from gridbot.core.registry import resolve
+from gridbot.core.single_instance import holder_of, key_state_path, lock_file
+from gridbot.exceptions import ConfigurationError, DatabaseError, GridBotError
+from gridbot.infrastructure.audits import AuditMark, Audits
+from gridbot.infrastructure.database import DBConnect
+from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeRESTService
+from gridbot.models.configuration import DBConfigDTO, Settings
+from gridbot.models.exchange import OrderInfoSchema
+from gridbot.services.audit import Audit, OurBooks, Start, TheirBooks, audit
+from gridbot.services.ledger import PROVISIONAL
+from gridbot.services.tables import as_json
+
+RECONCILED, DIFFERENT = 0, 1
+MOST_TRIES = 5  # the bot may trade while it is audited; the comparison needs a moment of rest
+SURE_TRIES = 3  # what differs only because news is on its way does not differ so often
+LOOK_BACK = 5.0  # seconds before the first start from which orders are asked for: clocks and their rounding
+MANY_EXECUTIONS = 400  # from here on a real exchange is asked for so long that people should know
+
+
+def add_audit_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``audit``."""
+    parser.add_argument("--json", action="store_true", help="the outcome as JSON")
+
+
+def run_audit(settings: Settings, args: argparse.Namespace) -> int:
+    """
+    The command ``audit``: every execution, open order and balance against the exchange's own books.
+    Returns 0 when they agree to the last digit, 1 when they do not.
+    """
+    with _exchange_to_ask(settings) as exchange:
+        books, outcome = _compare_at_rest(settings, exchange)
+    _remember(settings, AuditMark(now(), len(books.rows), outcome.difference))
+    write(None, as_json(outcome.document()) + "\n" if args.json else outcome.text() + "\n")
+    return RECONCILED if outcome.is_reconciled else DIFFERENT
+
+
+def _compare_at_rest(settings: Settings, exchange: "ToAsk") -> tuple[Books, Audit]:
+    """Ask between two looks at the bot's books, until these are the same."""
+    bot = settings.bot
+    books = read_books(settings)
+    for attempt in range(1, MOST_TRIES + 1):
+        with exchange.opened() as opened:
+            theirs = ask(opened.rest, books, bot.userref, quiet=opened.simulated)
+            start = _start(settings, opened)
+        again = read_books(settings)
+        if (again.rows, again.orders, again.pending) == (books.rows, books.orders, books.pending):
+            ours = OurBooks(books.rows, books.orders, books.pending)
+            outcome = audit(ours, theirs, start, bot.base_currency, bot.quote_currency)
+            if outcome.is_reconciled or attempt >= SURE_TRIES or not bot.simulated:
+                return books, outcome
+        books = again
+    outcome = Audit(executions=len(books.rows), orders=len(books.orders))
+    outcome.differences.append(
+        f"the bot traded during each of {MOST_TRIES} comparisons; ask again when the market is calmer, "
+        "or stop the bot for it"
+    )
+    return books, outcome
+
+
+def ask(rest: IExchangeRESTService, books: Books, userref: int, *, quiet: bool = True) -> TheirBooks:
+    """Everything the exchange has on this bot. Raises TemporaryFailure, AccessDenied."""
+    rest.get_asset_pair_info()
+    asked = [
+        *rest.get_open_orders(userref, trades=True),
+        *rest.get_closed_orders(userref, trades=True, start=books.stored.created_at - LOOK_BACK),
+    ]
+    known = {row.info.txid for row in books.rows} | {order.txid for order in books.orders}
+    orders = {info.txid: info for info in asked if _is_ours(info, rest, userref)}
+    # Orders that ended before the bot's first start are not its own, unless it knows them.
+    orders = {t: o for t, o in orders.items() if t in known or not 0 < o.closed_at < books.stored.created_at}
+    orders |= rest.get_orders_info(sorted(known - orders.keys()))
+    exec_ids = {exec_id for info in orders.values() for exec_id in info.trades}
+    exec_ids |= {r.info.exec_id for r in books.rows if not r.info.exec_id.startswith(PROVISIONAL)}
+    if len(exec_ids) > MANY_EXECUTIONS and not quiet:
+        sys.stderr.write(f"asking for {len(exec_ids)} executions, 20 at a time; this takes some minutes\n")
+    return TheirBooks(orders, rest.get_trades_info(sorted(exec_ids)), rest.get_pair_balance())
+
+
+def _is_ours(info: OrderInfoSchema, rest: IExchangeRESTService, userref: int) -> bool:
+    return info.userref == userref and info.pair == rest.rest_altname
+
+
+def _start(settings: Settings, exchange: Exchange) -> Start:
+    """What there was at the start. A simulated exchange remembers; nobody knows it of a real account."""
+    own = settings.funds.own_base, settings.funds.own_quote
+    if not exchange.simulated:
+        return Start(own=own)
+    account = getattr(exchange.rest, "exchange", None)
+    if account is None:  # a simulated exchange of somebody's own
+        return Start((settings.paper.base_balance, settings.paper.quote_balance), own)
+    return Start((account.money.start_base, account.money.start_quote), own)
+
+
+def _remember(settings: Settings, mark: AuditMark) -> None:
+    try:
+        with closing(DBConnect(settings.db.path)) as db:
+            Audits(db, settings.bot.userref).put(mark)
+    except DatabaseError as exc:
+        sys.stderr.write(f"the outcome could not be noted for status and report: {exc}\n")
+
+
+class ToAsk:
+    """How to open the exchange for questions only."""
+
+    def __init__(self, settings: Settings, directory: Path) -> None:
+        self._settings = settings
+        self._directory = directory
+
+    @contextmanager
+    def opened(self) -> Iterator[Exchange]:
+        """The exchange; a simulated one as a copy, for it would go on by itself and spoil the running bot's."""
+        settings, bot = self._settings, self._settings.bot
+        name = "Paper" if bot.exchange == "Kraken" and bot.dry_run else bot.exchange
+        if bot.simulated:
+            settings = settings.model_copy(update={"db": DBConfigDTO(path=self._copied())})
+        key = settings.kraken.api_public_key
+        key_state = key_state_path(key, settings.db.path.parent) if key and not bot.simulated else None
+        clock = SystemClock(threading.Event())
+        factory = resolve("exchange", name, settings.config_path.parent)
+        exchange = factory().create(ExchangeSetup(settings, clock, key_state))
+        try:
+            yield exchange
+        finally:
+            exchange.rest.close()
+
+    def _copied(self) -> Path:
+        """A copy of the simulated exchange's file, taken in one piece; the name of a database beside it."""
+        original = self._settings.db.path
+        source = original.with_name(f"{original.stem}.exchange.db")
+        if source.exists():
+            copy = self._directory / source.name
+            copy.unlink(missing_ok=True)
+            try:
+                with (
+                    closing(sqlite3.connect(source.absolute().as_uri() + "?mode=ro", uri=True)) as old,
+                    closing(sqlite3.connect(copy)) as new,
+                ):
+                    old.backup(new)
+            except sqlite3.Error as exc:
+                raise DatabaseError(f"{source}: {exc}. The simulated exchange's books cannot be read") from exc
+        return self._directory / original.name
+
+
+@contextmanager
+def _exchange_to_ask(settings: Settings) -> Iterator[ToAsk]:
+    """For as long as the block lasts the API key is this program's. Raises GridBotError when another one uses it."""
+    with ExitStack() as ending:
+        if settings.kraken.api_public_key and not settings.bot.simulated:
+            ending.callback(os.close, _key_lock(settings))
+        directory = ending.enter_context(tempfile.TemporaryDirectory(prefix="gridbot-audit-"))
+        yield ToAsk(settings, Path(directory))
+
+
+def _key_lock(settings: Settings) -> int:
+    """The lock of the API key: Kraken takes the calls of a key from one program only."""
+    path = f"{key_state_path(settings.kraken.api_public_key, settings.db.path.parent)}.lock"
+    try:
+        handle = lock_file(path)
+    except OSError as exc:
+        raise ConfigurationError(
+            f"{path}: the lock file of the API key cannot be written ({exc.strerror}). Run the audit as the user who "
+            "runs the bot"
+        ) from exc
+    if handle is None:
+        raise GridBotError(
+            f"the bot is running with this API key ({holder_of(path)}), and a key serves one program at a time: "
+            "its nonces would get in each other's way.\n"
+            "  Stop the bot for the audit, or give the audit a key of its own that may only query: "
+            "GRIDBOT_API_PUBLIC_KEY and GRIDBOT_API_SECRET_KEY in the environment"
+        )
+    return handle

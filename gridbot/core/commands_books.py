@@ -1,0 +1,257 @@
+"""
+The command ``report``, and how it, ``status`` and ``audit`` read the bot's books.
+
+The database is opened for reading only: the bot may run, and need not. Imported only when called.
+"""
+
+import argparse
+import sqlite3
+import sys
+import threading
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from gridbot.core.account import base_before, spoken_for
+from gridbot.core.clock import SystemClock
+from gridbot.exceptions import ConfigurationError
+from gridbot.infrastructure.audits import AuditMark, Audits, Snapshots
+from gridbot.infrastructure.database import (
+    Configuration,
+    DBConnect,
+    Orderbook,
+    PendingTXIDs,
+    StoredConfiguration,
+    Trade,
+    Trades,
+    UnsoldBuyOrderTXIDs,
+)
+from gridbot.models.configuration import Settings
+from gridbot.models.grid import BookOrder, Placement, UnsoldBuy
+from gridbot.models.money import to_decimal
+from gridbot.services import ledger, report
+from gridbot.services.messages import Units, duration
+from gridbot.services.tables import as_json, moment
+
+# ---- what the database says --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Books:
+    """The bot's books at one moment."""
+
+    stored: StoredConfiguration
+    rows: tuple[Trade, ...]
+    orders: tuple[BookOrder, ...]
+    buys: tuple[BookOrder, ...]  # from the highest price to the lowest
+    sells: tuple[BookOrder, ...]  # from the lowest price to the highest
+    pending: tuple[Placement, ...]
+    unsold: tuple[UnsoldBuy, ...]
+    last_audit: AuditMark | None
+    snapshot: dict[str, Any]
+
+    @property
+    def spoken_for(self) -> frozenset[str]:
+        """The buys whose sell is still to come."""
+        return spoken_for(self.orders, self.pending, self.unsold)
+
+
+def read_books(settings: Settings) -> Books:
+    """Read everything in one transaction. Raises ConfigurationError without a database, DatabaseError."""
+    path, userref = settings.db.path, settings.bot.userref
+    if not path.exists():
+        raise ConfigurationError(
+            f"{settings.config_path}, [database] path = {path}: there is no such file. Before its first start the bot "
+            "has no books; start it, or name the config.ini it runs with: --config FILE"
+        )
+    db = DBConnect(path, read_only=True)
+    try:
+        db.execute("BEGIN")
+        configuration = Configuration(db, userref)
+        if not configuration.exists:
+            raise ConfigurationError(_nobody(db, settings))
+        _check_market(settings, configuration.get().market)
+        book = Orderbook(db, userref)
+        return Books(
+            stored=configuration.get(),
+            rows=tuple(Trades(db, userref).all()),
+            orders=tuple(book),
+            buys=book.buys(),
+            sells=book.sells(),
+            pending=PendingTXIDs(db, userref).all(),
+            unsold=UnsoldBuyOrderTXIDs(db, userref).all(),
+            last_audit=Audits(db, userref).last(),
+            snapshot=Snapshots(db, userref).last() or {},
+        )
+    except sqlite3.Error as exc:
+        raise db.explained(exc) from exc
+    finally:
+        db.close()
+
+
+def _check_market(settings: Settings, market: str) -> None:
+    """Books of another exchange or pair would be told in the wrong currency, or as play money."""
+    bot = settings.bot
+    name = "Paper" if bot.exchange == "Kraken" and bot.dry_run else bot.exchange
+    name = market.rpartition(" ")[0] if ":" in name else name  # one's own class may call itself anything
+    if market != f"{name} {bot.base_currency}/{bot.quote_currency}":
+        raise ConfigurationError(
+            f"{settings.config_path}, [database] path = {settings.db.path}: holds the books of {market}, and the "
+            f"settings ask for {name} {bot.base_currency}/{bot.quote_currency}. Name the config.ini they belong to: "
+            "--config FILE"
+        )
+
+
+def _nobody(db: DBConnect, settings: Settings) -> str:
+    known = ", ".join(str(row[0]) for row in db.execute("SELECT userref FROM configuration"))
+    return (
+        f"{settings.config_path}, [bot] userref = {settings.bot.userref}: {settings.db.path} holds no bot with this "
+        f"number; {f'it holds {known}' if known else 'it holds none yet: the bot has not seen its first price'}"
+    )
+
+
+def units_of(settings: Settings, books: Books) -> Units:
+    """How amounts are written: as the running bot did, or as the orders themselves are."""
+    seen = books.snapshot
+    prices = [order.price for order in books.orders] + [row.info.price for row in books.rows[-100:]]
+    return Units(
+        settings.bot.base_currency,
+        settings.bot.quote_currency,
+        seen.get("price_decimals", max((_decimals(price) for price in prices), default=2)),
+        seen.get("lot_decimals", 8),
+        seen.get("quote_decimals", 2),
+    )
+
+
+def _decimals(value: Decimal) -> int:
+    exponent = value.as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
+
+
+def known_price(books: Books, asked: Decimal | None, now: float) -> tuple[Decimal, str]:
+    """
+    The price to value coins at, and where it is from. Never above the lowest sell or below the highest buy:
+    beyond those it would have filled them.
+    """
+    if asked is not None:
+        return asked, "as asked"
+    last = books.rows[-1].info if books.rows else None
+    seen_at = float(books.snapshot.get("at", 0.0))
+    if last is not None and last.time >= seen_at:
+        price, origin, at = last.price, "the last execution", last.time
+    elif "price" in books.snapshot:
+        price, origin, at = to_decimal(books.snapshot["price"]), "what the bot saw", seen_at
+    elif books.buys:
+        first = books.buys[0]
+        price, origin, at = first.price, "the highest buy", first.placed_at
+    else:
+        raise ConfigurationError("no price is known yet: nothing was traded and no order is open. Name one: --price P")
+    high, low = books.sells[0].price if books.sells else price, books.buys[0].price if books.buys else price
+    return min(max(price, low), high), f"from {origin}, {duration(now - at)} ago; --price sets another"
+
+
+# ---- report ------------------------------------------------------------------------------------
+
+
+def add_report_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``report``."""
+    parser.add_argument(
+        "--by",
+        choices=[*report.PERIODS, "cycle"],
+        default="month",
+        help="a row for each day, month or year (UTC), or for each buy with what was sold of it; default month",
+    )
+    parser.add_argument(
+        "--tax",
+        metavar="YEAR",
+        type=_year,
+        help="instead: the gains of this year (UTC), the oldest coins sold first (FIFO), as csv; no tax advice",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="the table as csv: every digit, times in UTC")
+    form.add_argument("--json", action="store_true", help="profit and table as JSON: every digit, amounts as text")
+    parser.add_argument("--file", metavar="FILE", type=Path, help="write there (replacing it) and not on the screen")
+    add_price(parser)
+
+
+def add_price(parser: argparse.ArgumentParser) -> None:
+    """The argument --price."""
+    parser.add_argument(
+        "--price",
+        metavar="P",
+        type=_price,
+        help="value the coins held at this price in quote; default: the last one the books know",
+    )
+
+
+def _price(text: str) -> Decimal:
+    try:
+        price = to_decimal(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"{exc}; a price in quote is wanted, for example 50123.4") from exc
+    if price <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not more than 0; a price in quote is wanted, for example 50123.4")
+    return price
+
+
+def _year(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) == 4):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a year, for example 2026")
+    return int(text)
+
+
+def run_report(settings: Settings, args: argparse.Namespace) -> int:
+    """The command ``report``: profit, fees and base, by period or cycle, or the gains of a tax year."""
+    books = read_books(settings)
+    units = units_of(settings, books)
+    word = ledger.reconciled(books.rows, books.last_audit)
+    if args.tax is not None:
+        return _report_tax(settings, args, books, word)
+    view = ledger.by_cycle(books.rows, books.spoken_for, base_before(settings))
+    table = report.by_cycle_table(view, units) if args.by == "cycle" else report.by_period(view, args.by, units)
+    if args.csv:
+        return write(args.file, table.csv(word))
+    price, origin = known_price(books, args.price, now())
+    summary = report.summary_of(view, price, settings.bot.strategy, word)
+    if args.json:
+        document = {"pair": f"{units.base}/{units.quote}", **report.summary_document(summary)}
+        return write(args.file, as_json({**document, f"by_{args.by}": table.document()}) + "\n")
+    text = [
+        f"{settings.bot.name}: {settings.bot.strategy} on {books.stored.market}"
+        f"{' on play money' if settings.bot.simulated else ''}, since {moment(books.stored.created_at)}",
+        report.summary_text(summary, units),
+        f"  price {origin}",
+        "",
+        table.text(),
+        f"grid profit is after fees; times are UTC; books: {word}",
+    ]
+    return write(args.file, "\n".join(text) + "\n")
+
+
+def _report_tax(settings: Settings, args: argparse.Namespace, books: Books, word: str) -> int:
+    view = ledger.fifo(books.rows, base_before(settings))
+    table = report.tax_table(view, args.tax, units_of(settings, books))
+    if args.json:
+        return write(args.file, as_json({"year": args.tax, "books": word, "gains": table.document()}) + "\n")
+    return write(args.file, table.csv(word))
+
+
+def write(file: Path | None, text: str) -> int:
+    """To the file or the screen; returns the exit code. Raises ConfigurationError."""
+    if file is None:
+        sys.stdout.write(text)
+        return 0
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as exc:
+        raise ConfigurationError(
+            f"--file {file}: cannot be written ({exc.strerror}). Name a file in a directory that exists and is yours"
+        ) from exc
+    sys.stdout.write(f"written to {file}\n")
+    return 0
+
+
+def now() -> float:
+    """Unix seconds by this machine's clock."""
+    return SystemClock(threading.Event()).time()

@@ -1,0 +1,201 @@
+"""
+Commands for the owner's peace of mind: ``check``, ``backup``, ``restore`` and ``watch``. None of them
+places or cancels an order. ``doctor`` has a module of its own.
+"""
+
+import argparse
+import os
+import sqlite3
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+from gridbot.core import heartbeat, ini_file, single_instance
+from gridbot.core.database_check import problems_in
+from gridbot.exceptions import DatabaseError
+from gridbot.models.configuration import Settings
+
+REMIND_AFTER = 6 * 3600.0  # seconds until a dead bot is reported to the owner's phone once more
+PAGES_AT_ONCE = 256  # a backup lets the bot write in between
+
+
+# ---- check -----------------------------------------------------------------------------------------
+
+
+def check(settings: Settings, args: argparse.Namespace) -> int:
+    """Is the database sound, and is what it says possible? 0 when it is, 1 otherwise."""
+    path = settings.db.path
+    _must_exist(path)
+    bot = settings.bot
+    problems = problems_in(path, bot.userref, bot.n_open_buy_orders, bot.max_investment)
+    for problem in problems:
+        _say(f"PROBLEM {problem}")
+    if problems:
+        _say(f"{path}: {len(problems)} problems. Keep a copy: backup FILE; the exchange stays the truth, see audit")
+        return 1
+    _say(f"{path}: the file is sound, and everything in it fits together")
+    return 0
+
+
+# ---- backup and restore ----------------------------------------------------------------------------
+
+
+def file_argument(parser: argparse.ArgumentParser) -> None:
+    """FILE."""
+    parser.add_argument("file", metavar="FILE", help="the copy; a relative path starts in the working directory")
+
+
+def backup(settings: Settings, args: argparse.Namespace) -> int:
+    """Copy the database as it is at this moment; the bot may go on meanwhile."""
+    source, target = settings.db.path, Path(args.file)
+    _must_exist(source)
+    if target.is_dir():
+        raise DatabaseError(f"{target}: is a directory. Name a file in it: {target / 'gridbot-backup.db'}")
+    if target.exists() and target.samefile(source):
+        raise DatabaseError(f"{target}: is the database itself. Name another file for the copy")
+    _copy(source, target)
+    _say(f"{target}: a copy of {source}, checked. Bring it back with: restore {target}")
+    return 0
+
+
+def restore(settings: Settings, args: argparse.Namespace) -> int:
+    """Put a copy in the place of the database; the present one is kept aside. Only while the bot is stopped."""
+    source, target = Path(args.file), settings.db.path
+    _must_exist(source)
+    if target.exists() and source.samefile(target):
+        raise DatabaseError(f"{source}: is the database in use. Name the copy that shall take its place")
+    if running := single_instance.claim(str(target)):
+        raise DatabaseError(f"{running}.\n  Stop it first (and the line in cron that starts it): nothing was changed.")
+    bot = settings.bot
+    problems = problems_in(source, bot.userref, bot.n_open_buy_orders, bot.max_investment)
+    if problems:
+        raise DatabaseError(f"{source}: {'; '.join(problems)}.\n  Nothing was changed. Try an older copy.")
+    fresh = target.with_name(f"{target.name}.restoring")
+    _copy(source, fresh)
+    aside = _move_aside(target)
+    os.replace(fresh, target)
+    _say(f"{target}: now the copy {source}" + (f"; what was there is kept as {aside.name}" if aside else ""))
+    _say("The next start asks the exchange for every order since that copy was made, before it places anything.")
+    return 0
+
+
+def _copy(source: Path, target: Path) -> None:
+    """By SQLite's own backup, so that a commit is in the copy wholly or not at all; checked, then put in place."""
+    draft = target.with_name(f"{target.name}.part")
+    try:
+        draft.unlink(missing_ok=True)
+        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        with (
+            closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=10)) as reading,
+            closing(sqlite3.connect(draft)) as writing,
+        ):
+            reading.backup(writing, pages=PAGES_AT_ONCE)
+            writing.execute("PRAGMA journal_mode=DELETE")  # one file, without companions
+            sound = [row[0] for row in writing.execute("PRAGMA integrity_check")] == ["ok"]
+        if not sound:
+            raise DatabaseError(f"{source}: is damaged, so no copy was made; see check")
+        _to_disk(draft)
+        os.replace(draft, target)
+        _to_disk(target.parent)
+    except (sqlite3.Error, OSError) as exc:
+        raise DatabaseError(f"{target}: the copy cannot be made ({exc}). Is there space, may you write there?") from exc
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _move_aside(database: Path) -> Path | None:
+    aside = database.with_name(f"{database.name}.before-{time.strftime('%Y%m%d-%H%M%S')}")
+    for suffix in ("", "-wal", "-shm"):
+        part = database.with_name(database.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    return aside if aside.exists() else None
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _must_exist(path: Path) -> None:
+    if not path.is_file():
+        raise DatabaseError(f"{path}: there is no such file. The bot makes its database at its first start")
+
+
+# ---- watch -----------------------------------------------------------------------------------------
+
+
+def watch_arguments(parser: argparse.ArgumentParser) -> None:
+    """--notify."""
+    parser.add_argument(
+        "--notify",
+        action="store_true",
+        help="also tell the configured channels: once when the bot is found dead, every six hours while it stays "
+        "so, and once when it is back",
+    )
+
+
+def watch(args: argparse.Namespace) -> int:
+    """Is the bot alive? 0 when it is; 1 when it is dead or stuck, with what to do. Reads config.ini only in part."""
+    database = ini_file.database_path(args.config, ini_file.read_ini(args.config))
+    life = heartbeat.look(database)
+    text = life.text
+    if not life.is_alive and (waiting := _waiting(args.config)):
+        text = f"{text}\n{waiting}"
+    _say(text)
+    if args.notify:
+        _notify_once(args.config, database, life.is_alive, text)
+    return 0 if life.is_alive else 1
+
+
+def _waiting(config_path: str) -> str:
+    from gridbot.core.restart_guard import waiting
+
+    found = waiting(config_path)
+    return found[1] if found else ""
+
+
+def _notify_once(config_path: str, database: str, is_alive: bool, text: str) -> None:
+    """What was told is remembered in memory: after a reboot it is told again."""
+    told = heartbeat.beside_the_heartbeat(database, ".told")
+    told_at = os.stat(told).st_mtime if told and os.path.exists(told) else None
+    if is_alive and told_at is None:
+        return
+    if not is_alive and told_at is not None and 0 <= time.time() - told_at < REMIND_AFTER:
+        return
+    if not _send(config_path, text) or told is None:
+        return
+    if is_alive:
+        os.unlink(told)
+    else:
+        os.close(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+        os.utime(told)
+
+
+def _send(config_path: str, text: str) -> bool:
+    """To every channel; True when one of them took it."""
+    from gridbot.core.config_file import load_settings
+    from gridbot.core.registry import resolve
+    from gridbot.exceptions import GridBotError
+
+    settings = load_settings(Path(config_path))
+    notification = settings.notification
+    names = [*(["telegram"] if notification.telegram else []), *notification.channels]
+    if not names:
+        _say("no channel is configured, so nobody was told; see [telegram] in config.ini")
+    taken = []
+    for name in dict.fromkeys(names):
+        try:
+            channel = resolve("channel", name, settings.config_path.parent).from_settings(notification)
+            taken.append(bool(channel.send(f"{settings.bot.name}: {text}")))
+        except GridBotError as exc:
+            _say(f"{name}: {exc.message}")
+    return any(taken)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")

@@ -1,0 +1,249 @@
+"""The commands about the past and about what would be: backtest, plan, sweep, replay. Arguments in, text out."""
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from gridbot.core.backtest import USUAL_COSTMIN, USUAL_ORDERMIN, Backtest, Play, pair_from_file
+from gridbot.core.backtest_result import report
+from gridbot.core.candles import DEFAULT_PATH, LATEST, PATHS, MarketData, Period
+from gridbot.core.registry import resolve
+from gridbot.exceptions import ConfigurationError
+from gridbot.models.configuration import BotConfigDTO, Settings, read_fraction
+from gridbot.models.exchange import AssetPairInfoSchema
+from gridbot.models.money import ZERO, to_decimal
+from gridbot.services.messages import Units
+
+ASSUMED_FEE = Decimal("0.0040")  # as paper trade assumes it when [grid] fee is left out
+MAX_FEE = Decimal("0.1")
+# Options that stand for a key of config.ini, and the key.
+CHANGES = {
+    "strategy": "strategy",
+    "amount": "amount_per_grid",
+    "interval": "interval",
+    "n": "n_open_buy_orders",
+    "max_investment": "max_investment",
+    "fee": "fee",
+}
+DONE = 0
+
+
+# ---- arguments -------------------------------------------------------------------------------
+
+
+def add_changes(parser: argparse.ArgumentParser) -> None:
+    """Options that try other settings than config.ini's, for this once."""
+    group = parser.add_argument_group("other settings than config.ini's, for this once")
+    group.add_argument("--strategy", metavar="NAME", help="GridHODL, GridSell, SWING, cDCA, or package.module:Class")
+    group.add_argument("--amount", metavar="QUOTE", help="quote per buy (amount_per_grid)")
+    group.add_argument("--interval", metavar="STEP", help="distance of two buys: 1%% or 0.01")
+    group.add_argument("--n", metavar="BUYS", help="buys open at the same time (n_open_buy_orders)")
+    group.add_argument("--max-investment", metavar="QUOTE", help="limit of price x volume over all open orders")
+    group.add_argument("--fee", metavar="FEE", help="maker fee per side: 0.25%% or 0.0025")
+
+
+def add_market(parser: argparse.ArgumentParser) -> None:
+    """Options for files, period, money and the pair's rules."""
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="Kraken's downloads, csv or csv.gz: candles (time,open,high,low,close,volume,trades) of any length, or "
+        "trades (time,price,volume). Several files must follow each other in time; missing minutes are fine",
+    )
+    parser.add_argument("--from", dest="start", type=_time, default=0.0, metavar="DATE", help="UTC, 2018-03-01")
+    parser.add_argument("--to", dest="end", type=_time, default=LATEST, metavar="DATE", help="UTC, not included")
+    parser.add_argument(
+        "--path",
+        choices=sorted(PATHS),
+        default=DEFAULT_PATH,
+        help="the order of prices assumed within a candle: open, high, low, close (high-first, the careful one); "
+        "open, low, high, close (low-first); or only the close. Default %(default)s",
+    )
+    parser.add_argument("--touch", action="store_true", help="a price that only touches an order fills it (hopeful)")
+    parser.add_argument("--base", type=_money, metavar="BASE", help="base at the start; default [paper] base_balance")
+    parser.add_argument(
+        "--quote", type=_money, metavar="QUOTE", help="the same in quote; default [paper] quote_balance"
+    )
+    parser.add_argument(
+        "--ordermin", type=_money, default=USUAL_ORDERMIN, metavar="BASE", help="smallest volume; default %(default)s"
+    )
+    parser.add_argument(
+        "--costmin", type=_money, default=USUAL_COSTMIN, metavar="QUOTE", help="smallest cost; default %(default)s"
+    )
+    parser.add_argument(
+        "--price-decimals", type=int, metavar="N", help="decimals of a price; default: as many as the file has"
+    )
+    parser.add_argument(
+        "--fee-tiers",
+        type=_tiers,
+        default=(),
+        metavar="VOLUME:FEE,...",
+        help="fee per side by the bot's own volume of 30 days, in quote: 0:0.40%%,10000:0.35%%,50000:0.24%%",
+    )
+
+
+def add_backtest_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``backtest``."""
+    add_market(parser)
+    add_changes(parser)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, amounts as text")
+    parser.add_argument("--chart", type=Path, metavar="OUT.html", help="write an interactive chart (needs plotly)")
+    parser.add_argument(
+        "--no-band", action="store_true", help="let the bot hear of every candle: slow, and the same to the last digit"
+    )
+    parser.add_argument(
+        "--against-live",
+        action="store_true",
+        help="take the bot's own period from its database and tell where the two differ",
+    )
+
+
+def _time(text: str) -> float:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2018-03-01 or 2018-03-01T12:00") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _money(text: str) -> Decimal:
+    try:
+        amount = to_decimal(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
+    if amount < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return amount
+
+
+def _tiers(text: str) -> tuple[tuple[Decimal, Decimal], ...]:
+    try:
+        pairs = [part.partition(":") for part in text.split(",")]
+        tiers = sorted((to_decimal(volume.strip()), read_fraction(fee, MAX_FEE, MAX_FEE)) for volume, _, fee in pairs)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"{exc}; write VOLUME:FEE,... such as 0:0.40%,10000:0.35%") from None
+    if tiers[0][0] != 0:
+        raise argparse.ArgumentTypeError("the first tier begins at volume 0")
+    return tuple(tiers)
+
+
+# ---- from arguments to what is played ----------------------------------------------------------
+
+
+def changed(settings: Settings, args: argparse.Namespace) -> BotConfigDTO:
+    """The bot's settings with the options of the command line. Raises ConfigurationError naming the option."""
+    return changed_bot(settings.bot, {key: getattr(args, name) for name, key in CHANGES.items()})
+
+
+def changed_bot(bot: BotConfigDTO, changes: dict[str, str | None]) -> BotConfigDTO:
+    """``bot`` with other values, as texts; None: no change. Raises ConfigurationError."""
+    wanted = {key: value for key, value in changes.items() if value is not None}
+    if not wanted:
+        return bot
+    option = {key: "--" + name.replace("_", "-") for name, key in CHANGES.items()}
+    try:
+        return BotConfigDTO(**(bot.model_dump() | wanted))
+    except ValidationError as exc:
+        problems = [
+            f"{option.get(str(e['loc'][0]), e['loc'][0]) if e['loc'] else ''} {e['msg'].removeprefix('Value error, ')}"
+            for e in exc.errors()
+        ]
+        raise ConfigurationError("these settings cannot work:\n  " + "\n  ".join(p.strip() for p in problems)) from exc
+
+
+def play_of(settings: Settings, args: argparse.Namespace, data: MarketData) -> Play:
+    """What the command line wants played."""
+    bot = changed(settings, args)
+    decimals = data.decimals if args.price_decimals is None else args.price_decimals
+    fee = bot.fee if bot.fee is not None else (args.fee_tiers[0][1] if args.fee_tiers else ASSUMED_FEE)
+    return Play(
+        bot=bot,
+        strategy=resolve("strategy", bot.strategy, settings.config_path.parent),
+        pair=pair_from_file(bot, decimals, args.ordermin, args.costmin),
+        fee=fee,
+        base_balance=settings.paper.base_balance if args.base is None else args.base,
+        quote_balance=settings.paper.quote_balance if args.quote is None else args.quote,
+        touch=args.touch,
+        fee_tiers=args.fee_tiers,
+    )
+
+
+def units_of(bot: BotConfigDTO, pair: AssetPairInfoSchema) -> Units:
+    """How the pair's amounts are written."""
+    return Units(
+        bot.base_currency, bot.quote_currency, pair.pair_decimals, pair.lot_decimals, 2 if pair.pair_decimals < 5 else 8
+    )
+
+
+class Progress:
+    """A bar on stderr, where somebody may look at it; nothing in a pipe."""
+
+    def __init__(self) -> None:
+        self._shown = -1
+        self._visible = sys.stderr.isatty()
+
+    def __call__(self, done: float) -> None:
+        """``done`` from 0 to 1."""
+        percentage = int(done * 100)
+        if self._visible and percentage != self._shown:
+            self._shown = percentage
+            sys.stderr.write(f"\r{'#' * (percentage // 2):<50} {percentage:3} %" + ("\n" if percentage == 100 else ""))
+            sys.stderr.flush()
+
+
+# ---- commands ----------------------------------------------------------------------------------
+
+
+def backtest(settings: Settings, args: argparse.Namespace) -> int:
+    """The command ``backtest``."""
+    if args.chart is not None:
+        from gridbot.core import chart
+
+        chart.check_plotly()  # before the work, not after it
+    data = MarketData(args.data, args.path)
+    play = play_of(settings, args, data)
+    period = Period(args.start, args.end)
+    live = None
+    if args.against_live:
+        from gridbot.core.live_comparison import LiveTrades
+
+        live = LiveTrades.read(settings.db.path, play.bot.userref)
+        period = Period(max(period.start, live.begin - data.step), min(period.end, live.end + data.step))
+    past = Backtest(play, data.step, use_band=not args.no_band, keep_curve=args.chart is not None or live is not None)
+    result = past.run(data, period, Progress())
+    units = units_of(play.bot, play.pair)
+    title = f"{play.bot.strategy} on {units.base}/{units.quote}: {past.strategy.describe()}"
+    out = result.document() if args.json else report(result, units, title) + "\n" + assumptions(play, args.path)
+    if live is not None:
+        comparison = live.compare(past.tally.fills)
+        out = out | {"live": comparison.document()} if isinstance(out, dict) else f"{out}\n{comparison.text(units)}"
+    sys.stdout.write((json.dumps(out, indent=2) if isinstance(out, dict) else out) + "\n")
+    if args.chart is not None:
+        chart.write(args.chart, title, past.tally, units)
+        sys.stderr.write(f"chart: {args.chart}\n")
+    return DONE
+
+
+def assumptions(play: Play, path: str) -> str:
+    """What the figures rest on, in one line."""
+    fill = "at a touch" if play.touch else "when the price trades through it"
+    fees = "by tier" if play.fee_tiers else f"{(play.fee * 100).normalize():f} % a side"
+    return (
+        f"assumed     a limit order fills {fill}, completely, at its price; {path} within a candle; fee {fees}; "
+        f"no order below {play.pair.ordermin:f} {play.bot.base_currency} or {play.pair.costmin:f} "
+        f"{play.bot.quote_currency}; queue, latency and your own effect on the market are not modelled"
+    )
+
+
+def with_money(play: Play, base: Decimal = ZERO, quote: Decimal = ZERO) -> Play:
+    """The same with other money at the start."""
+    return replace(play, base_balance=base, quote_balance=quote)

@@ -1,0 +1,225 @@
+"""
+The command ``status``: the grid as a picture, what is missing and why, what comes next, and the profit.
+
+Reads the database only: the bot may run, and need not. Imported only when it is called.
+"""
+
+import argparse
+import fcntl
+import os
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from gridbot.core.account import base_before
+from gridbot.core.commands_books import Books, add_price, known_price, now, read_books, units_of, write
+from gridbot.core.single_instance import holder_of
+from gridbot.models.configuration import BotConfigDTO, Settings
+from gridbot.models.exchange import BUY
+from gridbot.models.grid import BookOrder
+from gridbot.models.money import ONE, ZERO, as_text, percent, shown, to_decimal
+from gridbot.services import report
+from gridbot.services.messages import Units, counted, duration
+from gridbot.services.order_desk import BUYING, CROSSING, PLACING
+from gridbot.services.tables import as_json, moment
+from gridbot.strategies.grid_rules import SHIFT_UP_MARGIN
+
+# Why no buy is placed for a while, in plain words.
+PAUSES = {
+    PLACING: "refused: the exchange wants no orders for now; tried again when it allows",
+    BUYING: "refused: the exchange refused the last buy, the log says why; tried again at growing intervals",
+    CROSSING: "spike: the price moves faster than buys are placed; tried again within a minute",
+}
+MOST_RUNGS = 12  # sells shown in the ladder; a long bear market leaves hundreds
+
+
+def add_status_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``status``."""
+    parser.add_argument("--json", action="store_true", help="the same as JSON, amounts as text")
+    add_price(parser)
+
+
+def run_status(settings: Settings, args: argparse.Namespace) -> int:
+    """The command ``status``."""
+    books = read_books(settings)
+    units = units_of(settings, books)
+    price, origin = known_price(books, args.price, now())
+    summary = report.summarise(
+        books.rows, price, settings.bot.strategy, books.spoken_for, base_before(settings), books.last_audit
+    )
+    running = holder_if_running(settings.db.path)
+    view = _View(settings.bot, books, units, price, running)
+    if args.json:
+        document = {"running": bool(running), "price_origin": origin, **view.document()}
+        return write(None, as_json({**document, **report.summary_document(summary)}) + "\n")
+    play = " on play money" if settings.bot.simulated else ""
+    text = [
+        f"{settings.bot.name}: {settings.bot.strategy} on {books.stored.market}{play}, "
+        f"{f'running ({running})' if running else 'NOT RUNNING'}",
+        f"price {shown(price, units.price_decimals)} {units.quote}, {origin}",
+        "",
+        *view.ladder(),
+        "",
+        *(f"missing  {line}" for line in view.missing()),
+        f"next     {view.next_event()}",
+        "",
+        *report.profit_lines(summary, units),
+    ]
+    return write(None, "\n".join(text) + "\n")
+
+
+def holder_if_running(database: Path) -> str:
+    """``pid 123`` of the bot that holds the database's lock, "" when none does."""
+    path = f"{os.path.realpath(database)}.lock"
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return holder_of(path)
+    finally:
+        os.close(handle)
+    return ""
+
+
+class _View:
+    """The grid at one moment, in words."""
+
+    def __init__(self, bot: BotConfigDTO, books: Books, units: Units, price: Decimal, running: str) -> None:
+        self._bot = bot
+        self._books = books
+        self._units = units
+        self._price = price
+        self._running = running
+        self._now = now()
+
+    # ---- the ladder --------------------------------------------------------------------------------------------------
+
+    def ladder(self) -> list[str]:
+        """Sells above the price, buys below it; distance from the price, volume, age."""
+        sells, units = self._books.sells, self._units
+        lines = [self._rung(order) for order in reversed(sells[:MOST_RUNGS])]
+        if len(sells) > MOST_RUNGS:
+            lines.insert(0, f"  ... and {counted(len(sells) - MOST_RUNGS, 'sell')} above")
+        price = f"{'>':<5}{shown(self._price, units.price_decimals):>12} {units.quote}"
+        return [*lines, price, *(self._rung(order) for order in self._books.buys)]
+
+    def _rung(self, order: BookOrder) -> str:
+        units = self._units
+        filled = f", {units.volume(order.executed)} of it filled" if order.executed else ""
+        age = duration(self._now - order.placed_at)
+        price, away = shown(order.price, units.price_decimals), self._away(order.price)
+        return f"{order.side:<5}{price:>12} {away:>10}   {units.volume(order.volume)}  {age:>11}{filled}"
+
+    def _away(self, price: Decimal) -> str:
+        distance = (price - self._price) / self._price
+        return f"{'+' if distance >= 0 else '-'}{percent(abs(distance))}"
+
+    # ---- why something is not there --------------------------------------------------------------
+
+    def missing(self) -> list[str]:
+        """One line for every order that should exist and does not, with the reason."""
+        books, units = self._books, self._units
+        lines = [
+            f"{p.side} {units.order(p.price, p.volume)}: sent {duration(self._now - p.written_at)} ago, not answered; "
+            "nothing else is placed before its fate is known"
+            for p in books.pending
+        ]
+        lines += self._missing_buys()
+        lines += [
+            f"sell of {units.volume(buy.volume)}, bought @ {shown(buy.price, units.price_decimals)} "
+            f"{duration(self._now - buy.filled_at)} ago: {self._why_no_sell(buy.volume)}"
+            for buy in books.unsold
+            if buy.txid not in {p.sells for p in books.pending}
+        ]
+        surplus = books.stored.vol_of_unfilled_remaining
+        if surplus and self._bot.strategy != "cDCA":
+            worth = units.money(surplus * books.stored.vol_of_unfilled_remaining_max_price)
+            lines.append(
+                f"sell of {units.volume(surplus)}, executed parts of cancelled orders: worth {worth}, "
+                f"sold once it is worth {units.money(self._bot.amount_per_grid)}"
+            )
+        return lines
+
+    def _missing_buys(self) -> list[str]:
+        books = self._books
+        number = self._bot.n_open_buy_orders - len(books.buys) - sum(p.side == BUY for p in books.pending)
+        prices = [order.price for order in books.buys] + [p.price for p in books.pending if p.side == BUY]
+        lowest = min(prices, default=self._price)
+        lines = []
+        for _ in range(number):
+            lowest = min(lowest, self._price) / (ONE + self._bot.interval)
+            lines.append(f"buy @ {shown(lowest, self._units.price_decimals)}: {self._why_no_buy()}")
+        return lines
+
+    def _why_no_buy(self) -> str:
+        books, bot, units = self._books, self._bot, self._units
+        fee = to_decimal(books.snapshot.get("fee", bot.fee or ZERO))
+        needed = bot.amount_per_grid * (ONE + fee)
+        invested = sum([o.value for o in books.orders] + [p.value for p in books.pending], ZERO)
+        if books.pending:
+            return "waits for the answer above"
+        if bot.max_investment <= invested + needed:
+            limit, so_far, more = units.money(bot.max_investment), units.money(invested), units.money(needed)
+            return f"limit: max_investment {limit} would be reached, {so_far} are in open orders, a buy needs {more}"
+        if reasons := books.snapshot.get("missing"):
+            age = duration(self._now - books.snapshot["at"])
+            return f"{reasons[0]['cause']}: {reasons[0]['reason']} ({age} ago)"
+        if not self._running:
+            return "the bot does not run; its next start places it"
+        for pause in books.snapshot.get("pauses", []):
+            return f"{PAUSES.get(pause, pause)} ({duration(self._now - books.snapshot['at'])} ago)"
+        return "the bot places it at the next price; if it does not, its log names the refusal"
+
+    def _why_no_sell(self, volume: Decimal) -> str:
+        free = self._books.snapshot.get("base_free")
+        if free is not None and to_decimal(free) < volume:
+            have, age = self._units.volume(to_decimal(free)), duration(self._now - self._books.snapshot["at"])
+            return f"funds: {have} free {age} ago; it stays noted and is sold when there is enough"
+        if not self._running:
+            return "the bot does not run; its next start places it"
+        return "it stays noted and is tried again at growing intervals; the log names the refusal"
+
+    # ---- what comes next -----------------------------------------------------------------------
+
+    def next_event(self) -> str:
+        """What the bot waits for."""
+        books = self._books
+        if books.pending:
+            return "the exchange's word on the order sent"
+        if not self._running:
+            return "a start of the bot; what is filled until then is booked at that start"
+        events = []
+        if books.buys:
+            events.append(f"a fall to {self._at(books.buys[0].price)} fills a buy")
+        if books.sells:
+            events.append(f"a rise to {self._at(books.sells[0].price)} fills a sell")
+        elif books.buys:
+            shift = books.buys[0].price * (ONE + self._bot.interval) ** 2 * SHIFT_UP_MARGIN
+            events.append(f"a rise above {self._at(shift)} moves the grid up")
+        return ", ".join(events) or "the next price; no order is open"
+
+    def _at(self, price: Decimal) -> str:
+        return f"{shown(price, self._units.price_decimals)} ({self._away(price)})"
+
+    def document(self) -> dict[str, Any]:
+        """For programs."""
+
+        def row(order: BookOrder) -> dict[str, Any]:
+            return {
+                "txid": order.txid,
+                "price": as_text(order.price),
+                "volume": as_text(order.volume),
+                "executed": as_text(order.executed),
+                "placed_at": moment(order.placed_at),
+                "sells": order.sells,
+            }
+
+        return {
+            "buys": [row(order) for order in self._books.buys],
+            "sells": [row(order) for order in self._books.sells],
+            "missing": self.missing(),
+            "next": self.next_event(),
+        }

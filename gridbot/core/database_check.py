@@ -1,0 +1,125 @@
+"""
+Is a database of the bot sound, and is what it says possible? Reads only, and believes nothing: every
+table is compared with the others, without the bot's own classes.
+"""
+
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+from sqlite_utils.db import Database
+
+from gridbot.infrastructure.migrations import migrations
+
+NUMBERS = {
+    "orderbook": ("price", "volume", "executed"),
+    "pending_txids": ("price", "volume"),
+    "unsold_buy_order_txids": ("price", "volume"),
+    "trades": ("price", "volume", "cost", "fee"),
+}
+MAY_BE_ZERO = {"executed", "cost", "fee"}
+MAY_BE_NEGATIVE = {"fee"}  # a rebate
+
+
+def problems_in(path: Path, userref: int, n_open_buy_orders: int, max_investment: Decimal) -> list[str]:
+    """What is wrong with the database at ``path``, in words; [] when nothing is."""
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
+            found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(5)")]
+            if found != ["ok"]:
+                return [f"the file is damaged: {text}" for text in found]
+            if problem := _schema(connection):
+                return [problem]
+            # One moment for all questions: the bot may be writing.
+            connection.execute("BEGIN")
+            return _Books(connection, userref).problems(n_open_buy_orders, max_investment)
+    except sqlite3.DatabaseError as exc:
+        return [f"the file cannot be read as a database: {exc}"]
+
+
+def _schema(connection: sqlite3.Connection) -> str:
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if missing := sorted(NUMBERS.keys() - tables):
+        return f"this is no database of gridbot: the tables {', '.join(missing)} are missing"
+    known = {step.name for step in migrations.pending(Database(memory=True))}
+    newer = sorted({step.name for step in migrations.applied(Database(connection))} - known)
+    return f"a newer gridbot has written this file ({', '.join(newer)}): use that version" if newer else ""
+
+
+class _Books:
+    """The rows of one userref."""
+
+    def __init__(self, connection: sqlite3.Connection, userref: int) -> None:
+        self._connection = connection
+        self._userref = userref
+
+    def problems(self, n_open_buy_orders: int, max_investment: Decimal) -> list[str]:
+        """What does not fit together; numbers first, because the rest calculates with them."""
+        return self._numbers() or [
+            *self._orders(),
+            *self._buys(n_open_buy_orders, max_investment),
+            *self._sells(),
+        ]
+
+    def _rows(self, sql: str) -> list[tuple[str, ...]]:
+        return self._connection.execute(f"{sql} WHERE userref = ?", (self._userref,)).fetchall()
+
+    def _numbers(self) -> list[str]:
+        problems = []
+        for table, columns in NUMBERS.items():
+            for row in self._rows(f"SELECT {', '.join(columns)} FROM {table}"):
+                problems += [
+                    f"{table}.{column} = {text!r} is not possible"
+                    for column, text in zip(columns, row, strict=True)
+                    if not _is_possible(column, text)
+                ]
+        return problems
+
+    def _orders(self) -> list[str]:
+        executed: dict[str, Decimal] = {}
+        for txid, volume in self._rows("SELECT txid, volume FROM trades"):
+            executed[txid] = executed.get(txid, Decimal(0)) + Decimal(volume)
+        finished = {row[0] for row in self._rows("SELECT txid FROM finished_orders")}
+        problems = []
+        for txid, volume, done in self._rows("SELECT txid, volume, executed FROM orderbook"):
+            if Decimal(done) >= Decimal(volume):
+                problems.append(f"order {txid} is in the book of open orders and completely executed")
+            if Decimal(done) != executed.get(txid, Decimal(0)):
+                problems.append(f"order {txid}: {done} executed, but its trades say {executed.get(txid, 0)}")
+            if txid in finished:
+                problems.append(f"order {txid} is both open and over")
+        return problems
+
+    def _buys(self, n_open_buy_orders: int, max_investment: Decimal) -> list[str]:
+        orders = self._rows("SELECT side, price, volume FROM orderbook")
+        buys = [Decimal(price) for side, price, _ in orders if side == "buy"]
+        problems = [f"two open buys at {price:f}" for price, count in Counter(buys).items() if count > 1]
+        if len(buys) > n_open_buy_orders:
+            problems.append(f"{len(buys)} buys are open, n_open_buy_orders is {n_open_buy_orders}")
+        invested = sum((Decimal(price) * Decimal(volume) for _, price, volume in orders), Decimal(0))
+        if buys and invested > max_investment * 2:
+            # Sells stand above what their buys cost, so the sum may pass the limit by some intervals.
+            problems.append(f"{invested:f} in open orders, max_investment is {max_investment:f}")
+        return problems
+
+    def _sells(self) -> list[str]:
+        sells = Counter(row[0] for row in self._rows("SELECT sells FROM orderbook") if row[0])
+        problems = [
+            f"{count} open sells for the buy {buy}"
+            for buy, count in sells.items()
+            if count > 1 and buy not in ("surplus", "extra")
+        ]
+        unsold = [row[0] for row in self._rows("SELECT txid FROM unsold_buy_order_txids")]
+        return problems + [f"the buy {txid} is noted as unsold and has an open sell" for txid in unsold if sells[txid]]
+
+
+def _is_possible(column: str, text: str) -> bool:
+    try:
+        value = Decimal(text)
+    except (InvalidOperation, TypeError):
+        return False
+    if not value.is_finite():
+        return False
+    return value > 0 or (value == 0 and column in MAY_BE_ZERO) or column in MAY_BE_NEGATIVE

@@ -1,0 +1,178 @@
+"""
+Starts that do not last are followed by a growing pause, remembered across restarts.
+
+cron starts the bot every minute. A bot that fails at once would ask Kraken the same wrong question
+every minute, and Kraken locks a key out for that. So every start is noted beside the database and
+struck off once the bot has traded for a while, or was asked to stop; the next start reads the note
+before anything heavy is imported and leaves when its time has not come.
+
+A power cut is no failure: a note of an earlier boot, without an end, does not count.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from gridbot.core import ini_file
+from gridbot.exceptions import ConfigurationError
+
+TYPE_CHECKING = False  # as typing has it, without the milliseconds that importing typing takes
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LASTED = 600.0  # seconds of trading after which a start was a good one
+# Seconds of pause after so many starts in a row that did not last; the last one for all further ones.
+PAUSES = (0.0, 0.0, 60.0, 120.0, 240.0, 480.0, 900.0)
+# What a restart cannot mend; a quarter of an hour is how long Kraken locks a key.
+FATAL_PAUSES = (60.0, 300.0, 900.0, 3600.0)
+MUST_BE_MENDED = 2  # exit code
+
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+class RestartGuard:
+    """The note about the last starts of one bot. Whoever writes it holds the lock on the database."""
+
+    def __init__(self, config_path: str, database: str, now: Callable[[], float] = time.time) -> None:
+        """``now``: unix seconds; a clock that steps ends a pause at the most."""
+        self._path = f"{os.path.realpath(database)}.restarts"
+        self._config_path = config_path
+        self._now = now
+        self._running_since: float | None = None
+        note = self._read()
+        mended = note.get("settings") != (settings := self._settings())
+        powered_off = note.get("code") == "" and note.get("boot") != _boot_id()
+        self._settings_now = settings
+        noted = int(_number(note.get("failures", ""))) - powered_off
+        self._failures = 0 if mended else max(0, noted)
+        self._code = "" if mended or powered_off else note.get("code", "")
+        self._why = note.get("why", "")
+        self._at = _number(note.get("at", ""))
+
+    # ---- before the start ------------------------------------------------------------------------
+
+    def waiting(self) -> tuple[int, str] | None:
+        """
+        None: start. Otherwise the exit code to leave with and what to say: what went wrong, until when
+        nothing is tried, and how to try at once.
+        """
+        pause = self._pause()
+        left = self._at + pause - self._now()
+        if not 0 < left <= pause:  # more than the whole pause: the clock stepped back
+            return None
+        until = time.strftime("%H:%M:%S", time.localtime(self._at + pause))
+        code = MUST_BE_MENDED if self._is_fatal else 1
+        what = self._why or "it ended without a word (killed, or out of memory)"
+        times = "once" if self._failures == 1 else f"{self._failures} times in a row"
+        return code, (
+            f"gridbot waits until {until}: the last start failed ({times}): {what}\n"
+            f"  To try at once, after mending it: touch {self._config_path}"
+        )
+
+    def _pause(self) -> float:
+        if not self._failures:
+            return 0.0
+        pauses = FATAL_PAUSES if self._is_fatal else PAUSES
+        return pauses[min(self._failures, len(pauses)) - 1]
+
+    @property
+    def _is_fatal(self) -> bool:
+        return self._code == str(MUST_BE_MENDED)
+
+    # ---- the life of a start ---------------------------------------------------------------------
+
+    def begun(self) -> None:
+        """This start counts as failed until it has lasted."""
+        self._failures += 1
+        self._write("", "")
+
+    def alive(self, running: bool) -> None:
+        """To be called now and then; strikes off what went before once the bot has been ``running`` for a while."""
+        if not self._failures:
+            return
+        if not running:
+            self._running_since = None
+        elif self._running_since is None:
+            self._running_since = time.monotonic()
+        elif time.monotonic() - self._running_since >= LASTED:
+            self._forget()
+
+    def ended(self, code: int, why: str) -> None:
+        """The bot ends with this exit code; 0 is no failure."""
+        if code == 0:
+            self._forget()
+            return
+        self._failures = max(self._failures, 1)
+        self._write(str(code), why)
+
+    # ---- the note --------------------------------------------------------------------------------
+
+    def _forget(self) -> None:
+        self._failures = 0
+        try:
+            os.unlink(self._path)
+        except OSError:
+            return  # nothing was noted, or it cannot be changed: then nothing could be noted either
+
+    def _read(self) -> dict[str, str]:
+        try:
+            with open(self._path, encoding="utf-8", errors="replace") as file:
+                lines = file.read(4000).splitlines()
+        except OSError:
+            return {}
+        return {key: value for key, _, value in (line.partition("=") for line in lines)}
+
+    def _write(self, code: str, why: str) -> None:
+        self._at = self._now()
+        note = {
+            "failures": str(self._failures),
+            "at": f"{self._at:.0f}",
+            "code": code,
+            "boot": _boot_id(),
+            "settings": self._settings_now,
+            "why": " ".join(why.split())[:1000],
+        }
+        draft = f"{self._path}.new"
+        try:
+            handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.writelines(f"{key}={value}\n" for key, value in note.items())
+            os.replace(draft, self._path)
+        except OSError:
+            return  # a disk that is full or read-only is told by the database, with advice
+
+    def _settings(self) -> str:
+        """Changes when config.ini is saved or touched, and with the key; gives neither away."""
+        import hashlib
+
+        try:
+            stat = os.stat(self._config_path)
+            file = f"{stat.st_mtime_ns} {stat.st_size} {stat.st_ino}"
+        except OSError:
+            file = ""
+        key = [os.environ.get(f"GRIDBOT_API_{half}_KEY", "") for half in ("PUBLIC", "SECRET")]
+        return hashlib.sha256(repr((file, key)).encode()).hexdigest()[:16]
+
+
+def waiting(config_path: str) -> tuple[int, str] | None:
+    """``RestartGuard.waiting`` with nothing but a glance at config.ini; what is wrong with it is said later."""
+    try:
+        return RestartGuard(config_path, ini_file.database_path(config_path, ini_file.read_ini(config_path))).waiting()
+    except ConfigurationError:
+        return None
+
+
+def _boot_id() -> str:
+    try:
+        with open(BOOT_ID, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0

@@ -1,0 +1,303 @@
+"""
+The command ``sweep``: many settings over one period, judged on a later period that chose nothing.
+
+The best of many backtests is partly the luckiest. So the data are cut in time: settings are ranked on the
+first part, and only the best few of them are then run on the rest, once. The verdict is about that rest.
+
+Each run is one call of ``run_job`` with plain values: on the cores of this machine through
+``concurrent.futures``, or on a Dask cluster through the same interface.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from importlib import import_module
+from itertools import product
+from pathlib import Path
+
+from gridbot.core.backtest import Backtest, Play, pair_from_file
+from gridbot.core.backtest_result import Result
+from gridbot.core.candles import MarketData, Period
+from gridbot.core.commands_past import ASSUMED_FEE, Progress, add_market, changed_bot
+from gridbot.core.registry import resolve
+from gridbot.exceptions import ConfigurationError
+from gridbot.models.configuration import BotConfigDTO, Settings, plain, read_fraction
+from gridbot.models.money import ONE, percent
+
+MOST_JOBS = 10_000
+DONE = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One backtest, in values that travel to another process or machine."""
+
+    bot: BotConfigDTO
+    files: tuple[str, ...]
+    period: Period
+    path: str
+    fee: Decimal
+    base: Decimal
+    quote: Decimal
+    ordermin: Decimal
+    costmin: Decimal
+    decimals: int
+    touch: bool
+    fee_tiers: tuple[tuple[Decimal, Decimal], ...]
+    directory: str  # where a strategy of one's own is looked for
+
+    def over(self, period: Period) -> "Job":
+        """The same settings on another period."""
+        return Job(**{**vars(self), "period": period})
+
+    @property
+    def name(self) -> str:
+        """What tells it from the others."""
+        bot = self.bot
+        return (
+            f"{bot.strategy} interval {plain(bot.interval * 100)} % amount {plain(bot.amount_per_grid)} "
+            f"n {bot.n_open_buy_orders}"
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one job came to."""
+
+    job: Job
+    result: Result
+
+    def document(self) -> dict[str, object]:
+        """For JSON."""
+        return {"settings": self.job.name, **self.result.document()}
+
+
+def run_job(job: Job) -> Outcome:
+    """One backtest. Raises ConfigurationError."""
+    data = MarketData([Path(file) for file in job.files], job.path)
+    play = Play(
+        bot=job.bot,
+        strategy=resolve("strategy", job.bot.strategy, Path(job.directory)),
+        pair=pair_from_file(job.bot, job.decimals, job.ordermin, job.costmin),
+        fee=job.fee,
+        base_balance=job.base,
+        quote_balance=job.quote,
+        touch=job.touch,
+        fee_tiers=job.fee_tiers,
+    )
+    return Outcome(job, Backtest(play, data.step).run(data, job.period))
+
+
+def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``sweep``."""
+    add_market(parser)
+    group = parser.add_argument_group("what is tried: every combination; what is left out stays as in config.ini")
+    group.add_argument("--intervals", type=_texts, default=(None,), metavar="I,I,...", help="0.5%%,1%%,2%%")
+    group.add_argument("--amounts", type=_texts, default=(None,), metavar="A,A,...", help="quote per buy: 50,100,200")
+    group.add_argument("--strategies", type=_texts, default=(None,), metavar="S,S,...", help="GridHODL,GridSell")
+    group.add_argument("--ns", type=_texts, default=(None,), metavar="N,N,...", help="open buys: 3,5,10")
+    parser.add_argument("--fee", metavar="FEE", help="maker fee per side: 0.25%% or 0.0025")
+    parser.add_argument(
+        "--held-out",
+        type=_share,
+        default=Decimal("0.3"),
+        metavar="SHARE",
+        help="the last part of the period, on which nothing is chosen and the best are judged. Default 30%%",
+    )
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="how many of the best are judged; default 5")
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes on this machine; default: one for each core")
+    parser.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="let a Dask cluster do the work, tcp://host:8786. Its workers need this version of gridbot and the "
+        "files under the same path",
+    )
+    parser.add_argument("--json", action="store_true", help="print the outcomes as JSON")
+
+
+def _texts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _share(text: str) -> Decimal:
+    try:
+        share = read_fraction(text, ONE, ONE)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"{text}: more than 0 and less than 100%, for example 30%")
+    return share
+
+
+# ---- searching ---------------------------------------------------------------------------------
+
+
+def search(
+    executor: Executor, jobs: list[Job], later: Period, top: int, progress: Progress | None = None
+) -> tuple[list[Outcome], list[Outcome]]:
+    """
+    Every job on its own period, from the best gain to the worst; and the best ``top`` of them on the
+    ``later`` one, in the same order.
+    """
+    ranked = sorted(_all(executor, jobs, progress), key=lambda o: (-o.result.gain, o.job.name))
+    judged = _all(executor, [outcome.job.over(later) for outcome in ranked[:top]], None)
+    by_name = {outcome.job.name: outcome for outcome in judged}
+    return ranked, [by_name[outcome.job.name] for outcome in ranked[:top]]
+
+
+def _all(executor: Executor, jobs: list[Job], progress: Progress | None) -> list[Outcome]:
+    futures: list[Future[Outcome]] = [executor.submit(run_job, job) for job in jobs]
+    outcomes = []
+    for future in as_completed(futures):
+        outcomes.append(future.result())
+        if progress is not None:
+            progress(len(outcomes) / len(jobs))
+    return outcomes
+
+
+@contextmanager
+def workers(jobs: int | None, dask: str | None) -> Iterator[Executor]:
+    """The cores of this machine, or a Dask cluster. Raises ConfigurationError."""
+    if dask is None:
+        with ProcessPoolExecutor(jobs or os.cpu_count()) as pool:
+            yield pool
+        return
+    try:
+        client_of = import_module("distributed").Client
+    except ModuleNotFoundError as exc:
+        raise ConfigurationError(
+            f"--dask: the Python package {exc.name!r} is missing; only this option needs it: "
+            'python -m pip install "dask[distributed]"'
+        ) from exc
+    try:
+        client = client_of(dask, timeout=10)
+    except (OSError, ValueError) as exc:
+        raise ConfigurationError(
+            f"--dask {dask}: no Dask scheduler answers there ({exc}). Start one with: dask scheduler"
+        ) from exc
+    with client, client.get_executor() as executor:
+        yield executor
+
+
+def combinations(bot: BotConfigDTO, args: argparse.Namespace) -> tuple[list[BotConfigDTO], list[str]]:
+    """Every combination that can work, and why others cannot. Raises ConfigurationError when none can."""
+    bots, refused = [], []
+    for strategy, interval, amount, n in product(args.strategies, args.intervals, args.amounts, args.ns):
+        changes = {
+            "strategy": strategy,
+            "interval": interval,
+            "amount_per_grid": amount,
+            "n_open_buy_orders": n,
+            "fee": args.fee,
+        }
+        try:
+            bots.append(changed_bot(bot, changes))
+        except ConfigurationError as exc:
+            words = " ".join(str(value) for value in (strategy, interval, amount, n) if value is not None)
+            refused.append(f"{words}: {exc.message.splitlines()[-1].strip()}")
+    if not bots:
+        raise ConfigurationError("none of these settings can work:\n  " + "\n  ".join(refused))
+    if len(bots) > MOST_JOBS:
+        raise ConfigurationError(f"{len(bots)} combinations are too many, at most {MOST_JOBS}; try fewer values")
+    return bots, refused
+
+
+def cut(period: Period, data: MarketData, held_out: Decimal) -> tuple[Period, Period]:
+    """The part that chooses, and the later part that judges."""
+    begin, end = max(period.start, data.first_time), min(period.end, data.last_time() + data.step)
+    if end <= begin:
+        raise ConfigurationError("--data: no candle lies in the period that was asked for")
+    middle = end - (end - begin) * float(held_out)
+    return Period(begin, middle), Period(middle, end)
+
+
+def sweep(settings: Settings, args: argparse.Namespace) -> int:
+    """The command ``sweep``."""
+    data = MarketData(args.data, args.path)
+    bots, refused = combinations(settings.bot, args)
+    earlier, later = cut(Period(args.start, args.end), data, args.held_out)
+    jobs = [
+        Job(
+            bot=bot,
+            files=tuple(str(file.resolve()) for file in args.data),
+            period=earlier,
+            path=args.path,
+            fee=bot.fee if bot.fee is not None else (args.fee_tiers[0][1] if args.fee_tiers else ASSUMED_FEE),
+            base=settings.paper.base_balance if args.base is None else args.base,
+            quote=settings.paper.quote_balance if args.quote is None else args.quote,
+            ordermin=args.ordermin,
+            costmin=args.costmin,
+            decimals=data.decimals if args.price_decimals is None else args.price_decimals,
+            touch=args.touch,
+            fee_tiers=args.fee_tiers,
+            directory=str(settings.config_path.parent.resolve()),
+        )
+        for bot in bots
+    ]
+    with workers(args.jobs, args.dask) as executor:
+        ranked, judged = search(executor, jobs, later, max(1, args.top), Progress())
+    if args.json:
+        document = {
+            "tried": [outcome.document() for outcome in ranked],
+            "held_out": [outcome.document() for outcome in judged],
+            "refused": refused,
+            "verdict": verdict(ranked, judged),
+        }
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    else:
+        sys.stdout.write(text(ranked, judged, refused) + "\n")
+    return DONE
+
+
+# ---- telling -----------------------------------------------------------------------------------
+
+
+def verdict(ranked: list[Outcome], judged: list[Outcome]) -> str:
+    """One plain sentence about the best settings on the part that did not choose them."""
+    best, holding = judged[0].result, judged[0].result.holding_gain
+    name = judged[0].job.name
+    if best.gain <= holding:
+        return f"holding was better: {_signed(holding)} against {_signed(best.gain)} of the best settings ({name})"
+    sentence = f"{name} did better than holding: {_signed(best.gain)} against {_signed(holding)}"
+    if best.gain < 0:
+        sentence += "; it lost money all the same"
+    elif best.gain < ranked[0].result.gain / 2:
+        sentence += f"; but far less than the {_signed(ranked[0].result.gain)} it was chosen for"
+    return sentence
+
+
+def text(ranked: list[Outcome], judged: list[Outcome], refused: list[str]) -> str:
+    """For people."""
+    lines = [f"{len(ranked)} settings tried, the best first", _row("", "gain", "holding", "fall", "cycles")]
+    lines += [_line(outcome) for outcome in ranked[: max(20, len(judged))]]
+    if len(ranked) > 20:
+        lines.append(f"... and {len(ranked) - 20} worse ones (--json shows all)")
+    lines += ["", "the best on the later part of the data, which had no say in choosing them"]
+    lines += [_line(outcome) for outcome in judged]
+    lines += [f"left out: {reason}" for reason in refused]
+    return "\n".join([*lines, "", f"verdict: {verdict(ranked, judged)}"])
+
+
+def _line(outcome: Outcome) -> str:
+    result = outcome.result
+    return _row(
+        outcome.job.name,
+        _signed(result.gain),
+        _signed(result.holding_gain),
+        percent(result.drawdown),
+        str(result.cycles),
+    )
+
+
+def _row(name: str, *cells: str) -> str:
+    return f"{name:<50}" + "".join(f"{cell:>11}" for cell in cells)
+
+
+def _signed(fraction: Decimal) -> str:
+    return f"{'+' if fraction >= 0 else '-'}{percent(abs(fraction))}"

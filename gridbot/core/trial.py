@@ -1,0 +1,382 @@
+"""
+A bot on trial: the real engine, strategy and database on a made-up market, with everything going wrong
+that can go wrong, on a clock that runs as fast as the machine. No network, no waiting.
+
+Answers are lost after and before an order was taken, orders come late, questions fail, news of fills is
+lost or told twice, orders are executed in part, and the process dies in the middle of things: a death
+is an exception that nobody catches, after which only the database file and the exchange are left.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from gridbot.adapters.exchanges.demo import demo_pair
+from gridbot.adapters.exchanges.demo_market import DemoMarket
+from gridbot.adapters.exchanges.simulated import ASSUMED_FEE, SimulatedExchange, SimulatedRESTService
+from gridbot.adapters.exchanges.simulated_feed import SimulatedFeed
+from gridbot.core.engine import BotEngine
+from gridbot.exceptions import OrderFateUnknown, PlacementPaused, TemporaryFailure
+from gridbot.infrastructure.database import DBConnect
+from gridbot.interfaces.clock import IClock
+from gridbot.interfaces.exchange import Exchange
+from gridbot.models.configuration import Settings
+from gridbot.models.exchange import (
+    BUY,
+    SELL,
+    CreateOrderResponseSchema,
+    OnMessageSchema,
+    OrderInfoSchema,
+    PairBalanceSchema,
+    TickerUpdateSchema,
+)
+from gridbot.models.money import ONE, ZERO
+
+TICK = 30.0  # seconds of market time
+TICKS_A_DAY = int(86400 / TICK)
+LATE = 4.0  # seconds by which an order may be late, below its deadline
+ABSENCE = (0, 0, 1, 20, 240)  # ticks between a death and the next start
+
+# Chances. At every order: what becomes of it; at every question, commit, message and price: that it fails.
+ORDER_FATES = {"reply lost": 0.03, "request lost": 0.03, "late": 0.02, "paused": 0.02, "no connection": 0.02}
+QUESTION_FAILS = 0.03
+NEWS_LOST, NEWS_TWICE = 0.02, 0.05
+PART_FILLED = 0.002
+DEATH = {"order": 0.01, "commit": 0.003, "price": 0.0003}
+STOPS = 0.0002  # asked to stop, as by SIGTERM
+
+
+class Killed(BaseException):
+    """The process dies here. Not an Exception: nothing may catch it."""
+
+
+class TrialClock(IClock):
+    """Time as far as the trial lets it go."""
+
+    def __init__(self) -> None:
+        self.now = 1_790_000_000.0
+        self.end = 0.0
+        self.asked_to_stop = False
+
+    def time(self) -> float:
+        """Unix seconds."""
+        return self.now
+
+    def monotonic(self) -> float:
+        """The same clock: it never steps."""
+        return self.now
+
+    def wait(self, seconds: float) -> bool:
+        """Time passes at once."""
+        self.now += seconds
+        return self.stopping()
+
+    def stopping(self) -> bool:
+        """True at the end of the trial, and when a stop was asked for."""
+        return self.asked_to_stop or self.now >= self.end
+
+
+class Fate:
+    """Decides what goes wrong, and counts it."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.is_kind = False  # True: nothing goes wrong
+        self.counts: Counter[str] = Counter()
+
+    def strikes(self, what: str, chance: float) -> bool:
+        """True, and counted, with this chance."""
+        if self.is_kind or self.random.random() >= chance:
+            return False
+        self.counts[what] += 1
+        return True
+
+    def death(self, where: str, chance: float) -> None:
+        """Perhaps the process dies here."""
+        if self.strikes(f"killed {where}", chance):
+            raise Killed(where)
+
+    def of_order(self) -> str:
+        """One of ORDER_FATES, or "" when all goes well."""
+        for what, chance in ORDER_FATES.items():
+            if self.strikes(what, chance):
+                return what
+        return ""
+
+
+class MortalDB(DBConnect):
+    """The bot's database; the process may die before and after every commit."""
+
+    def __init__(self, path: Path, fate: Fate) -> None:
+        self._fate = fate
+        super().__init__(path)
+
+    @contextmanager
+    def atomic(self) -> Iterator[None]:
+        """As the base class has it, and perhaps the end."""
+        if self.db.conn.in_transaction:
+            yield
+            return
+        with DBConnect.atomic(self):
+            yield
+            self._fate.death("before a commit", DEATH["commit"])
+        self._fate.death("after a commit", DEATH["commit"])
+
+
+class FaultyRest(SimulatedRESTService):
+    """The exchange over a bad line. ``watch(side)`` is called whenever an order was taken."""
+
+    def __init__(
+        self, exchange: SimulatedExchange, clock: TrialClock, fate: Fate, watch: Callable[[str], None]
+    ) -> None:
+        super().__init__(exchange, name="Trial", now=clock.time)
+        self._fate = fate
+        self._watch = watch
+        self.late: list[dict[str, Any]] = []
+        self.wake: Callable[[], None] = lambda: None
+
+    def create_order(self, **order: Any) -> CreateOrderResponseSchema:
+        """See the interface; with what may become of an order on its way."""
+        self._fate.death("before an order", DEATH["order"])
+        what = self._fate.of_order()
+        if what == "paused":
+            raise PlacementPaused("on trial: the order was not sent", 5.0)
+        if what == "no connection":
+            raise PlacementPaused("on trial: no connection came about", 1.0)
+        if what == "late":
+            self.late.append(order)
+            self.wake()
+        if what in ("late", "request lost"):
+            raise OrderFateUnknown("on trial: no answer")
+        reply = super().create_order(**order)
+        self._watch(order["side"])
+        self._fate.death("after an order was taken", DEATH["order"])
+        if what == "reply lost":
+            raise OrderFateUnknown("on trial: the answer was lost")
+        return reply
+
+    def bring_late_orders(self) -> None:
+        """What was on its way arrives; the exchange may refuse it."""
+        late, self.late = self.late, []
+        for order in late:
+            try:
+                super().create_order(**order)
+            except Exception as exc:  # noqa: BLE001 - nobody hears it, as nobody waits for this answer any more
+                self._fate.counts[f"late order refused ({type(exc).__name__})"] += 1
+            else:
+                self._watch(order["side"])
+
+    def cancel_order(self, txid: str) -> None:
+        """See the interface."""
+        self._may_fail()
+        super().cancel_order(txid)
+        self._fate.death("after a cancellation", DEATH["order"])
+        self._may_fail()
+
+    def get_open_orders(self, userref: int, trades: bool | None = None) -> list[OrderInfoSchema]:
+        """See the interface."""
+        self._may_fail()
+        return super().get_open_orders(userref, trades)
+
+    def get_closed_orders(
+        self, userref: int, trades: bool = False, start: float | None = None
+    ) -> list[OrderInfoSchema]:
+        """See the interface."""
+        self._may_fail()
+        return super().get_closed_orders(userref, trades, start)
+
+    def get_orders_info(self, txids: list[str]) -> dict[str, OrderInfoSchema]:
+        """See the interface."""
+        self._may_fail()
+        return super().get_orders_info(txids)
+
+    def get_pair_balance(self) -> PairBalanceSchema:
+        """See the interface."""
+        self._may_fail()
+        return super().get_pair_balance()
+
+    def _may_fail(self) -> None:
+        if self._fate.strikes("question not answered", QUESTION_FAILS):
+            raise TemporaryFailure("on trial: no answer")
+
+
+class TrialFeed(SimulatedFeed):
+    """Every frame brings the next one, so that the engine's loop never waits. One price a tick."""
+
+    def __init__(self, rest: FaultyRest, step: Callable[[], Decimal | None], clock: TrialClock, fate: Fate) -> None:
+        super().__init__(rest)
+        self._line = rest
+        self._step = step
+        self._clock = clock
+        self._fate = fate
+        self._lost = False
+        self._put: Callable[[object], None] = lambda _frame: None
+
+    def start(self, put: Callable[[object], None]) -> None:
+        """See the interface."""
+        self._put = put
+        self._line.wake = lambda: put("late")
+        super().start(put)
+        put("tick")
+
+    def _market_said(self, frame: object) -> list[OnMessageSchema]:
+        if frame == "late":
+            self._clock.now += LATE
+            self._line.bring_late_orders()
+            return []
+        if frame == "pause":  # what calls have caused comes before the next price
+            self._put("tick")
+            return self._found_again()
+        self._put("pause")
+        self._fate.death("between two prices", DEATH["price"])
+        if self._fate.strikes("asked to stop", STOPS):
+            self._clock.asked_to_stop = True
+        self._clock.now += TICK
+        price = self._step()
+        if price is None:
+            return []
+        ticker = TickerUpdateSchema(symbol=self._line.ws_symbol, last=price, time=self._clock.now)
+        message = OnMessageSchema(channel="ticker", type="update", ticker_data=ticker)
+        return self._matched(message, ticker, self._clock.now)
+
+    def on_message(self, message: object) -> list[OnMessageSchema]:
+        """See the interface; news of orders may be lost, which the feed notices, or told twice."""
+        messages = super().on_message(message)
+        if not any(m.executions for m in messages):
+            return messages
+        if self._fate.strikes("news lost", NEWS_LOST):
+            self._lost = True
+            lost = OnMessageSchema(channel="executions", type="lost")
+            return [lost, *(m for m in messages if m.channel != "executions")]
+        return messages * 2 if self._fate.strikes("news told twice", NEWS_TWICE) else messages
+
+    def _found_again(self) -> list[OnMessageSchema]:
+        if not self._lost:
+            return []
+        self._lost = False
+        return [OnMessageSchema(channel="executions", type="snapshot", executions=[])]
+
+    def close(self) -> None:
+        """There is no thread."""
+
+
+class Trial:
+    """
+    One bot and its exchange; ``run_days`` lets it live and die. ``fate`` holds what went wrong, ``seen``
+    what the exchange saw, ``broken`` the promises that did not hold at some moment.
+    """
+
+    def __init__(self, settings: Settings, directory: Path, seed: int) -> None:
+        self.settings = settings
+        self.path = directory / "trial.db"
+        self.fate = Fate(seed)
+        self.clock = TrialClock()
+        self.broken: list[str] = []
+        self.seen: Counter[str] = Counter()
+        self.most_buys, self.most_invested = 0, ZERO
+        bot = settings.bot
+        self.userref = bot.userref
+        pair = demo_pair(bot.base_currency, bot.quote_currency, settings.demo.start_price)
+        smallest = bot.amount_per_grid / settings.demo.start_price / 100
+        self.exchange = SimulatedExchange(
+            pair.model_copy(update={"ordermin": smallest, "costmin": bot.amount_per_grid / 100}),
+            base_balance=bot.amount_per_grid / settings.demo.start_price * 100,
+            quote_balance=bot.max_investment + bot.amount_per_grid * 1000,
+            fee=ASSUMED_FEE if bot.fee is None else bot.fee,
+            symbol=f"{bot.base_currency}/{bot.quote_currency}",
+            keep_finished=10**6,
+        )
+        self.market = DemoMarket(
+            start_price=settings.demo.start_price,
+            tick_size=pair.tick_size,
+            volatility=settings.demo.volatility,
+            seed=seed,
+        )
+        self.exchange.on_price(self.market.price, self.clock.now)
+        self.foreign = self._order_of_somebody_else(bot.amount_per_grid)
+        self.rest = FaultyRest(self.exchange, self.clock, self.fate, self._watch)
+        self.engine: BotEngine | None = None
+
+    def _order_of_somebody_else(self, amount: Decimal) -> str:
+        price = self.exchange.pair.truncate_price(self.settings.demo.start_price / 10)
+        return self.exchange.create_order(
+            side=BUY,
+            price=price,
+            volume=self.exchange.pair.truncate_volume(amount / price),
+            userref=self.userref + 1,
+            post_only=True,
+            time=self.clock.now,
+        )
+
+    def run_days(self, days: float) -> None:
+        """So many days of market time; the bot ends with the last one, asked to stop. Raises what a bot raises."""
+        self.clock.end = self.clock.now + days * 86400
+        while self.clock.now < self.clock.end:
+            self._one_life()
+            self.clock.asked_to_stop = False
+
+    def settle(self) -> None:
+        """An hour without accidents on a market that stands still: everything on its way arrives."""
+        self.fate.is_kind = True
+        self.rest.bring_late_orders()
+        self._next_price = lambda: self.exchange.last_price  # type: ignore[method-assign]
+        self.run_days(1 / 24)
+
+    def _one_life(self) -> None:
+        self.seen["starts"] += 1
+        db = MortalDB(self.path, self.fate)
+        feed = TrialFeed(self.rest, lambda: self._next_price(), self.clock, self.fate)
+        try:
+            self.engine = BotEngine(self.settings, self.clock, Exchange(self.rest, feed, simulated=True), db)
+            code = self.engine.run()
+            if code:
+                self.broken.append(f"the bot ended by itself with exit code {code}")
+                self.clock.now = self.clock.end
+        except Killed:
+            db.db.conn.close()  # what was not committed is gone, as after a power cut
+            for _ in range(self.fate.random.choice(ABSENCE)):
+                self.clock.now += TICK
+                if (price := self._next_price()) is not None:
+                    self.exchange.on_price(price, self.clock.now)
+        self.exchange.take_events()
+        self.rest.wake = lambda: None
+        self.rest.bring_late_orders()
+
+    def _next_price(self) -> Decimal | None:
+        if self.fate.strikes("executed in part", PART_FILLED):
+            self._execute_a_part()
+        return self.market.advance()
+
+    def _execute_a_part(self) -> None:
+        ours = self._ours()
+        if ours:
+            order = self.fate.random.choice(ours)
+            part = self.exchange.pair.truncate_volume((order.volume - order.executed) / 3)
+            if part > 0:
+                self.exchange.fill(order.txid, part)
+
+    def _ours(self) -> list[Any]:
+        return [o for o in self.exchange.open_orders.values() if o.userref == self.userref]
+
+    def _watch(self, side: str) -> None:
+        """What must hold at the moment in which the exchange takes an order."""
+        self.seen[f"{side}s taken"] += 1
+        if side == SELL:
+            return
+        bot, ours = self.settings.bot, self._ours()
+        prices = sorted(order.price for order in ours if order.side == BUY)
+        invested = sum((order.price * order.volume for order in ours), ZERO)
+        self.most_buys = max(self.most_buys, len(prices))
+        self.most_invested = max(self.most_invested, invested)
+        if len(prices) > bot.n_open_buy_orders:
+            self.broken.append(f"{len(prices)} buys were open at once")
+        if invested > bot.max_investment:
+            self.broken.append(f"{invested:f} were invested at once")
+        for low, high in pairwise(prices):
+            if high / low - ONE < bot.interval / 2:
+                self.broken.append(f"one level twice: buys at {low:f} and {high:f}")

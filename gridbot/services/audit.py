@@ -1,0 +1,322 @@
+"""
+The audit: the bot's books against the exchange's own, to the last digit. Pure: it compares what was read.
+
+A *difference* is something the two sides do not agree on, or agree on only in sum; with one of them the books
+are not reconciled. A *note* is something to know. Whatever differences do not explain of the balances is the
+unexplained rest.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal, localcontext
+from typing import Any
+
+from gridbot.infrastructure.database import Trade
+from gridbot.models.exchange import BUY, OrderInfoSchema, PairBalanceSchema, TradeInfoSchema
+from gridbot.models.grid import BookOrder, Placement
+from gridbot.models.money import ZERO, as_text
+from gridbot.services.ledger import EXACT, PROVISIONAL
+from gridbot.services.messages import counted
+from gridbot.services.tables import digits
+
+MOST_SHOWN = 20  # differences of one kind; a thousand lines help nobody
+
+
+@dataclass(frozen=True)
+class OurBooks:
+    """What the bot wrote down."""
+
+    rows: tuple[Trade, ...]
+    orders: tuple[BookOrder, ...]
+    pending: tuple[Placement, ...]
+
+
+@dataclass(frozen=True)
+class TheirBooks:
+    """What the exchange told: orders of our userref and pair, executions by id, the account."""
+
+    orders: dict[str, OrderInfoSchema]
+    trades: dict[str, TradeInfoSchema]
+    balance: PairBalanceSchema
+
+
+@dataclass(frozen=True)
+class Start:
+    """
+    What there was before the first execution, in base and quote; None: nobody told.
+
+    account  of the whole account, when nobody but the bot uses it (a simulated one): balances must be equal
+    own      what the bot was told is its own: the account must hold at least that
+    """
+
+    account: tuple[Decimal | None, Decimal | None] = (None, None)
+    own: tuple[Decimal | None, Decimal | None] = (None, None)
+
+    @property
+    def is_exact(self) -> bool:
+        """True when equal balances prove the sum of all executions."""
+        return None not in self.account
+
+
+@dataclass
+class Audit:
+    """The outcome. Rests in base and quote: what the account has more than can be explained."""
+
+    differences: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    rests: dict[str, Decimal] = field(default_factory=dict)  # by currency, those that are not 0
+    executions: int = 0
+    orders: int = 0
+
+    @property
+    def is_reconciled(self) -> bool:
+        """No difference at all."""
+        return not self.differences
+
+    @property
+    def difference(self) -> str:
+        """ "" or by what the books are not reconciled, in a few words."""
+        if self.is_reconciled:
+            return ""
+        amounts = " and ".join(f"{digits(rest)} {currency}" for currency, rest in self.rests.items())
+        found = counted(len(self.differences), "difference")
+        return f"{amounts} ({found})" if amounts else found
+
+    def text(self) -> str:
+        """For the terminal."""
+        lines = [f"compared {counted(self.executions, 'execution')} and {counted(self.orders, 'open order')}"]
+        lines += [f"difference: {line}" for line in _shortened(self.differences)]
+        lines += [f"note: {line}" for line in self.notes]
+        for currency, rest in self.rests.items():
+            lines.append(f"unexplained rest: {_signed(rest)} {currency} in the account")
+        lines.append("reconciled" if self.is_reconciled else f"not reconciled by {self.difference}")
+        return "\n".join(lines)
+
+    def document(self) -> dict[str, Any]:
+        """For programs; amounts as text."""
+        return {
+            "reconciled": self.is_reconciled,
+            "differences": self.differences,
+            "notes": self.notes,
+            "unexplained": {currency: digits(rest) for currency, rest in self.rests.items()},
+            "executions": self.executions,
+            "open_orders": self.orders,
+        }
+
+
+def _shortened(lines: list[str]) -> list[str]:
+    left_out = len(lines) - MOST_SHOWN
+    return lines if left_out <= 0 else [*lines[:MOST_SHOWN], f"... and {left_out} more"]
+
+
+def audit(ours: OurBooks, theirs: TheirBooks, start: Start, base: str, quote: str) -> Audit:
+    """Compare. ``base``, ``quote``: the currencies' names for people."""
+    found = Audit(executions=len(ours.rows), orders=len(ours.orders))
+    with localcontext(EXACT):
+        forgotten, explained = _executions(ours, theirs, found)
+        _open_orders(ours, theirs, found)
+        _balances(ours, theirs, start, (base, quote), explained, found)
+        _forgotten(forgotten, start.is_exact and not found.rests, found)
+    return found
+
+
+# ---- executions --------------------------------------------------------------------------------
+
+Amounts = tuple[Decimal, Decimal]  # base, quote
+
+
+def _executions(ours: OurBooks, theirs: TheirBooks, found: Audit) -> tuple[list[Trade], Amounts]:
+    """
+    Differences of executions. Returns ours that the exchange does not tell any more, order and all, and what
+    the differences explain of the balances: theirs less ours.
+    """
+    known = {row.info.exec_id: row.info for row in ours.rows}
+    told_ids = {exec_id for order in theirs.orders.values() for exec_id in order.trades}
+    explained = [ZERO, ZERO]
+
+    def explain(trade: TradeInfoSchema, sign: int) -> None:
+        base, quote = _flow(trade)
+        explained[0] += sign * base
+        explained[1] += sign * quote
+
+    in_sum = {row.info.txid for row in ours.rows if row.info.exec_id.startswith(PROVISIONAL)}
+    _in_sum_only(ours, theirs, in_sum, found, explain)
+    forgotten = []
+    for row in ours.rows:
+        info = row.info
+        if info.txid in in_sum:
+            continue
+        other = theirs.trades.get(info.exec_id)
+        if other is not None:
+            if wrong := _unequal(info, other):
+                found.differences.append(f"execution {info.exec_id} of order {info.txid}: {wrong}")
+                explain(other, 1)
+                explain(info, -1)
+        elif info.txid not in theirs.orders:
+            forgotten.append(row)
+        else:
+            found.differences.append(f"execution {info.exec_id} of order {info.txid}: the exchange does not know it")
+            explain(info, -1)
+    for exec_id, trade in theirs.trades.items():
+        if exec_id in told_ids and exec_id not in known and trade.txid not in in_sum:
+            what = f"{trade.side} {trade.volume:f} @ {trade.price:f}, fee {trade.fee:f}"
+            found.differences.append(f"execution {exec_id} of order {trade.txid} ({what}): not in the bot's books")
+            explain(trade, 1)
+    for txid, order in theirs.orders.items():
+        told = sum((theirs.trades[i].volume for i in order.trades if i in theirs.trades), ZERO)
+        if told != order.vol_exec:
+            found.differences.append(
+                f"order {txid}: the exchange says {order.vol_exec:f} was executed and itemises {told:f}; try later"
+            )
+    return forgotten, (explained[0], explained[1])
+
+
+def _in_sum_only(ours: OurBooks, theirs: TheirBooks, txids: set[str], found: Audit, explain: Any) -> None:
+    """Orders booked in sum: the executions are told or not, the bot has not itemised them yet."""
+    for txid in sorted(txids):
+        mine = [row.info for row in ours.rows if row.info.txid == txid]
+        told = [trade for trade in theirs.trades.values() if trade.txid == txid]
+        volume = sum((trade.volume for trade in mine), ZERO)
+        found.differences.append(
+            f"order {txid}: {volume:f} is booked in sum; the bot itemises its fills at the next comparison"
+        )
+        if told:
+            for trade in told:
+                explain(trade, 1)
+            for trade in mine:
+                explain(trade, -1)
+
+
+def _unequal(mine: TradeInfoSchema, other: TradeInfoSchema) -> str:
+    names = ("side", "price", "volume", "cost", "fee")
+    return ", ".join(
+        f"{name} {_told(getattr(mine, name))} in the bot's books, {_told(getattr(other, name))} at the exchange"
+        for name in names
+        if getattr(mine, name) != getattr(other, name)
+    )
+
+
+def _told(value: object) -> str:
+    return as_text(value) if isinstance(value, Decimal) else str(value)
+
+
+def _flow(trade: TradeInfoSchema) -> Amounts:
+    """What an execution changes in the account: base and quote, fee included."""
+    if trade.side == BUY:
+        return trade.volume, -trade.cost - trade.fee
+    return -trade.volume, trade.cost - trade.fee
+
+
+def sums(trades: Iterable[TradeInfoSchema]) -> Amounts:
+    """What executions change in the account: base and quote, fees included."""
+    base = quote = ZERO
+    with localcontext(EXACT):
+        for trade in trades:
+            change = _flow(trade)
+            base += change[0]
+            quote += change[1]
+    return base, quote
+
+
+def _forgotten(rows: list[Trade], proven: bool, found: Audit) -> None:
+    if not rows:
+        return
+    what = f"{counted(len(rows), 'execution')} of orders that the exchange does not tell any more"
+    if proven:
+        found.notes.append(f"{what}: not compared one by one; the balances, equal to the last digit, hold their sum")
+    else:
+        first = ", ".join(row.info.exec_id for row in rows[:3])
+        found.differences.append(f"{what}: nothing proves them (the first: {first})")
+
+
+# ---- open orders -------------------------------------------------------------------------------
+
+
+def _open_orders(ours: OurBooks, theirs: TheirBooks, found: Audit) -> None:
+    book = {order.txid: order for order in ours.orders}
+    for order in ours.orders:
+        name = f"{order.side} {order.txid} @ {order.price:f}"
+        other = theirs.orders.get(order.txid)
+        if other is None:
+            found.differences.append(f"{name}: open in the bot's books, and the exchange does not mention it")
+        elif other.status not in ("open", "pending"):
+            found.differences.append(f"{name}: open in the bot's books, {other.status} at the exchange")
+        else:
+            pairs = (
+                ("price", order.price, other.price),
+                ("volume", order.volume, other.vol),
+                ("executed", order.executed, other.vol_exec),
+            )
+            found.differences += [
+                f"{name}: {what} {mine:f} in the bot's books, {theirs_:f} at the exchange"
+                for what, mine, theirs_ in pairs
+                if mine != theirs_
+            ]
+    for txid, info in theirs.orders.items():
+        if info.status == "open" and txid not in book:
+            found.differences.append(
+                f"{info.side} {txid} @ {info.price:f}: open at the exchange, not in the bot's books"
+            )
+    for placement in ours.pending:
+        found.differences.append(
+            f"{placement.side} of {placement.volume:f} @ {placement.price:f}: sent, and not answered yet; "
+            "the bot finds out before it places anything else"
+        )
+
+
+# ---- balances ----------------------------------------------------------------------------------
+
+
+def _balances(
+    ours: OurBooks, theirs: TheirBooks, start: Start, names: tuple[str, str], explained: Amounts, found: Audit
+) -> None:
+    """The account against what it, and the bot, began with and the executions."""
+    traded = sums(row.info for row in ours.rows)
+    held = theirs.balance.base_balance, theirs.balance.quote_balance
+    for n, name in enumerate(names):
+        # What the differences found above explain is named there.
+        change, began, own = traded[n] + explained[n], start.account[n], start.own[n]
+        if began is not None:
+            _whole_account(name, began, change, held[n], found)
+        if own is not None:
+            _fenced(name, own, change, held[n], found)
+        elif began is None:
+            _not_told(name, change, held[n], found)
+
+
+def _whole_account(name: str, began: Decimal, change: Decimal, account: Decimal, found: Audit) -> None:
+    should, what = began + change, f"{name}: {digits(began)} at the start, {_signed(change)} by executions"
+    if should == account:
+        found.notes.append(f"{what}: {digits(account)} in the account")
+        return
+    found.rests[name] = account - should
+    found.differences.append(f"{what} make {digits(should)}; the account holds {digits(account)}")
+
+
+def _fenced(name: str, began: Decimal, change: Decimal, account: Decimal, found: Audit) -> None:
+    own = began + change
+    what = f"{name}: the bot's own were {digits(began)}, {_signed(change)} by executions: {digits(own)}"
+    if account < own:
+        found.rests.setdefault(name, account - own)
+        found.differences.append(f"{what}; the account holds only {digits(account)}")
+    else:
+        found.notes.append(f"{what}; {digits(account - own)} in the account are not the bot's and are not touched")
+
+
+def _not_told(name: str, change: Decimal, account: Decimal, found: Audit) -> None:
+    """A shared account without [funds]: only a shortage proves anything."""
+    rest = account - change
+    if change > 0 and rest < 0:
+        found.rests[name] = rest
+        found.differences.append(
+            f"{name}: executions brought {digits(change)}, and the account holds only {digits(account)}"
+        )
+        return
+    found.notes.append(
+        f"{name}: the account holds {digits(account)}, {digits(rest)} more than the bot's executions explain "
+        f"({_signed(change)}); the bot was not told what is its own, see [funds]"
+    )
+
+
+def _signed(value: Decimal) -> str:
+    return f"{'+' if value >= 0 else ''}{digits(value)}"

@@ -1,0 +1,118 @@
+"""
+Tables: for the terminal, as csv, as JSON. Data in, text out.
+
+On the terminal amounts are cut to so many decimals. csv and JSON hold every digit, as plain decimals (in JSON as
+text, because a JSON number is often read as a float), and times in UTC.
+"""
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from gridbot.models.money import ZERO, as_text, step_of, truncate
+
+Cell = str | int | float | Decimal | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """``kind``: text, count, amount, time or day. ``decimals`` of an amount on the terminal."""
+
+    name: str
+    title: str
+    kind: str = "text"
+    decimals: int = 0
+    on_terminal: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under columns."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    totals: tuple[Cell, ...] = ()
+
+    def text(self) -> str:
+        """Aligned columns."""
+        wanted = [i for i, column in enumerate(self.columns) if column.on_terminal]
+        lines = [[self.columns[i].title for i in wanted]]
+        for row in (*self.rows, *([self.totals] if self.totals else [])):
+            lines.append([_for_terminal(row[i], self.columns[i]) for i in wanted])
+        widths = [max(len(line[n]) for line in lines) for n in range(len(wanted))]
+        out = []
+        for line in lines:
+            cells = [
+                cell.ljust(width) if self.columns[i].kind in ("text", "time", "day") else cell.rjust(width)
+                for cell, width, i in zip(line, widths, wanted, strict=True)
+            ]
+            out.append("  ".join(cells).rstrip())
+        rule = "-" * max(len(line) for line in out)
+        body = [out[0], rule, *out[1:]]
+        if self.totals:
+            body.insert(-1, rule)
+        return "\n".join(body)
+
+    def csv(self, books: str = "") -> str:
+        """With a header; ``books`` goes into a last column of that name, unless it is empty."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow([column.name for column in self.columns] + (["books"] if books else []))
+        for row in self.rows:
+            cells = [_plain(cell, column) for cell, column in zip(row, self.columns, strict=True)]
+            writer.writerow(["" if cell is None else cell for cell in cells] + ([books] if books else []))
+        return stream.getvalue()
+
+    def document(self) -> list[dict[str, Any]]:
+        """A list of rows for JSON."""
+        return [
+            {column.name: _plain(cell, column) for cell, column in zip(row, self.columns, strict=True)}
+            for row in self.rows
+        ]
+
+
+def as_json(document: dict[str, Any]) -> str:
+    """For people and programs."""
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def digits(value: Decimal) -> str:
+    """
+    Every digit that counts, no exponent.
+
+    >>> digits(Decimal("218.5170"))
+    '218.517'
+    """
+    text = as_text(value) if value else "0"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def moment(at: float) -> str:
+    """
+    A time in UTC, ISO 8601, to the second.
+
+    >>> moment(1790000000.9)
+    '2026-09-21T14:13:20Z'
+    """
+    return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _for_terminal(cell: Cell, column: Column) -> str:
+    if cell is None:
+        return "-"
+    if isinstance(cell, Decimal):
+        return f"{truncate(cell, step_of(column.decimals)) + ZERO:f}"
+    plain = str(_plain(cell, column))
+    return plain[:10] if column.kind == "day" else plain
+
+
+def _plain(cell: Cell, column: Column) -> Cell:
+    if isinstance(cell, Decimal):
+        return digits(cell)
+    if column.kind in ("time", "day") and isinstance(cell, float):
+        return moment(cell)
+    return cell

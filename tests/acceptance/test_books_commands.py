@@ -1,0 +1,531 @@
+"""``report``, ``status`` and ``audit`` as a user meets them, on the books of a real demo run with a fixed seed."""
+
+import argparse
+import csv
+import io
+import json
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from decimal import Decimal as D
+from pathlib import Path
+
+import pytest
+
+from gridbot.core import single_instance
+from gridbot.core.cli import main
+from gridbot.core.commands_audit import run_audit
+from gridbot.core.config_file import describe, load_settings
+from gridbot.core.engine import build
+from gridbot.exceptions import GridBotError
+from gridbot.infrastructure.database import DBConnect, Trades
+from gridbot.models.configuration import FundsConfigDTO, Settings
+from gridbot.models.events import BotStarted, Event, StatusUpdate
+from gridbot.models.exchange import BUY
+from gridbot.models.grid import EXTRA
+from tests.fake_kraken import FakeKraken
+from tests.fake_kraken.server import FakeKrakenServer
+from tests.integration.test_bot_over_sockets import bot, soon
+from tests.world import ManualClock, World
+
+USERREF = 7
+
+CONFIG = """\
+[bot]
+name = mine
+exchange = Demo
+userref = 7
+strategy = {strategy}
+base_currency = BTC
+quote_currency = USD
+[grid]
+amount_per_grid = 100
+interval = 0.5%
+n_open_buy_orders = {buys}
+max_investment = {limit}
+fee = 0.1%
+[paper]
+base_balance = {base}
+quote_balance = {quote}
+[demo]
+seed = 42
+volatility = 0.3%
+[database]
+path = demo.db
+{more}
+"""
+DEFAULTS = {"strategy": "GridHODL", "buys": "5", "limit": "10000", "base": "0", "quote": "10000", "more": ""}
+
+
+@pytest.fixture(autouse=True)
+def as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    single_instance.release_all()
+
+
+def configure(**changes: str) -> Path:
+    path = Path("config.ini")
+    path.write_text(CONFIG.format(**(DEFAULTS | changes)))
+    return path
+
+
+# Runs that several tests begin with: made once, copied for each of them.
+_runs: dict[tuple[object, ...], tuple[dict[str, bytes], list[Event]]] = {}
+
+
+def trade_for_a_while(ticks: int = 150, **changes: str) -> list[Event]:
+    """Run the demo bot for so many prices, or go on with it, and stop it as a user would."""
+    if Path("demo.db").exists():
+        return _trade(ticks, **changes)
+    key = (ticks, *sorted(changes.items()))
+    if key not in _runs:
+        told = _trade(ticks, **changes)
+        _runs[key] = {path.name: path.read_bytes() for path in Path().glob("*.db")}, told
+    configure(**changes)
+    for name, content in _runs[key][0].items():
+        Path(name).write_bytes(content)
+    return _runs[key][1]
+
+
+def _trade(ticks: int, **changes: str) -> list[Event]:
+    engine = build(load_settings(configure(**changes)), ManualClock())
+    told: list[Event] = []
+    engine.event_bus.subscribe(Event, told.append)
+    engine.strategy.run(engine._queue.put)
+    for _ in range(ticks):
+        engine._queue.put(("demo", 1))
+        while not engine._queue.empty():
+            engine.step(0.01)
+        engine._clock.now += 1.0  # type: ignore[attr-defined]
+    engine.strategy.send_status_update()
+    engine._end(0, "asked to stop")
+    return told
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    capsys.readouterr()
+    try:
+        code = main(list(words))
+    except SystemExit as exc:  # argparse
+        code = int(str(exc.code))
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+# ---- audit -------------------------------------------------------------------------------------
+
+
+def test_a_demo_run_is_reconciled_to_the_last_digit(capsys: pytest.CaptureFixture[str]) -> None:
+    trade_for_a_while()
+    code, out, _ = run(capsys, "audit")
+    assert code == 0
+    assert out.splitlines()[-1] == "reconciled"
+    with closing(DBConnect("demo.db", read_only=True)) as db:
+        rows = Trades(db, USERREF).all()
+    assert len(rows) > 20
+    assert out.startswith(f"compared {len(rows)} executions and ")
+    assert "books       reconciled" in run(capsys, "status")[1]
+    assert "books: reconciled" in run(capsys, "report")[1]
+
+
+def test_an_audit_leaves_the_simulated_exchange_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    trade_for_a_while()
+    before = Path("demo.exchange.db").read_bytes()
+    run(capsys, "audit")
+    assert Path("demo.exchange.db").read_bytes() == before
+    assert not list(Path().glob("gridbot-audit-*"))
+
+
+def test_a_fee_changed_by_one_digit_is_found_and_shown_wherever_a_profit_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trade_for_a_while()
+    with closing(sqlite3.connect("demo.db")) as db, db:
+        exec_id, fee = db.execute("SELECT exec_id, fee FROM trades LIMIT 1").fetchone()
+        wrong = f"{D(fee) + D('0.00001'):f}"
+        db.execute("UPDATE trades SET fee = ? WHERE exec_id = ?", (wrong, exec_id))
+    code, out, _ = run(capsys, "audit")
+    assert code == 1
+    assert f"fee {wrong} in the bot's books, {fee} at the exchange" in out
+    assert out.splitlines()[-1] == "not reconciled by 1 difference"
+    assert "not reconciled by 1 difference" in run(capsys, "status")[1]
+    assert "not reconciled by 1 difference" in run(capsys, "report", "--csv")[1]
+
+
+def test_an_execution_lost_from_the_books_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    trade_for_a_while()
+    with closing(sqlite3.connect("demo.db")) as db, db:
+        [exec_id] = db.execute("SELECT exec_id FROM trades LIMIT 1").fetchone()
+        db.execute("DELETE FROM trades WHERE exec_id = ?", (exec_id,))
+    code, out, _ = run(capsys, "audit", "--json")
+    document = json.loads(out)
+    assert (code, document["reconciled"], document["unexplained"]) == (1, False, {})
+    assert any(exec_id in line and "not in the bot's books" in line for line in document["differences"])
+
+
+def test_play_money_that_vanished_is_the_unexplained_rest(capsys: pytest.CaptureFixture[str]) -> None:
+    trade_for_a_while()
+    with closing(sqlite3.connect("demo.exchange.db")) as db, db:
+        [quote] = db.execute("SELECT quote FROM account").fetchone()
+        db.execute("UPDATE account SET quote = ?", (f"{D(quote) - D('0.07'):f}",))
+    code, out, _ = run(capsys, "audit")
+    assert code == 1
+    assert "unexplained rest: -0.07" in out
+
+
+def test_new_executions_make_an_old_audit_worthless(capsys: pytest.CaptureFixture[str]) -> None:
+    trade_for_a_while()
+    run(capsys, "audit")
+    trade_for_a_while()
+    assert "since the last audit" in run(capsys, "status")[1]
+    assert run(capsys, "audit")[0] == 0
+    assert "books       reconciled" in run(capsys, "status")[1]
+
+
+# ---- report ------------------------------------------------------------------------------------
+
+
+def test_the_report_adds_up_to_the_account(capsys: pytest.CaptureFixture[str]) -> None:
+    trade_for_a_while()
+    _, out, _ = run(capsys, "report", "--json", "--by", "day", "--price", "50000")
+    document = json.loads(out)
+    with closing(sqlite3.connect("demo.exchange.db")) as db:
+        base, quote = map(D, db.execute("SELECT base, quote FROM account").fetchone())
+    change = D(document["profit"]["change"]["net"])
+    assert change == base * 50000 + quote - 10000
+    parts = ("grid_profit", "price_move", "base_from_before")
+    assert sum(D(document["profit"][name]["net"]) for name in parts) == change
+    assert sum(D(row["grid_profit"]) for row in document["by_day"]) == D(document["profit"]["grid_profit"]["net"])
+    assert D(document["held"]["volume"]) == base
+    # the part that was kept on purpose is shown as such: what is held and not for sale
+    waiting = D(document["for_sale"]["volume"]) + D(document["surplus"]["volume"])
+    assert D(document["accumulated"]["volume"]) == base - waiting > 0
+
+
+def test_tables_for_the_terminal_are_narrow_and_end_with_totals(capsys: pytest.CaptureFixture[str]) -> None:
+    trade_for_a_while()
+    for by in ("day", "month", "year", "cycle"):
+        code, out, _ = run(capsys, "report", "--by", by)
+        assert code == 0
+        assert max(len(line) for line in out.splitlines()) <= 100
+        assert any(line.startswith("all ") for line in out.splitlines())
+
+
+def test_cycles_as_csv_add_up_to_the_grid_profit(capsys: pytest.CaptureFixture[str]) -> None:
+    trade_for_a_while()
+    cycles = list(csv.DictReader(io.StringIO(run(capsys, "report", "--by", "cycle", "--csv")[1])))
+    month = list(csv.DictReader(io.StringIO(run(capsys, "report", "--csv")[1])))
+    gains = sum((D(row["gain"]) for row in cycles if row["gain"]), D(0))
+    assert gains == sum(D(row["grid_profit"]) for row in month)
+    assert {row["books"] for row in cycles} == {"not reconciled: there was no audit yet"}
+
+
+def test_the_gains_of_a_tax_year_go_into_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    trade_for_a_while()
+    code, out, _ = run(capsys, "report", "--tax", "2026", "--file", "gains.csv")
+    assert (code, out) == (0, "written to gains.csv\n")
+    with open("gains.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    with closing(DBConnect("demo.db", read_only=True)) as db:
+        sold = [row.info for row in Trades(db, USERREF).all() if row.info.side != BUY]
+    assert sum(D(row["volume_BTC"]) for row in rows) == sum(info.volume for info in sold)
+    proceeds = sum(D(row["proceeds_less_fees_USD"]) for row in rows)
+    assert proceeds == sum(info.cost - info.fee for info in sold)
+    for row in rows:
+        gain = D(row["proceeds_less_fees_USD"]) - D(row["cost_with_fees_USD"])
+        assert D(row["gain_USD"]) == gain
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["report", "--tax", "26"], "'26' is not a year"),
+        (["report", "--price", "-3"], "is not more than 0"),
+        (["report", "--price", "much"], "'much' is not a number"),
+        (["report", "--by", "week"], "invalid choice: 'week'"),
+        (["report", "--csv", "--json"], "not allowed with"),
+        (["report", "--file", "nowhere/x.txt"], "--file nowhere/x.txt: cannot be written"),
+        (["status", "--price", "0"], "is not more than 0"),
+    ],
+)
+def test_wrong_words_are_explained(capsys: pytest.CaptureFixture[str], words: list[str], text: str) -> None:
+    trade_for_a_while(ticks=1)
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert text in err
+
+
+@pytest.mark.parametrize("command", ["status", "report", "audit"])
+def test_before_the_first_start_there_are_no_books(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    configure()
+    code, out, err = run(capsys, command)
+    assert (code, out) == (2, "")
+    assert "there is no such file. Before its first start the bot has no books" in err
+    assert not list(Path().glob("*.db*"))
+
+
+def test_another_userref_is_told_which_ones_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    trade_for_a_while(ticks=1)
+    config = Path("config.ini")
+    config.write_text(config.read_text().replace("userref = 7", "userref = 8"))
+    code, _, err = run(capsys, "status")
+    assert code == 2
+    assert "holds no bot with this number; it holds 7" in err
+
+
+@pytest.mark.parametrize("command", ["status", "report", "audit"])
+def test_books_of_another_market_are_not_told_in_its_currency(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    trade_for_a_while(ticks=1)
+    config = Path("config.ini")
+    config.write_text(config.read_text().replace("quote_currency = USD", "quote_currency = EUR"))
+    code, _, err = run(capsys, command)
+    assert code == 2
+    assert "holds the books of Demo BTC/USD, and the settings ask for Demo BTC/EUR" in err
+
+
+def test_a_file_that_is_no_database_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    Path("demo.db").write_text("not a database, but long enough to be read as one " * 30)
+    code, _, err = run(capsys, "status")
+    assert code == 1
+    assert "file is not a database" in err
+
+
+# ---- status ------------------------------------------------------------------------------------
+
+
+def test_status_shows_the_ladder_and_what_comes_next(capsys: pytest.CaptureFixture[str]) -> None:
+    trade_for_a_while(ticks=1)
+    code, out, _ = run(capsys, "status")
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0] == "mine: GridHODL on Demo BTC/USD on play money, NOT RUNNING"
+    assert len([line for line in lines if line.startswith("buy  ")]) == 5
+    assert [line for line in lines if line.startswith(">")]
+    assert "next     a start of the bot; what is filled until then is booked at that start" in lines
+
+
+def test_status_knows_a_running_bot(capsys: pytest.CaptureFixture[str]) -> None:
+    trade_for_a_while(ticks=1)
+    assert single_instance.claim(str(Path("demo.db").absolute())) is None
+    _, out, _ = run(capsys, "status")
+    assert "running (pid " in out.splitlines()[0]
+    assert "fills a buy" in out
+    assert "moves the grid up" in out
+
+
+def test_status_says_that_funds_are_short(capsys: pytest.CaptureFixture[str]) -> None:
+    trade_for_a_while(ticks=1, quote="350")
+    _, out, _ = run(capsys, "status")
+    missing = [line for line in out.splitlines() if line.startswith("missing")]
+    assert len(missing) == 2
+    assert all("funds: " in line and "100.10 needed" in line for line in missing)
+
+
+def test_status_says_that_the_limit_is_reached(capsys: pytest.CaptureFixture[str]) -> None:
+    trade_for_a_while(ticks=1, limit="250")
+    _, out, _ = run(capsys, "status")
+    missing = [line for line in out.splitlines() if line.startswith("missing")]
+    assert len(missing) == 3
+    assert all("limit: max_investment 250.00 USD would be reached" in line for line in missing)
+
+
+def test_status_names_an_order_that_was_not_answered(capsys: pytest.CaptureFixture[str]) -> None:
+    trade_for_a_while(ticks=1)
+    with closing(sqlite3.connect("demo.db")) as db, db:
+        db.execute(
+            "INSERT INTO pending_txids (userref, side, price, volume, sells, why, written_at, deadline)"
+            " VALUES (7, 'sell', '60000.0', '0.001', '', '', 1790000000.0, 1790000010.0)"
+        )
+    _, out, _ = run(capsys, "status")
+    assert "missing  sell 0.00100000 BTC @ 60000.0 USD: sent " in out
+    assert "next     the exchange's word on the order sent" in out
+    assert run(capsys, "audit")[0] == 1
+
+
+def test_the_hourly_status_message_has_the_profit_lines() -> None:
+    [status] = [event for event in trade_for_a_while() if isinstance(event, StatusUpdate)]
+    assert "\ngrid profit +" in status.text
+    assert "\nprice move  " in status.text
+    assert "\nbooks       not reconciled: there was no audit yet\n" in status.text
+
+
+# ---- what is the bot's own ---------------------------------------------------------------------
+
+
+def test_told_what_is_its_own_the_bot_never_spends_more(capsys: pytest.CaptureFixture[str]) -> None:
+    trade_for_a_while(base="0.5", more="[funds]\nown_base = 0\nown_quote = 250")
+    with closing(DBConnect("demo.db", read_only=True)) as db:
+        rows = Trades(db, USERREF).all()
+    quote, least = D(250), D(250)
+    for row in rows:
+        info = row.info
+        quote += info.cost * (1 if info.side != BUY else -1) - info.fee
+        least = min(least, quote)
+    assert least >= 0
+    assert least < 100  # it did use what it was given
+    code, out, _ = run(capsys, "audit")
+    assert code == 0
+    assert "BTC: the bot's own were 0, " in out
+    assert "; 0.5 in the account are not the bot's and are not touched" in out
+    assert "; 9750 in the account are not the bot's and are not touched" in out
+
+
+@pytest.mark.parametrize(("base", "quote", "buys"), [(None, D(250), 2), (None, None, 5), (None, D(100000000), 5)])
+def test_the_fence_bounds_the_grid(base: D | None, quote: D | None, buys: int) -> None:
+    world = World()
+    world.desk.own_at_start = base, quote
+    world.start("50000")
+    assert len(world.buys) == buys
+
+
+def test_the_fence_moves_with_what_the_bot_trades() -> None:
+    world = World("GridSell")
+    world.desk.own_at_start = None, D(250)
+    world.start("50000").price("49500")  # the buy @ 49504.9 is filled: 99.999898 and 0.24999 of fee
+    world.desk.refresh_funds()
+    assert world.desk.funds.quote_balance == D(250) - D("99.999898") - D("0.24999")
+    # the second buy binds 0.00204020 x 49014.7 x 1.0025 of it
+    bound = D("0.00204020") * D("49014.7") * D("1.0025")
+    assert world.desk.funds.quote_available == world.desk.funds.quote_balance - bound
+    world.price("50000")  # the sell @ 49999.9 brings the quote back, with the gain
+    world.desk.refresh_funds()
+    assert world.desk.funds.quote_balance > D(250)
+
+
+def test_swing_says_how_many_coins_it_found_and_will_sell() -> None:
+    world = World("SWING", base=D("0.5")).start("50000")
+    assert "found 0.50000000 BTC free that no buy of this bot brought in; SWING will sell them" in (
+        world.strategy.describe()
+    )
+    world.price("49500")  # a buy of its own changes nothing of that
+    assert "found 0.50000000 BTC" in world.strategy.describe()
+
+
+def test_swing_counts_what_is_left_of_the_coins_after_an_extra_sell() -> None:
+    world = World("SWING", base=D("0.5")).start("50000")
+    [extra] = world.sells
+    assert (f"{extra.price:f}", f"{extra.volume:f}") == ("51005.0", "0.00197044")
+    world.price("51006")  # sold
+    assert f"found {D('0.5') - extra.volume:f} BTC free" in world.strategy.describe()
+    world.price("60000")
+    world.price("59000", "60100")  # bought and sold again: what that left over is the bot's own, not found
+    left = D("0.5") - sum(t.info.volume for t in world.desk.trades.all() if t.sells == EXTRA)
+    assert world.desk.held() > 0
+    assert f"found {left:f} BTC free" in world.strategy.describe()
+
+
+def test_swing_with_a_fence_of_no_base_leaves_the_coins_alone() -> None:
+    world = World("SWING", base=D("0.5"))
+    world.desk.own_at_start = D(0), None
+    world.start("50000").price("60000", "70000")
+    assert world.sells == ()
+    assert "found" not in world.strategy.describe()
+    assert world.exchange.money.base == D("0.5")
+
+
+def test_the_start_message_carries_the_sentence() -> None:
+    started = [e for e in trade_for_a_while(ticks=3, strategy="SWING", base="0.3") if isinstance(e, BotStarted)]
+    assert "found 0.30000000 BTC free that no buy of this bot brought in" in started[0].summary
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ("[funds]\nown_quote = -5", "[funds] own_quote = -5: must not be negative"),
+        ("[funds]\nown_base = 1,5", "write numbers with a point"),
+        ("[funds]\nown_coins = 5", "[funds] own_coins: unknown key"),
+    ],
+)
+def test_a_fence_that_makes_no_sense_is_refused(capsys: pytest.CaptureFixture[str], more: str, text: str) -> None:
+    configure(more=more)
+    code, _, err = run(capsys, "status")
+    assert code == 2
+    assert text in err
+
+
+def test_an_empty_fence_is_none_and_the_settings_name_a_fence() -> None:
+    assert load_settings(configure(more="[funds]\nown_base =")).funds.own_base is None
+    lines = describe(load_settings(configure(more="[funds]\nown_base = 0\nown_quote = 250.50")))
+    assert "the bot's own at its first start: 0 BTC and 250.5 USD; the rest is not touched" in lines
+
+
+# ---- against Kraken ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kraken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[FakeKraken, Settings]]:
+    """A fake Kraken on which a bot has bought twice and sold once; and the bot's settings."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    fake = FakeKraken(balances={"ZUSD": "10000", "XXBT": "0.25"}, prices={"BTC/USD": "50000.0"}, tier="pro")
+    fake.limits.off()
+    with FakeKrakenServer(fake) as server, bot(server, fake, tmp_path) as running:
+        soon(lambda: len(running.prices(BUY)) == 5)
+        fake.set_price("BTC/USD", "49000")
+        soon(lambda: len(running.engine.desk.book.sells()) == 2)
+        fake.set_price("BTC/USD", "49550")
+        desk = running.engine.desk
+        soon(lambda: (len(desk.book.buys()), len(desk.book.sells()), len(desk.pending)) == (5, 1, 0))
+        settings = running.engine._settings
+        running.stop()
+        yield fake, settings
+
+
+def audited(capsys: pytest.CaptureFixture[str], settings: Settings) -> tuple[int, str]:
+    capsys.readouterr()
+    code = run_audit(settings, argparse.Namespace(json=False))
+    return code, capsys.readouterr().out
+
+
+def test_an_audit_of_a_shared_account_at_kraken(
+    kraken: tuple[FakeKraken, Settings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake, settings = kraken
+    calls_before = len(fake.calls)
+    code, out = audited(capsys, settings)
+    assert (code, out.splitlines()[-1]) == (0, "reconciled")
+    assert out.startswith("compared 3 executions and ")
+    assert "more than the bot's executions explain" in out
+    assert "the bot was not told what is its own" in out
+    asked = {call.method for call in fake.calls[calls_before:]}
+    assert "QueryTrades" in asked
+    assert not asked & {"AddOrder", "CancelOrder", "CancelAll"}
+    fenced = settings.model_copy(update={"funds": FundsConfigDTO(own_base=D(0), own_quote=D(1000))})
+    code, out = audited(capsys, fenced)
+    assert code == 0
+    assert "BTC: the bot's own were 0, " in out
+    assert "USD: the bot's own were 1000, " in out
+    assert "; 9000 in the account are not the bot's" in out
+
+
+def test_an_audit_keeps_its_hands_off_the_key_of_a_running_bot(
+    kraken: tuple[FakeKraken, Settings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, settings = kraken
+    path = single_instance.key_state_path(settings.kraken.api_public_key, settings.db.path.parent)
+    held = single_instance.lock_file(f"{path}.lock")
+    assert held is not None
+    try:
+        with pytest.raises(GridBotError, match="Stop the bot for the audit, or give the audit a key of its own"):
+            audited(capsys, settings)
+    finally:
+        os.close(held)
+
+
+def test_what_was_filled_behind_the_back_of_a_stopped_bot_is_a_difference_and_explained(
+    kraken: tuple[FakeKraken, Settings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake, settings = kraken
+    fake.set_price("BTC/USD", "48500")  # fills a buy while the bot is away
+    code, out = audited(capsys, settings)
+    assert code == 1
+    assert "open in the bot's books, closed at the exchange" in out
+    assert "not in the bot's books" in out
+    assert "unexplained" not in out

@@ -1,0 +1,208 @@
+"""
+The doors for one's own exchange, strategy and channel: the examples of the developer guide, taken out of it as
+they stand, named in a config.ini by their dotted path, and run by the real engine.
+"""
+
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import TypeGuard
+
+import pytest
+
+from gridbot.core.clock import SystemClock
+from gridbot.core.config_file import load_settings
+from gridbot.core.engine import BotEngine, build
+from gridbot.core.registry import resolve
+from gridbot.exceptions import ConfigurationError
+from gridbot.models.events import BotStarted, Event, OrderExecuted, OrderPlaced
+from gridbot.models.exchange import BUY, SELL
+
+ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / "gridbot" / "README.md"
+EXAMPLES = {
+    match["name"]: match["code"]
+    for match in re.finditer(r"```python\n(?P<code># (?P<name>\w+)\.py\n.*?)```", GUIDE.read_text("utf-8"), re.DOTALL)
+}
+LONGEST_RUN = 20.0  # seconds; the examples need less than one
+
+CONFIG = """
+[bot]
+name = door
+exchange = {exchange}
+userref = 7
+strategy = {strategy}
+base_currency = BTC
+quote_currency = USD
+[grid]
+amount_per_grid = 100
+interval = 1%
+n_open_buy_orders = 5
+max_investment = 10000
+{fee}
+[demo]
+seed = 7
+speed = 500
+volatility = {volatility}
+[notification]
+channels = {channels}
+"""
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory as an owner would have it: the modules of the guide, beside config.ini."""
+    for name, code in EXAMPLES.items():
+        (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    for name in EXAMPLES:
+        sys.modules.pop(name, None)
+
+
+def configure(
+    house: Path,
+    *,
+    exchange: str = "tide_exchange:TideExchange",
+    strategy: str = "GridSell",
+    channels: str = "",
+    fee: str = "fee = 0.25%",
+    volatility: str = "0.5%",
+) -> Path:
+    path = house / "config.ini"
+    text = CONFIG.format(exchange=exchange, strategy=strategy, channels=channels, fee=fee, volatility=volatility)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def run_until(config: Path, enough: Callable[[Event], bool]) -> tuple[int, list[Event]]:
+    """The exit code and every event, from the start of the bot until ``enough`` says so of one."""
+    stopping = threading.Event()
+    heard: list[Event] = []
+
+    def hear(event: Event) -> None:
+        heard.append(event)
+        if enough(event):
+            stopping.set()
+
+    engine: BotEngine = build(load_settings(config), SystemClock(stopping))
+    engine.event_bus.subscribe(Event, hear)
+    guard = threading.Timer(LONGEST_RUN, stopping.set)
+    guard.start()
+    try:
+        code = engine.run()
+    finally:
+        guard.cancel()
+    return code, heard
+
+
+def a_sell_is_filled(event: Event) -> bool:
+    return isinstance(event, OrderExecuted) and event.side == SELL
+
+
+def a_sell_is_placed(event: Event) -> TypeGuard[OrderPlaced]:
+    return isinstance(event, OrderPlaced) and event.side == SELL
+
+
+def placed(events: list[Event], side: str) -> list[tuple[Decimal, Decimal]]:
+    return [(e.price, e.volume) for e in events if isinstance(e, OrderPlaced) and e.side == side]
+
+
+def test_the_guide_has_one_example_for_each_door() -> None:
+    assert sorted(EXAMPLES) == ["diary", "patient_grid", "tide_exchange"]
+
+
+def test_an_exchange_of_ones_own_is_traded_on(house: Path) -> None:
+    code, events = run_until(configure(house), a_sell_is_filled)
+
+    assert code == 0
+    assert placed(events, BUY)[:2] == [
+        (Decimal("49504.9"), Decimal("0.00202000")),
+        (Decimal("49014.7"), Decimal("0.00204020")),
+    ]
+    assert placed(events, SELL)[0] == (Decimal("49999.9"), Decimal("0.00202000"))
+    [sold] = [e for e in events if isinstance(e, OrderExecuted) and e.side == SELL]
+    assert sold.profit is not None
+    assert sold.profit > Decimal("0.49")
+
+
+def test_an_exchange_of_ones_own_refuses_its_settings_with_help(house: Path) -> None:
+    config = configure(house, fee="")
+    with pytest.raises(ConfigurationError, match="the tide does not tell a fee"):
+        build(load_settings(config), SystemClock(threading.Event()))
+
+
+def test_a_dry_run_trusts_no_exchange_that_does_not_say_it_is_simulated(house: Path) -> None:
+    module = house / "tide_exchange.py"
+    module.write_text(EXAMPLES["tide_exchange"].replace("simulated=True", "simulated=False"), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="places real orders, and dry_run = yes forbids them"):
+        build(load_settings(configure(house)), SystemClock(threading.Event()))
+
+
+@pytest.mark.parametrize("exchange", ["Demo", "tide_exchange:TideExchange"])
+def test_a_strategy_of_ones_own_decides_what_follows_a_buy(house: Path, exchange: str) -> None:
+    config = configure(house, exchange=exchange, strategy="patient_grid:PatientGrid")
+    code, events = run_until(config, a_sell_is_placed)
+
+    assert code == 0
+    [sell] = [e for e in events if a_sell_is_placed(e)]
+    [buy] = [e for e in events if isinstance(e, OrderPlaced) and sell.why == f"two intervals above the buy {e.txid}"]
+    assert sell.volume == buy.volume
+    # Each interval is cut to the tick of 0.1; higher only if the market had risen above that.
+    assert sell.price >= buy.price * Decimal("1.01") ** 2 - Decimal("0.3")
+
+
+def test_a_strategy_of_ones_own_stands_two_intervals_above_the_first_level(house: Path) -> None:
+    _, events = run_until(configure(house, strategy="patient_grid:PatientGrid"), a_sell_is_placed)
+    assert placed(events, SELL)[0] == (Decimal("50499.8"), Decimal("0.00202000"))
+
+
+def test_a_channel_of_ones_own_hears_the_bot(house: Path) -> None:
+    """In a market that stands still, so that nothing else happens."""
+    config = configure(house, exchange="Demo", channels="diary:DiaryChannel", volatility="0%")
+    code, _ = run_until(config, lambda event: isinstance(event, BotStarted))
+
+    assert code == 0
+    diary = (house / "diary.txt").read_text(encoding="utf-8")
+    assert "door started\nGridSell: 5 buys of 100.00" in diary
+    assert "door stopped: asked to stop\n5 buys and 0 sells stay open on the exchange" in diary
+
+
+def test_all_three_at_once_from_the_command_line(house: Path) -> None:
+    """As an owner would: ``python gridbot.py --config ...``, then Ctrl-C."""
+    config = configure(house, strategy="patient_grid:PatientGrid", channels="diary:DiaryChannel")
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "gridbot.py"), "--config", str(config)], stdout=subprocess.PIPE, text=True
+    ) as bot:
+        guard = threading.Timer(LONGEST_RUN, bot.kill)
+        guard.start()
+        assert bot.stdout is not None
+        told = []
+        for line in bot.stdout:
+            told.append(line)
+            if " bought " in line:
+                break
+        bot.terminate()
+        told += bot.stdout
+        code = bot.wait()
+        guard.cancel()
+    assert code == 0, told
+    assert any("placed sell 0.00202000 BTC @ 50499.8 USD" in line for line in told), told
+    assert "bought 0.00202000 BTC @ 49504.9 USD" in (house / "diary.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "help_text"),
+    [
+        ("exchange", "tide_exchang:TideExchange", "there is no module 'tide_exchang'. Put it beside config.ini"),
+        ("strategy", "patient_grid:Patientgrid", 'has no class Patientgrid; did you mean "PatientGrid"?'),
+        ("channel", "patient_grid:PatientGrid", "PatientGrid is not a subclass of INotificationChannel"),
+    ],
+)
+def test_a_door_that_does_not_open_says_what_to_mend(house: Path, kind: str, name: str, help_text: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(help_text)):
+        resolve(kind, name, house)

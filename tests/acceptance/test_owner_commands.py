@@ -1,0 +1,389 @@
+"""What the owner's commands promise: check, backup, restore, watch, doctor, selftest."""
+
+import argparse
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import ClassVar, Self
+
+import pytest
+
+from gridbot.core import heartbeat, single_instance
+from gridbot.core.cli import main
+from gridbot.core.commands_owner import backup, restore
+from gridbot.core.database_check import problems_in
+from gridbot.core.heartbeat import Heartbeat
+from gridbot.exceptions import DatabaseError
+from gridbot.interfaces.notification import INotificationChannel
+from gridbot.models.configuration import DBConfigDTO, NotificationConfigDTO, Settings
+from gridbot.models.exchange import OrderInfoSchema
+from gridbot.services.order_desk import OrderDesk
+from tests.fake_kraken import TEST_KEY, TEST_SECRET
+from tests.sigkill.ground import Ground
+from tests.world import USERREF, World, config
+
+
+def settings_for(path: Path) -> Settings:
+    return Settings(bot=config(), db=DBConfigDTO(path=path), config_path=path.with_name("config.ini"))
+
+
+def file(path: Path) -> argparse.Namespace:
+    return argparse.Namespace(file=str(path))
+
+
+# ---- a copy that is brought back ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World("GridHODL", path=tmp_path / "bot.db", base=Decimal(1)).start("50000")
+
+
+def bring_back(world: World, copy: Path) -> None:
+    """The machine breaks; the copy takes the place of the database, and the bot starts again."""
+    world.db.close()
+    for suffix in ("-wal", "-shm"):
+        Path(f"{world.path}{suffix}").unlink(missing_ok=True)
+    shutil.copy(copy, world.path)
+    world.clock.now += 3600
+    world.restart()
+
+
+def copied(world: World, tmp_path: Path) -> Path:
+    backup(settings_for(Path(world.path)), file(tmp_path / "copy.db"))
+    return tmp_path / "copy.db"
+
+
+def sells_on_exchange(world: World) -> list[str]:
+    return [o.txid for o in world.exchange.open_orders.values() if o.side == "sell"]
+
+
+def test_a_sell_placed_after_the_copy_was_made_is_not_placed_again(world: World, tmp_path: Path) -> None:
+    copy = copied(world, tmp_path)
+    world.price("49400").wait(10)
+    assert world.sell_prices() == ["49999.9"]
+    bring_back(world, copy)
+    world.price("49400").wait(30)
+    assert len(sells_on_exchange(world)) == 1
+    assert [order.sells[:1] for order in world.sells] == ["S"]
+    assert not world.desk.unsold.all()
+
+
+def test_a_whole_cycle_after_the_copy_was_made_is_not_sold_again(world: World, tmp_path: Path) -> None:
+    copy = copied(world, tmp_path)
+    world.price("49400").wait(10).price("50100").wait(10)
+    assert world.exchange.money.trades_made == 2
+    bring_back(world, copy)
+    world.price("50100").wait(30)
+    assert sells_on_exchange(world) == []
+    assert not world.desk.unsold.all()
+    assert [t.info.exec_id for t in world.desk.trades.all()] == list(world.exchange.trades)
+
+
+def test_a_buy_placed_and_filled_after_the_copy_was_made_has_its_one_sell(world: World, tmp_path: Path) -> None:
+    copy = copied(world, tmp_path)
+    world.price("49400").wait(10).price("49300").wait(10).price("47000").wait(10)
+    before = sorted(sells_on_exchange(world))
+    assert len(before) == 6
+    bring_back(world, copy)
+    world.price("47000").wait(30)
+    assert sorted(sells_on_exchange(world)) == before
+    filled = {o.txid for o in world.exchange.finished.values() if o.side == "buy" and o.status == "closed"}
+    assert {order.sells for order in world.sells} == filled
+    assert not world.desk.unsold.all()
+
+
+# ---- backup, restore, check ----------------------------------------------------------------------------
+
+
+def test_a_copy_can_be_made_while_the_bot_writes(world: World, tmp_path: Path) -> None:
+    with world.db.atomic():
+        world.desk.configuration.update(highest_buy_price=Decimal(1))
+        copy = copied(world, tmp_path)
+    with sqlite3.connect(copy) as db:
+        assert db.execute("SELECT count(*) FROM orderbook").fetchone() == (5,)
+        assert db.execute("SELECT highest_buy_price FROM configuration").fetchone() == ("0",)
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.glob("copy.db*")) == [copy], "one file, without companions"
+
+
+def test_a_copy_does_not_replace_the_database_itself(world: World) -> None:
+    with pytest.raises(DatabaseError, match="is the database itself"):
+        backup(settings_for(Path(world.path)), file(Path(world.path)))
+
+
+@pytest.fixture
+def unlocked() -> Iterator[None]:
+    yield
+    single_instance.release_all()
+
+
+@pytest.mark.usefixtures("unlocked")
+def test_what_was_there_is_kept_when_a_copy_is_brought_back(world: World, tmp_path: Path) -> None:
+    copy = copied(world, tmp_path)
+    world.price("49400").wait(10)
+    world.db.close()
+    assert restore(settings_for(Path(world.path)), file(copy)) == 0
+    [aside] = tmp_path.glob("bot.db.before-????????-??????")
+    count = "SELECT count(*) FROM trades"
+    with sqlite3.connect(world.path) as now, sqlite3.connect(aside) as before:
+        assert (now.execute(count).fetchone(), before.execute(count).fetchone()) == ((0,), (1,))
+
+
+def test_nothing_is_restored_under_a_running_bot(world: World, tmp_path: Path) -> None:
+    copy = copied(world, tmp_path)
+    inode = os.stat(world.path).st_ino
+    lock = single_instance.lock_file(f"{os.path.realpath(world.path)}.lock")
+    assert lock is not None
+    try:
+        with pytest.raises(DatabaseError, match=r"gridbot is already running \(pid \d+\)(.|\n)*nothing was changed"):
+            restore(settings_for(Path(world.path)), file(copy))
+    finally:
+        os.close(lock)
+    assert os.stat(world.path).st_ino == inode
+
+
+@pytest.mark.usefixtures("unlocked")
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda path: path.write_bytes(b"not a database at all"), "cannot be read as a database"),
+        (lambda path: path.write_bytes(b""), "this is no database of gridbot"),
+        (lambda path: _sql(path, "UPDATE orderbook SET price = 'NaN'"), "orderbook.price = 'NaN' is not possible"),
+    ],
+)
+def test_a_copy_that_is_not_sound_is_not_brought_back(
+    world: World, tmp_path: Path, spoil: Callable[[Path], object], says: str
+) -> None:
+    copy = copied(world, tmp_path)
+    spoil(copy)
+    world.db.close()
+    with pytest.raises(DatabaseError, match=says):
+        restore(settings_for(Path(world.path)), file(copy))
+    assert len(list(tmp_path.glob("bot.db.before*"))) == 0
+
+
+def _sql(path: Path | str, *statements: str) -> None:
+    with sqlite3.connect(path) as db:
+        for statement in statements:
+            db.execute(statement)
+
+
+def problems(world: World) -> list[str]:
+    return problems_in(Path(world.path), USERREF, 5, Decimal(10000))
+
+
+def test_a_sound_database_has_no_problems(world: World) -> None:
+    world.price("49400").wait(10).price("50100").wait(10)
+    assert problems(world) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        ("UPDATE orderbook SET price = '49504.9' WHERE side = 'buy'", "two open buys at 49504.9"),
+        ("UPDATE orderbook SET executed = '0.001' WHERE price = '49014.7'", "0.001 executed, but its trades say 0"),
+        ("UPDATE orderbook SET executed = volume WHERE price = '49014.7'", "completely executed"),
+        ("UPDATE orderbook SET volume = '-1' WHERE price = '49014.7'", "orderbook.volume = '-1' is not possible"),
+        ("UPDATE trades SET cost = '1e'", "trades.cost = '1e' is not possible"),
+        ("INSERT INTO finished_orders SELECT userref, txid, 'closed', 1.0 FROM orderbook", "both open and over"),
+        (
+            "INSERT INTO unsold_buy_order_txids SELECT userref, sells, '1', '1', 1.0 FROM orderbook WHERE side = 'sell'",
+            "is noted as unsold and has an open sell",
+        ),
+        (
+            "INSERT INTO orderbook SELECT userref, 'twin', side, price, volume, executed, placed_at, sells"
+            " FROM orderbook WHERE side = 'sell'",
+            "2 open sells for the buy",
+        ),
+    ],
+)
+def test_what_cannot_be_is_found(world: World, statement: str, says: str) -> None:
+    world.price("49400").wait(10)
+    _sql(world.path, statement)
+    assert any(says in problem for problem in problems(world)), problems(world)
+
+
+def test_more_buys_than_allowed_are_found(world: World) -> None:
+    assert problems_in(Path(world.path), USERREF, 4, Decimal(10000)) == ["5 buys are open, n_open_buy_orders is 4"]
+
+
+def test_a_file_of_a_newer_gridbot_is_not_touched(world: World) -> None:
+    _sql(world.path, "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('gridbot', 'm999', 'x')")
+    assert problems(world) == ["a newer gridbot has written this file (m999): use that version"]
+
+
+# ---- watch ---------------------------------------------------------------------------------------------
+
+CONFIG = """\
+[bot]
+name = mine
+exchange = Demo
+userref = 7
+strategy = GridHODL
+base_currency = BTC
+quote_currency = USD
+[grid]
+amount_per_grid = 100
+interval = 1%
+n_open_buy_orders = 5
+max_investment = 2000
+[notification]
+channels = tests.acceptance.test_owner_commands:Phone
+"""
+
+
+class Phone(INotificationChannel):
+    """The owner's phone."""
+
+    heard: ClassVar[list[str]] = []
+
+    @classmethod
+    def from_settings(cls, settings: NotificationConfigDTO) -> Self:
+        return cls()
+
+    def send(self, message: str) -> bool:
+        self.heard.append(message)
+        return True
+
+
+def test_a_dead_bot_is_told_once_and_its_return_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "_paths", lambda database: [f"{database}.alive"])
+    (tmp_path / "config.ini").write_text(CONFIG)
+    words = ["--config", str(tmp_path / "config.ini"), "watch", "--notify"]
+    Phone.heard.clear()
+    alive = Heartbeat(tmp_path / "gridbot.db")
+    alive.beat("RUNNING")
+    assert main(words) == 0
+    assert Phone.heard == []
+    alive.end("the database is full")
+    assert [main(words), main(words)] == [1, 1]
+    assert Phone.heard == ["mine: the bot ended 0 s ago (the database is full)"]
+    Heartbeat(tmp_path / "gridbot.db").beat("RUNNING")
+    assert [main(words), main(words)] == [0, 0]
+    assert len(Phone.heard) == 2
+    assert "is alive: RUNNING" in Phone.heard[1]
+    alive.end("again")
+    os.utime(tmp_path / "config.ini")
+    assert main(words) == 1
+    told = tmp_path / "gridbot.db.alive.told"
+    os.utime(told, (time.time() - 6 * 3600 - 1,) * 2)
+    assert main(words) == 1
+    assert len(Phone.heard) == 4, "a bot that stays dead is told again after six hours"
+
+
+# ---- doctor --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kraken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with Ground(tmp_path) as ground:
+        yield ground
+    single_instance.release_all()
+
+
+def doctor(ground: Ground, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    code = main(["--config", str(ground.directory / "config.ini"), "doctor"])
+    captured = capsys.readouterr()
+    return code, captured.out + captured.err
+
+
+def test_the_doctor_finds_everything_ready_and_places_nothing(
+    kraken: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, text = doctor(kraken, capsys)
+    assert (code, text.splitlines()[-1]) == (0, "everything is ready"), text
+    for line in (
+        "ok      network: the exchange answers and is open for trading",
+        "ok      clock: agrees with the exchange's",
+        "ok      key: may do what the bot needs, and cannot withdraw money",
+        "ok      fee: 0.25 % a side; an interval of 1.00 % pays",
+        "ok      minimum: every order is large enough; buys from 49504.9 down to 47573.1",
+    ):
+        assert line in text
+    assert kraken.fake.count("AddOrder") == kraken.fake.count("CancelOrder") == 0
+    assert TEST_SECRET not in text
+
+
+def test_the_doctor_names_the_missing_ticks(kraken: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+    kraken.fake.keys[TEST_KEY].permissions -= {"modify-trades"}
+    code, text = doctor(kraken, capsys)
+    assert code == 2
+    assert "PROBLEM key: " in text
+    assert "Create & modify orders" in text
+
+
+def test_the_doctor_leaves_the_key_alone_while_the_bot_uses_it(
+    kraken: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock = single_instance.lock_file(f"{kraken.database}.lock")
+    assert lock is not None
+    try:
+        code, text = doctor(kraken, capsys)
+    finally:
+        os.close(lock)
+    assert code == 0
+    assert "hint    key: not tried: gridbot is already running" in text
+    assert not [call.method for call in kraken.fake.calls if call.private]
+
+
+def test_the_doctor_says_what_to_do_about_funds_clock_and_auto_earn(
+    kraken: Ground, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kraken.fake.deposit("ZUSD", "-99500")
+    kraken.fake.auto_earn.add("XXBT")
+    monkeypatch.setattr("gridbot.core.clock.time.time", lambda: time.monotonic())
+    code, text = doctor(kraken, capsys)
+    assert code == 0
+    assert "but the 5 buys to be placed need 500.00: some will wait" in text
+    assert "behind. The bot goes by the exchange's clock" in text
+    assert "hint    auto-earn: is on for XBT.F" in text
+
+
+def test_the_doctor_tells_an_amount_that_is_too_small(kraken: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+    path = kraken.directory / "config.ini"
+    path.write_text(path.read_text().replace("amount_per_grid = 100", "amount_per_grid = 2"))
+    code, text = doctor(kraken, capsys)
+    assert code == 2
+    assert "PROBLEM minimum: amount_per_grid is too small at the present price" in text
+
+
+# ---- selftest ------------------------------------------------------------------------------------------
+
+
+def test_the_selftest_keeps_every_promise_and_counts_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.ini").write_text(CONFIG)
+    code = main(["--config", str(tmp_path / "config.ini"), "selftest", "--days", "3", "--seed", "4"])
+    text = capsys.readouterr().out
+    assert code == 0, text
+    assert "BROKEN" not in text
+    assert text.count("\nok     ") == 8
+    assert "every promise held" in text
+    assert list(tmp_path.iterdir()) == [tmp_path / "config.ini"], "nothing is left behind"
+
+
+def test_the_selftest_notices_a_bot_that_sends_an_order_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle = OrderDesk.settle
+
+    def forgetful(desk: OrderDesk, reported: list[OrderInfoSchema]) -> list[OrderInfoSchema]:
+        for placement in desk.pending.all():
+            desk._forget(placement)  # "no answer means it is not there"
+        return settle(desk, reported)
+
+    monkeypatch.setattr(OrderDesk, "settle", forgetful)
+    monkeypatch.setattr(OrderDesk, "settle_by_message", lambda desk, update: False)
+    (tmp_path / "config.ini").write_text(CONFIG)
+    code = main(["--config", str(tmp_path / "config.ini"), "selftest", "--days", "10", "--seed", "4"])
+    text = capsys.readouterr().out
+    assert code == 1, text
+    assert "BROKEN" in text
+    assert "please report this, with: selftest --seed 4 --days 10" in text

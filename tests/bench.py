@@ -1,0 +1,184 @@
+"""
+Benchmarks: figures and ratios, never a pass or fail. What is compared runs side by side in one round.
+
+    python tests/bench.py [--data FILE] [--rounds N] [NAME ...]
+
+FILE is a year of one-minute candles; GRIDBOT_DATA names it as well. A benchmark is a function in BENCHMARKS
+that takes the settings of the run and yields lines.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+STRATEGIES = ("GridHODL", "GridSell", "SWING", "cDCA")
+BACKTESTING_PY = 57.6  # seconds for such a year elsewhere; measured here when it is installed
+
+CONFIG = """
+[bot]
+name = bench
+exchange = Demo
+userref = 1
+strategy = GridHODL
+base_currency = BTC
+quote_currency = USD
+[grid]
+amount_per_grid = 100
+interval = 2%
+n_open_buy_orders = 5
+max_investment = 1000000
+fee = 0.25%
+[paper]
+quote_balance = 10000
+"""
+
+FLOOR = """
+import gzip, sys
+low = high = 0.0
+with (gzip.open if sys.argv[1].endswith(".gz") else open)(sys.argv[1], "rt") as file:
+    for line in file:
+        cells = line.split(",", 5)
+        if float(cells[3]) < low or float(cells[2]) > high:
+            low, high = float(cells[4]) * 0.99, float(cells[4]) * 1.01
+"""
+
+PEER = """
+import sys
+import pandas as pd
+from backtesting import Backtest, Strategy
+names = ["Time", "Open", "High", "Low", "Close", "Volume", "Trades"]
+data = pd.read_csv(sys.argv[1], names=names, index_col=0)
+class Grid(Strategy):
+    def init(self): pass
+    def next(self):
+        price = self.data.Close[-1]
+        if len(self.orders) < 5:
+            lowest = min((o.limit for o in self.orders if o.is_long), default=price)
+            self.buy(size=1, limit=lowest / 1.02, tp=lowest)
+Backtest(data, Grid, cash=1e9, commission=0.0025).run()
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the benchmarks are given."""
+
+    data: Path | None
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One process: processor and wall seconds, resident memory at its highest."""
+
+    cpu: float
+    wall: float
+    rss_mb: float
+
+
+def cost_of(*command: str) -> Cost:
+    """Run a process of this Python and measure it from start to end."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    probe = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", probe, sys.executable, *command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Cost(cpu, time.perf_counter() - began, float(done.stdout))
+
+
+def backtest_speed(run: Run) -> Iterator[str]:
+    """Whole processes: start, imports, reading, every decision, result; against a loop that only compares."""
+    if run.data is None:
+        yield "no candles: give --data FILE or GRIDBOT_DATA"
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "config.ini"
+        config.write_text(CONFIG)
+        command = ["gridbot.py", "--config", str(config), "backtest", "--data", str(run.data), "--json"]
+        document = json.loads(subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True).stdout)
+        rounds = []
+        for _ in range(run.rounds):
+            floor = cost_of("-c", FLOOR, str(run.data))
+            rounds.append((floor, {name: cost_of(*command, "--strategy", name) for name in STRATEGIES}))
+        floors = [floor for floor, _ in rounds]
+        yield f"{document['candles']} candles; {document['buys']} buys, {document['shifts']} shift-ups (GridHODL, 2 %)"
+        yield _line("floor: a loop that compares", floors, document["candles"], floors)
+        for name in STRATEGIES:
+            yield _line(f"backtest {name}", [costs[name] for _, costs in rounds], document["candles"], floors)
+        peer = BACKTESTING_PY
+        if importlib.util.find_spec("backtesting") is not None:
+            peer = cost_of("-c", PEER, str(run.data)).wall
+        slowest = max(statistics.median(costs[name].wall for _, costs in rounds) for name in STRATEGIES)
+        yield f"backtesting.py {peer:.1f} s: {peer / slowest:.0f} times the slowest of these (aim: 50)"
+
+
+def _line(name: str, costs: list[Cost], candles: int, floors: list[Cost]) -> str:
+    cpu = statistics.median(cost.cpu for cost in costs)
+    ratio = statistics.median(cost.cpu / floor.cpu for cost, floor in zip(costs, floors, strict=True))
+    wall = statistics.median(cost.wall for cost in costs)
+    rss = max(cost.rss_mb for cost in costs)
+    return (
+        f"{name:<28} {wall:6.2f} s wall {cpu:6.2f} s cpu {candles / cpu / 1000:7.0f} k candles/cpu-s "
+        f"{ratio:5.2f} x floor (aim: 2) {rss:5.0f} MB"
+    )
+
+
+def backtest_memory(run: Run) -> Iterator[str]:
+    """The same file for a tenth of the year and for all of it: memory must not follow the length."""
+    if run.data is None:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "config.ini"
+        config.write_text(CONFIG)
+        command = ["gridbot.py", "--config", str(config), "backtest", "--data", str(run.data), "--strategy", "cDCA"]
+        part, whole = cost_of(*command, "--to", "2018-02-06"), cost_of(*command)
+        yield f"memory: {part.rss_mb:.1f} MB for a tenth of the year, {whole.rss_mb:.1f} MB for all of it"
+
+
+BENCHMARKS: list[Callable[[Run], Iterator[str]]] = [backtest_speed, backtest_memory]
+
+
+def candles(named: Path | None) -> Path | None:
+    """The file to measure with, if there is one."""
+    beside = ROOT.parent / "shared" / "data" / "XBTUSD_1_2018.csv.gz"
+    choices = [named, Path(os.environ["GRIDBOT_DATA"]) if "GRIDBOT_DATA" in os.environ else None, beside]
+    return next((path.resolve() for path in choices if path is not None and path.exists()), None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("names", nargs="*")
+    args = parser.parse_args()
+    run = Run(candles(args.data), args.rounds)
+    for benchmark in BENCHMARKS:
+        if not args.names or benchmark.__name__ in args.names:
+            sys.stdout.write(f"{benchmark.__name__}: {benchmark.__doc__}\n")
+            for line in benchmark(run):
+                sys.stdout.write(f"  {line}\n")
+                sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,14 @@
+"""
+Nothing lost, nothing twice: proved by killing the bot everywhere.
+
+::
+
+    python -m tests.chaos --quick            the matrix in about a minute: kill point x fault x strategy
+    python -m tests.chaos                    every kill point with every fault: hours
+    python -m tests.chaos --strategy SWING --fault reply_lost --kill 117        one cell again, with its log
+    python -m tests.chaos --sabotage write_after_send                           must turn red
+
+The real engine, strategies, desk, database and Kraken adapter run against the fake Kraken on a
+clock that nobody waits for. Every side effect has a number (effects.py); a story (story.py) is
+told once for every number, and there the process dies. What must hold stands in invariants.py.
+"""

@@ -1,0 +1,206 @@
+"""The audit: every difference is named with its amounts, and what nothing explains is the rest."""
+
+from dataclasses import replace
+from decimal import Decimal as D
+
+import pytest
+
+from gridbot.infrastructure.database import Trade
+from gridbot.models.exchange import OrderInfoSchema, PairBalanceSchema, TradeInfoSchema
+from gridbot.models.grid import BookOrder, Placement
+from gridbot.services.audit import Audit, OurBooks, Start, TheirBooks, audit, sums
+from tests.unit.test_ledger import buy, sell
+
+B1 = buy("B1", "0.002", "50000", "0.25", 1.0)
+S1 = sell("S1", "0.001", "50500", "0.12625", 2.0, "B1")
+OPEN = BookOrder("B2", "buy", D(49000), D("0.002"), 3.0)
+PAPER = Start((D(0), D(1000)))
+# 1000 - 100 - 0.25 + 50.5 - 0.12625
+BALANCE = (D("0.001"), D("950.12375"))
+
+
+def order(txid: str, *rows: Trade, side: str = "buy", price: str = "50000", status: str = "closed") -> OrderInfoSchema:
+    infos = [row.info for row in rows]
+    executed = sum((i.volume for i in infos), D(0))
+    return OrderInfoSchema(
+        pair="XBTUSD",
+        price=D(price),
+        side=infos[0].side if infos else side,
+        status=status,
+        txid=txid,
+        userref=7,
+        vol=executed or D("0.002"),
+        vol_exec=executed,
+        trades=tuple(i.exec_id for i in infos),
+    )
+
+
+ORDERS = (order("B1", B1), order("S1", S1), order("B2", price="49000", status="open"))
+
+
+def theirs(
+    orders: tuple[OrderInfoSchema, ...] = ORDERS,
+    trades: tuple[TradeInfoSchema, ...] = (B1.info, S1.info),
+    balance: tuple[D, D] = BALANCE,
+) -> TheirBooks:
+    base, quote = balance
+    pair = PairBalanceSchema(base_balance=base, quote_balance=quote, base_available=base, quote_available=quote)
+    return TheirBooks({o.txid: o for o in orders}, {t.exec_id: t for t in trades}, pair)
+
+
+def compare(
+    rows: tuple[Trade, ...] = (B1, S1),
+    orders: tuple[BookOrder, ...] = (OPEN,),
+    pending: tuple[Placement, ...] = (),
+    other: TheirBooks | None = None,
+    start: Start = PAPER,
+) -> Audit:
+    return audit(OurBooks(rows, orders, pending), other or theirs(), start, "BTC", "USD")
+
+
+def changed(row: Trade, **changes: D) -> TradeInfoSchema:
+    return row.info.model_copy(update=changes)
+
+
+def test_books_that_agree_are_reconciled_and_say_how() -> None:
+    found = compare()
+    assert found.text().splitlines() == [
+        "compared 2 executions and 1 open order",
+        "note: BTC: 0 at the start, +0.001 by executions: 0.001 in the account",
+        "note: USD: 1000 at the start, -49.87625 by executions: 950.12375 in the account",
+        "reconciled",
+    ]
+    assert (found.is_reconciled, found.difference) == (True, "")
+
+
+def test_executions_change_the_account_by_volume_cost_and_fee() -> None:
+    assert sums([B1.info, S1.info]) == (D("0.001"), D("-49.87625"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "text"),
+    [
+        ("fee", "0.26", "fee 0.25 in the bot's books, 0.26 at the exchange"),
+        ("cost", "100.00001", "cost 100.000 in the bot's books, 100.00001 at the exchange"),
+        ("price", "50000.1", "price 50000 in the bot's books, 50000.1 at the exchange"),
+    ],
+)
+def test_an_execution_that_differs_in_one_digit_is_named(field: str, value: str, text: str) -> None:
+    found = compare(other=theirs(trades=(changed(B1, **{field: D(value)}), S1.info)))
+    assert found.differences[0] == f"execution T-B1-1 of order B1: {text}"
+    assert not found.is_reconciled
+
+
+def test_a_difference_of_a_fee_explains_the_same_difference_of_the_account() -> None:
+    other = theirs(trades=(changed(B1, fee=D("0.26")), S1.info), balance=(D("0.001"), D("950.11375")))
+    found = compare(other=other)
+    assert len(found.differences) == 1
+    assert found.rests == {}
+    assert found.difference == "1 difference"
+
+
+def test_an_execution_the_bot_never_heard_of_is_named_and_explains_the_balance() -> None:
+    found = compare(rows=(B1,))
+    assert found.differences == [
+        "execution T-S1-2 of order S1 (sell 0.001 @ 50500, fee 0.12625): not in the bot's books"
+    ]
+    assert found.rests == {}
+
+
+def test_an_execution_the_exchange_does_not_know_is_named() -> None:
+    other = theirs(orders=(order("B1", B1), ORDERS[1], ORDERS[2]), trades=(S1.info,), balance=(D(-0), D("1050.37375")))
+    found = compare(other=other)
+    assert "execution T-B1-1 of order B1: the exchange does not know it" in found.differences
+
+
+def test_money_that_vanished_without_a_trade_is_the_unexplained_rest() -> None:
+    found = compare(other=theirs(balance=(D("0.001"), D("950.02375"))))
+    assert found.rests == {"USD": D("-0.1")}
+    assert found.differences == [
+        "USD: 1000 at the start, -49.87625 by executions make 950.12375; the account holds 950.02375"
+    ]
+    assert found.text().splitlines()[-2:] == [
+        "unexplained rest: -0.1 USD in the account",
+        "not reconciled by -0.1 USD (1 difference)",
+    ]
+
+
+def test_executions_the_exchange_no_longer_tells_are_proven_by_equal_balances_only() -> None:
+    short = theirs(orders=ORDERS[1:], trades=(S1.info,))
+    found = compare(other=short)
+    assert found.is_reconciled
+    assert "1 execution of orders that the exchange does not tell any more" in found.notes[-1]
+    shared = compare(other=short, start=Start())
+    assert [line for line in shared.differences if "nothing proves them (the first: T-B1-1)" in line]
+
+
+def test_fills_booked_in_sum_are_a_difference_until_they_are_itemised() -> None:
+    in_sum = Trade(B1.info.model_copy(update={"exec_id": "?B1:0.002"}))
+    found = compare(rows=(in_sum, S1))
+    assert found.differences == ["order B1: 0.002 is booked in sum; the bot itemises its fills at the next comparison"]
+    assert found.rests == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"price": D(49001)}, "price 49000 in the bot's books, 49001 at the exchange"),
+        ({"vol": D("0.003")}, "volume 0.002 in the bot's books, 0.003 at the exchange"),
+        ({"status": "canceled"}, "open in the bot's books, canceled at the exchange"),
+    ],
+)
+def test_open_orders_are_compared(change: dict[str, object], text: str) -> None:
+    found = compare(other=theirs(orders=(*ORDERS[:2], ORDERS[2].model_copy(update=change))))
+    assert found.differences == [f"buy B2 @ 49000: {text}"]
+
+
+def test_an_order_on_one_side_only_is_named() -> None:
+    assert compare(other=theirs(orders=ORDERS[:2])).differences == [
+        "buy B2 @ 49000: open in the bot's books, and the exchange does not mention it"
+    ]
+    assert compare(orders=()).differences == ["buy B2 @ 49000: open at the exchange, not in the bot's books"]
+
+
+def test_an_order_that_was_not_answered_leaves_the_books_open() -> None:
+    sent = Placement(1, "buy", D(48000), D("0.002"), "", "", 1.0, 11.0)
+    assert compare(pending=(sent,)).differences == [
+        "buy of 0.002 @ 48000: sent, and not answered yet; the bot finds out before it places anything else"
+    ]
+
+
+def test_a_shared_account_is_explained_and_no_difference() -> None:
+    found = compare(other=theirs(balance=(D("0.501"), D(5000))), start=Start())
+    assert found.is_reconciled
+    assert found.notes == [
+        "BTC: the account holds 0.501, 0.5 more than the bot's executions explain (+0.001); "
+        "the bot was not told what is its own, see [funds]",
+        "USD: the account holds 5000, 5049.87625 more than the bot's executions explain (-49.87625); "
+        "the bot was not told what is its own, see [funds]",
+    ]
+
+
+def test_in_a_shared_account_missing_coins_are_a_difference() -> None:
+    found = compare(other=theirs(balance=(D("0.0009"), D(5000))), start=Start())
+    assert found.rests == {"BTC": D("-0.0001")}
+    assert found.differences == ["BTC: executions brought 0.001, and the account holds only 0.0009"]
+
+
+def test_the_ring_fence_is_shown_and_the_rest_left_alone() -> None:
+    fence = Start(own=(D("0.1"), D(400)))
+    found = compare(other=theirs(balance=(D("0.501"), D(5000))), start=fence)
+    assert found.is_reconciled
+    assert found.notes == [
+        "BTC: the bot's own were 0.1, +0.001 by executions: 0.101; 0.4 in the account are not the bot's "
+        "and are not touched",
+        "USD: the bot's own were 400, -49.87625 by executions: 350.12375; 4649.87625 in the account are not the bot's "
+        "and are not touched",
+    ]
+    short = compare(other=theirs(balance=(D("0.501"), D(350))), start=fence)
+    assert short.rests == {"USD": D("-0.12375")}
+
+
+def test_only_the_first_of_many_differences_are_listed() -> None:
+    many = tuple(replace(OPEN, txid=f"X{n}") for n in range(30))
+    text = compare(orders=many, other=theirs(orders=ORDERS[:2])).text()
+    assert text.count("difference: ") == 21
+    assert "... and 10 more" in text

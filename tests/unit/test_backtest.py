@@ -1,0 +1,250 @@
+"""The backtest: numbers checked by hand, the two ways through a file, and paper on the same candles."""
+
+import gc
+import re
+from decimal import Decimal
+from itertools import islice
+
+import pytest
+
+from gridbot.adapters.exchanges.paper import PaperExchange
+from gridbot.core.backtest import Backtest, FeeLadder, Play, pair_from_file
+from gridbot.core.backtest_result import Deepest, report, verdict
+from gridbot.core.candles import CandleBlock, MarketData, Period
+from gridbot.core.commands_past import units_of
+from gridbot.core.engine import BotEngine
+from gridbot.core.live_comparison import LiveTrades
+from gridbot.core.registry import resolve
+from gridbot.exceptions import ConfigurationError
+from gridbot.infrastructure.database import DBConnect
+from gridbot.interfaces.exchange import Exchange, ExchangeSetup
+from gridbot.models.configuration import DBConfigDTO, PaperConfigDTO, Settings
+from tests.past import BEGIN, FEE, bot, diced_candles, played, real_candles, write_candles
+from tests.unit.test_paper import PublicFeed, PublicRest
+from tests.world import ManualClock
+
+STRATEGIES = ("GridHODL", "GridSell", "SWING", "cDCA")
+ROUND = [
+    ("50000.0", "50000.0", "50000.0", "50000.0"),
+    ("50000.0", "50000.0", "49504.8", "49504.8"),  # through the first buy @ 49504.9
+    ("49504.8", "50000.0", "49504.8", "50000.0"),  # through its sell @ 49999.9
+]
+
+
+def test_one_round_of_gridhodl_is_what_a_pencil_says(tmp_path):
+    past = played([write_candles(tmp_path / "a.csv", ROUND)])
+    result = past.outcome
+    assert (result.buys, result.sells, result.cycles) == (1, 1, 1)
+    buy, sell = past.tally.fills
+    assert (buy.price, buy.volume, buy.fee) == (Decimal("49504.9"), Decimal("0.00202000"), Decimal("0.24999"))
+    assert (sell.price, sell.volume, sell.fee) == (Decimal("49999.9"), Decimal("0.00201005"), Decimal("0.25125"))
+    # 100.502298995 - 0.25125 - 99.999898 - 0.24999
+    assert result.profit == Decimal("0.001160995")
+    assert result.base_kept == result.base == Decimal("0.00000995")
+    assert result.fees == Decimal("0.50124")
+    assert result.quote == Decimal("10000.001160995")
+    assert result.wealth == result.quote + result.base * 50000
+
+
+def test_one_round_of_gridsell_gains_quote(tmp_path):
+    result = played([write_candles(tmp_path / "a.csv", ROUND)], changes={"strategy": "GridSell"}).outcome
+    # 0.00202 x 49999.9 = 100.999798, fee 0.25249
+    assert result.profit == Decimal("100.999798") - Decimal("0.25249") - Decimal("99.999898") - Decimal("0.24999")
+    assert result.base == 0
+
+
+def test_a_price_that_only_touches_fills_nothing_unless_told_to(tmp_path):
+    file = write_candles(tmp_path / "a.csv", [ROUND[0], ("50000.0", "50000.0", "49504.9", "49504.9")])
+    assert played([file]).outcome.buys == 0
+    assert played([file], touch=True).outcome.buys == 1
+
+
+def test_what_is_bought_at_the_low_is_sold_at_the_same_candles_high_only_when_told_so(tmp_path):
+    file = write_candles(tmp_path / "a.csv", [ROUND[0], ("49800.0", "50000.0", "49504.8", "49700.0")])
+    cycles = {name: played([file], path=name).outcome.cycles for name in ("high-first", "low-first", "close")}
+    assert cycles == {"high-first": 0, "low-first": 1, "close": 0}
+
+
+def test_holding_and_buying_at_fixed_times_pay_their_fees(tmp_path):
+    flat = [("100.0", "100.0", "100.0", "100.0")] * 24 + [("200.0", "200.0", "200.0", "200.0")] * 24
+    result = played([write_candles(tmp_path / "a.csv", flat, step=3600)], quote="1000").outcome
+    assert result.holding == Decimal(1000) / (100 * (1 + FEE)) * 200
+    assert result.regular_buys == 3  # at the first price, after 24 and after 48 hours
+    third = Decimal(1000) / 3
+    assert abs(result.regular - (third / 100 + third / 100 + third / 200) / (1 + FEE) * 200) < Decimal("1e-15")
+    assert verdict(result).startswith("verdict     holding was better")
+
+
+def test_the_largest_fall_is_from_a_peak_to_a_later_low():
+    deepest = Deepest()
+    for value in (100, 120, 90, 130, 117, 125):
+        deepest.see(Decimal(value))
+    assert deepest.fall == Decimal("0.25")
+
+
+def test_fees_follow_the_volume_of_thirty_days():
+    ladder = FeeLadder(((Decimal(0), Decimal("0.004")), (Decimal(1000), Decimal("0.003"))))
+    assert ladder.after(0.0, Decimal(999)) == Decimal("0.004")
+    assert ladder.after(10.0, Decimal(1)) == Decimal("0.003")
+    assert ladder.after(31 * 86400.0, Decimal(1)) == Decimal("0.004")
+
+
+def test_cheaper_tiers_cost_less(tmp_path):
+    file = write_candles(tmp_path / "a.csv", diced_candles(2000, 4))
+    tiers = ((Decimal(0), FEE), (Decimal(500), Decimal("0.001")))
+    assert played([file], fee_tiers=tiers).outcome.fees < played([file]).outcome.fees
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(("quote", "base"), [("10000", "0.05"), ("350", "0")])
+def test_passing_over_quiet_candles_changes_no_digit(tmp_path, strategy, quote, base):
+    file = write_candles(tmp_path / "a.csv", diced_candles(2000, 11))
+    changes = {"strategy": strategy}
+    fast = played([file], quote=quote, base=base, changes=changes)
+    slow = played([file], quote=quote, base=base, changes=changes, use_band=False)
+    assert slow.acted == 2000 > fast.acted
+    assert fast.outcome == slow.outcome
+    assert fast.tally.fills == slow.tally.fills
+    assert fast.tally.samples == slow.tally.samples
+
+
+@pytest.mark.parametrize(("strategy", "quote"), [*((name, "10000") for name in STRATEGIES), ("GridHODL", "700")])
+def test_the_same_on_three_days_of_real_candles(strategy, quote):
+    period = Period(1514764800 + 20 * 86400, 1514764800 + 23 * 86400)
+    runs = [
+        played([real_candles()], quote=quote, changes={"strategy": strategy}, use_band=band, period=period)
+        for band in (True, False)
+    ]
+    assert runs[0].outcome == runs[1].outcome
+    assert runs[0].tally.fills == runs[1].tally.fills
+    assert runs[0].outcome.buys > 5
+    runs[0].exchange.check_money()
+
+
+def test_trades_and_the_candles_made_of_them_give_the_same_when_the_path_is_known(tmp_path):
+    candles = [
+        (o, o, low, low)
+        for o, _, low, _ in diced_candles(600, 5)  # only falls within a candle: nothing is assumed
+    ]
+    trades = tmp_path / "t.csv"
+    lines = []
+    for i, (o, _, low, _) in enumerate(candles):
+        begin = BEGIN + i * 60
+        lines += [f"{begin},{o},1\n", f"{begin + 59},{low},1\n"]
+    trades.write_text("".join(lines))
+    one = played([trades]).tally.fills
+    two = played([write_candles(tmp_path / "c.csv", candles)]).tally.fills
+    assert [(f.side, f.price, f.volume, f.fee) for f in one] == [(f.side, f.price, f.volume, f.fee) for f in two]
+    assert len(one) > 20
+
+
+def test_paper_trade_on_the_same_prices_places_and_cancels_the_same_orders(tmp_path):
+    file = write_candles(tmp_path / "a.csv", diced_candles(400, 21))
+    in_the_past: list[tuple[object, ...]] = []
+    recorded = Recorded()
+    settings = bot()
+    recorded.backtest(file, settings, in_the_past)
+    on_paper: list[tuple[object, ...]] = []
+    recorded.paper(file, settings, tmp_path, on_paper)
+    assert len(in_the_past) > 100
+    assert on_paper == in_the_past
+
+
+class Recorded:
+    """The two runs, and every order and cancellation of each."""
+
+    def listen(self, rest, calls) -> None:
+        create, cancel = rest.create_order, rest.cancel_order
+        names: dict[str, int] = {}  # ids carry the name of the book; their order tells as much
+
+        def create_order(**order):
+            reply = create(**order)
+            names[reply.txid] = len(names)
+            calls.append(("create", order["side"], order["price"], order["volume"], order["oflags"]))
+            return reply
+
+        def cancel_order(txid):
+            calls.append(("cancel", names[txid]))
+            return cancel(txid)
+
+        rest.create_order, rest.cancel_order = create_order, cancel_order
+
+    def backtest(self, file, settings, calls) -> None:
+        data = MarketData([file])
+        play = Play(
+            settings,
+            resolve("strategy", settings.strategy),
+            pair_from_file(settings, 1),
+            FEE,
+            Decimal(0),
+            Decimal(10000),
+        )
+        past = Backtest(play, data.step)
+        self.pair = play.pair
+        self.listen(past.rest, calls)
+        past.run(data)
+
+    def paper(self, file, settings, folder, calls) -> None:
+        clock = ManualClock(float(BEGIN))
+        public, feed = PublicRest(), PublicFeed()
+        public.get_asset_pair_info = lambda: self.pair
+        public.get_server_time = lambda: clock.now
+        everything = Settings(
+            bot=settings, db=DBConfigDTO(path=folder / "bot.db"), paper=PaperConfigDTO(quote_balance="10000")
+        )
+        exchange = PaperExchange(lambda setup: Exchange(public, feed)).create(ExchangeSetup(everything, clock))
+        self.listen(exchange.rest, calls)
+        engine = BotEngine(everything, clock, exchange, DBConnect(":memory:"))
+        engine._connect()
+        for block in MarketData([file]).blocks():
+            for index in range(len(block)):
+                for time, price in block.ticks(index):
+                    clock.now = time
+                    engine._queue.put(("BTC/USD", str(price), time))
+                    while not engine._queue.empty():
+                        engine.step(0.0)
+        exchange.rest.close()
+
+
+def test_time_that_goes_back_or_a_period_without_candles_is_said(tmp_path):
+    file = write_candles(tmp_path / "a.csv", diced_candles(10, 1))
+    with pytest.raises(ConfigurationError, match="no candle lies in the period"):
+        played([file], period=Period(0, 5))
+
+
+def test_settings_that_cannot_work_are_refused_as_live(tmp_path):
+    file = write_candles(tmp_path / "a.csv", diced_candles(10, 1))
+    with pytest.raises(ConfigurationError, match=r"takes no order on BTC/USD below 0\.5 USD"):
+        played([file], changes={"amount_per_grid": "0.4"})
+
+
+def test_memory_holds_no_candles(tmp_path):
+    """Whatever the length of the file, at most two blocks of it are alive."""
+    data = MarketData([write_candles(tmp_path / "a.csv", diced_candles(8000, 1))])
+    blocks = data.blocks()
+    for _ in islice(blocks, 5):
+        pass
+    gc.collect()
+    assert sum(isinstance(o, CandleBlock) for o in gc.get_objects()) <= 2
+
+
+def test_the_report_reads_as_sentences_with_units(tmp_path):
+    past = played([write_candles(tmp_path / "a.csv", ROUND)])
+    text = report(past.outcome, units_of(bot(), past.strategy.settings.pair), "title")
+    assert "cycles      1, gain 0.00 USD and 0.00000995 BTC kept" in text
+    assert "orders      1 buys and 1 sells filled, grid moved up 0 times" in text
+    assert re.search(r"verdict     better than holding, by \+\d\.\d\d %", text)
+
+
+def test_live_and_backtest_are_compared_to_the_last_digit(tmp_path):
+    past = played([write_candles(tmp_path / "a.csv", diced_candles(1500, 8))])
+    fills = past.tally.fills
+    dearer = [f.__class__(f.time + 1, f.side, f.price, f.volume, f.fee * 2, None) for f in fills[:-3]]
+    comparison = LiveTrades(tuple(dearer), fills[0].time, fills[-1].time).compare(fills)
+    assert comparison.pairs == len(fills) - 3
+    assert comparison.only_live == ()
+    assert len(comparison.only_past) == 3
+    assert comparison.fees == -sum(f.fee for f in fills[:-3])
+    assert comparison.prices == 0
+    parts = comparison.fees + comparison.prices + comparison.only_live_value - comparison.only_past_value
+    assert parts == comparison.live - comparison.past

@@ -1,0 +1,165 @@
+"""Reading market data: what counts as a file of candles, and what is said about one that is not."""
+
+import gzip
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from gridbot.core.candles import BLOCK, MarketData, Period
+from gridbot.exceptions import ConfigurationError
+from tests.past import BEGIN, diced_candles, write_candles
+
+GOOD = "1600000020,100.0,103.0,99.0,101.5,2.5,4\n"
+
+
+def ticks(data: MarketData) -> list[tuple[float, Decimal]]:
+    return [tick for block in data.blocks() for index in range(len(block)) for tick in block.ticks(index)]
+
+
+def error(path: Path, text: str | bytes) -> str:
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(ConfigurationError) as caught:
+        ticks(MarketData([path]))
+    return caught.value.message
+
+
+def test_a_candle_is_four_prices_in_the_order_of_the_path(tmp_path):
+    file = tmp_path / "a.csv"
+    file.write_text(GOOD)
+    orders = {
+        name: [str(price) for _, price in ticks(MarketData([file], name))]
+        for name in ("high-first", "low-first", "close")
+    }
+    assert orders == {
+        "high-first": ["100.0", "103.0", "99.0", "101.5"],
+        "low-first": ["100.0", "99.0", "103.0", "101.5"],
+        "close": ["101.5"],
+    }
+
+
+def test_the_prices_of_a_candle_lie_within_its_time_and_in_order(tmp_path):
+    file = write_candles(tmp_path / "a.csv", diced_candles(3, 1))
+    times = [time - BEGIN for time, _ in ticks(MarketData([file]))]
+    assert [round(time, 3) for time in times[:5]] == [0.0, 19.667, 39.333, 59.0, 60.0]
+    assert times == sorted(times)
+
+
+def test_gzip_and_plain_text_are_the_same(tmp_path):
+    plain = write_candles(tmp_path / "a.csv", diced_candles(5000, 2))
+    packed = tmp_path / "a.csv.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert ticks(MarketData([plain])) == ticks(MarketData([packed]))
+
+
+def test_blocks_end_at_the_end_of_a_line_and_lose_nothing(tmp_path):
+    candles = diced_candles(4000, 3)
+    file = write_candles(tmp_path / "a.csv", candles)
+    assert file.stat().st_size > 2 * BLOCK
+    data = MarketData([file])
+    assert [str(price) for _, price in ticks(data)] == [p for o, h, low, c in candles for p in (o, h, low, c)]
+    assert data.progress == 1.0
+
+
+def test_windows_line_ends_and_a_missing_last_one_are_fine(tmp_path):
+    file = tmp_path / "a.csv"
+    file.write_bytes((GOOD + GOOD.replace("0020", "0080")).replace("\n", "\r\n").rstrip().encode())
+    assert len(ticks(MarketData([file]))) == 8
+
+
+def test_missing_minutes_are_missing_and_nothing_else(tmp_path):
+    file = tmp_path / "a.csv"
+    file.write_text(GOOD + GOOD.replace("0020", "0080") + GOOD.replace("0020", "3620"))
+    data = MarketData([file])
+    assert data.step == 60
+    assert [time - BEGIN for time, _ in ticks(data)][::4] == [0, 60, 3600]
+
+
+def test_trades_are_every_price_in_groups_of_a_minute(tmp_path):
+    file = tmp_path / "t.csv"
+    file.write_text("1600000021.5,100.1,1\n1600000021.5,100.3,1\n1600000079,99.9,2\n1600000081,100.0,1\n")
+    data = MarketData([file])
+    blocks = list(data.blocks())
+    assert [len(block) for block in blocks] == [1, 1]
+    assert ticks(data) == [
+        (1600000021.5, Decimal("100.1")),
+        (1600000021.5, Decimal("100.3")),
+        (1600000079.0, Decimal("99.9")),
+        (1600000081.0, Decimal("100.0")),
+    ]
+    assert (blocks[0].lows, blocks[0].highs) == ([99.9], [100.3])
+
+
+def test_files_are_read_in_the_order_of_their_times(tmp_path):
+    later = write_candles(tmp_path / "a.csv", diced_candles(2, 1), begin=BEGIN + 6000)
+    earlier = write_candles(tmp_path / "b.csv", diced_candles(2, 2))
+    data = MarketData([later, earlier])
+    assert data.first_time == BEGIN
+    times = [time for time, _ in ticks(data)]
+    assert times == sorted(times)
+
+
+def test_files_that_overlap_are_refused(tmp_path):
+    one = write_candles(tmp_path / "a.csv", diced_candles(10, 1))
+    two = write_candles(tmp_path / "b.csv", diced_candles(10, 1), begin=BEGIN + 120)
+    with pytest.raises(ConfigurationError, match=r"b\.csv, line 1: begins at 1600000140, before .*a\.csv ends"):
+        ticks(MarketData([one, two]))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "bars"), [(0, 9e9, 10), (BEGIN + 60, 9e9, 9), (BEGIN + 61, BEGIN + 240, 2), (0, BEGIN, 0)]
+)
+def test_a_period_takes_the_bars_that_begin_in_it(tmp_path, start, end, bars):
+    file = write_candles(tmp_path / "a.csv", diced_candles(10, 1))
+    assert sum(len(Period(start, end).part_of(block)) for block in MarketData([file]).blocks()) == bars
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "line 1: the file is empty"),
+        ("time,open,high,low,close,volume,trades\n" + GOOD, "line 1: 'time' is not a time in unix seconds: a header"),
+        ("a;b\n", "line 1: 1 columns; expected are Kraken's candles"),
+        ("1600000020000,100.0,103.0,99.0,101.5,2.5,4\n", "line 1: '1600000020000' is not a time"),
+        (GOOD + "1600000080,100.0,103.0\n", "line 2: 3 columns where the lines before had 7; is the file cut off?"),
+        (GOOD + GOOD, "line 2: this candle is not later than the one before"),
+        (GOOD.replace("0020", "0080") + GOOD, "line 2: this candle is not later"),
+        (GOOD + "1600000080,100.0,99.0,103.0,101.5,2.5,4\n", "line 2: open 100.0 and close 101.5 do not lie between"),
+        (GOOD + "1600000080,100.0,abc,99.0,101.5,2.5,4\n", "line 2: 'abc' is not a price"),
+        (GOOD + "1600000080,100.0,nan,99.0,101.5,2.5,4\n", "line 2: 'nan' is not a price above 0"),
+        (GOOD + "1600000080,1.0,1.0,-1.0,1.0,2.5,4\n", "line 2: '-1.0' is not a price above 0"),
+        ("1600000021,100.1,1\n1600000020,100.1,1\n", "line 2: this trade is earlier than the one before"),
+        ("1600000021,100.1,1\n1600000022,x,1\n", "line 2: 'x' is not a price"),
+        (b"\x89PNG\r\n\x1a\n\x00\xff", "not a csv file"),
+    ],
+)
+def test_a_file_that_is_wrong_is_named_with_its_line(tmp_path, text, said):
+    message = error(tmp_path / "wrong.csv", text)
+    assert "wrong.csv" in message
+    assert said in message
+
+
+def test_a_mistake_far_down_is_found_on_its_line(tmp_path):
+    file = write_candles(tmp_path / "a.csv", diced_candles(4000, 3))
+    lines = file.read_text().splitlines(keepends=True)
+    lines[3210] = lines[3210].replace(",", ";", 1)
+    message = error(file, "".join(lines))
+    assert "a.csv, line 3211: 6 columns" in message
+
+
+def test_a_swap_far_down_is_found_where_it_first_shows(tmp_path):
+    file = write_candles(tmp_path / "a.csv", diced_candles(4000, 3))
+    lines = file.read_text().splitlines(keepends=True)
+    lines[2000], lines[2001] = lines[2001], lines[2000]
+    assert "a.csv, line 2002: this candle is not later" in error(file, "".join(lines))
+
+
+def test_a_download_that_was_cut_off_is_told_as_such(tmp_path):
+    whole = gzip.compress(write_candles(tmp_path / "a.csv", diced_candles(9000, 3)).read_bytes())
+    assert "cut off or damaged" in error(tmp_path / "half.csv.gz", whole[: len(whole) // 2])
+    assert "cut off or damaged" in error(tmp_path / "text.csv.gz", GOOD)
+
+
+def test_a_file_that_is_not_there_is_told_as_such(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"--data .*nowhere\.csv: No such file"):
+        MarketData([tmp_path / "nowhere.csv"])

@@ -1,0 +1,133 @@
+"""The plan: what would be placed and cancelled, and what a fall would leave."""
+
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from gridbot.core.backtest import Play, pair_from_file
+from gridbot.core.plan import Standing, document, make_plan, smallest_amount
+from gridbot.core.registry import resolve
+from gridbot.exceptions import ConfigurationError
+from gridbot.infrastructure.database import StoredConfiguration
+from gridbot.models.grid import BookOrder, UnsoldBuy
+from gridbot.strategies.grid_base import grid_settings
+from tests.past import FEE, bot
+
+PRICE = Decimal("50000.0")
+LADDER = ["49504.9", "49014.7", "48529.4", "48048.9", "47573.1"]
+
+
+def play(**changes: object) -> Play:
+    settings = bot(**changes)
+    return Play(
+        settings, resolve("strategy", settings.strategy), pair_from_file(settings, 1), FEE, Decimal(0), Decimal(0)
+    )
+
+
+def standing(**changes: object) -> Standing:
+    return replace(Standing(PRICE, Decimal(0), Decimal(10000)), **changes)
+
+
+def order(price: str, side: str = "buy", volume: str = "0.002") -> BookOrder:
+    return BookOrder(f"O{price}", side, Decimal(price), Decimal(volume), 0.0)
+
+
+def stored(interval: str = "0.01", amount: str = "100") -> StoredConfiguration:
+    return StoredConfiguration("Kraken BTC/USD", Decimal(amount), Decimal(interval), 0.0, 0.0)
+
+
+def test_a_new_bot_places_the_worked_example():
+    plan = make_plan(play(), standing())
+    assert [str(e.price) for e in plan.places] == LADDER
+    assert plan.cancels == ()
+    assert plan.bound == sum(e.price * e.volume for e in plan.places) * (1 + FEE)
+
+
+def test_a_grid_in_order_is_left_alone():
+    orders = tuple(order(price) for price in LADDER)
+    plan = make_plan(play(), standing(orders=orders, stored=stored()))
+    assert (plan.places, plan.cancels) == ((), ())
+
+
+def test_another_interval_cancels_every_buy_and_builds_a_new_ladder():
+    orders = tuple(order(price) for price in LADDER)
+    plan = make_plan(play(interval="2%"), standing(orders=orders, stored=stored()))
+    assert [str(e.price) for e in plan.cancels] == LADDER
+    assert [str(e.price) for e in plan.places][:2] == ["49019.6", "48058.4"]
+
+
+def test_sells_stay_and_count_as_money_that_is_there():
+    plan = make_plan(play(), standing(orders=(order("52000.0", "sell"),), stored=stored()))
+    assert plan.cancels == ()
+    assert plan.wealth == Decimal("10000") + Decimal("0.002") * PRICE
+
+
+def test_a_buy_without_a_sell_gets_one():
+    unsold = (UnsoldBuy("OLD", Decimal("50000.0"), Decimal("0.002"), 0.0),)
+    plan = make_plan(play(), standing(unsold=unsold, stored=stored(), free_base=Decimal("0.002")))
+    assert [(e.side, str(e.price)) for e in plan.places if e.side == "sell"] == [("sell", "50500.0")]
+
+
+def test_one_cycle_is_told_after_both_fees():
+    cycle = make_plan(play(), standing()).cycle
+    assert (cycle.sell_price, cycle.sold, cycle.base_kept) == (
+        Decimal("49999.9"),
+        Decimal("0.00201005"),
+        Decimal("0.00000995"),
+    )
+    sell = make_plan(play(strategy="GridSell"), standing()).cycle
+    assert sell.base_kept == 0
+    assert sell.gain == Decimal("100.999798") * (1 - FEE) - Decimal("99.999898") * (1 + FEE)
+    assert make_plan(play(strategy="cDCA"), standing()).cycle.sell_price == 0
+
+
+def test_a_fall_leaves_what_the_levels_have_bought():
+    plan = make_plan(play(strategy="cDCA", max_investment="1000"), standing(free_quote=Decimal("301")))
+    assert [str(fall.fraction) for fall in plan.falls] == ["0.10", "0.30", "0.50"]
+    # Money for three buys only: 301 / 100.25; they cost 300 and a little, and are worth half at -50 %.
+    deepest = plan.falls[-1]
+    bought = Decimal("0.00202000") + Decimal("0.00204020") + Decimal("0.00206060")
+    assert deepest.price == Decimal("25000.0")
+    assert deepest.base == bought
+    assert deepest.wealth == deepest.quote + bought * 25000
+    assert plan.falls[0].wealth > plan.falls[1].wealth > deepest.wealth
+
+
+def test_levels_without_money_are_named():
+    plan = make_plan(play(), standing(free_quote=Decimal("250")))
+    assert len(plan.places) == 2
+    assert plan.missing == ("48529.4: 49.50 free, 100.25 needed",)
+
+
+@pytest.mark.parametrize("strategy", ["GridHODL", "GridSell", "SWING", "cDCA"])
+def test_the_smallest_amount_works_and_half_of_it_does_not(strategy):
+    settings = make_plan(play(strategy=strategy), standing())
+    amount = settings.smallest_amount
+    assert make_plan(play(strategy=strategy, amount_per_grid=str(amount)), standing()).places != ()
+    with pytest.raises(
+        ConfigurationError, match=rf"(?s)is too little at 50000\.0: .*amount that works at this price is {amount}"
+    ):
+        make_plan(play(strategy=strategy, amount_per_grid=str(amount / 2)), standing())
+
+
+def test_the_smallest_interval_is_the_one_that_pays():
+    assert make_plan(play(), standing()).smallest_interval == Decimal("0.00503")
+
+
+def test_the_smallest_amount_follows_price_and_minimums():
+    settings = grid_settings(bot(), pair_from_file(bot(), 1), FEE)
+    assert smallest_amount(Decimal(50000), settings) == Decimal("2.53")  # 0.00005 x 50500, up to the cent
+    assert smallest_amount(Decimal(100), settings) == Decimal("0.51")  # 0.5 is the smallest cost
+
+
+def test_the_document_holds_every_digit_as_text():
+    found = document(make_plan(play(), standing()))
+    assert found["places"][0]["price"] == "49504.9"
+    assert found["falls"][2]["fraction"] == "0.50"
+
+
+def test_cancellations_carry_the_ids_of_the_real_orders():
+    orders = tuple(order(price) for price in LADDER)
+    plan = make_plan(play(interval="2%"), standing(orders=orders, stored=stored()))
+    assert [e.txid for e in plan.cancels] == [f"O{price}" for price in LADDER]

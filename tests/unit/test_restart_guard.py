@@ -1,0 +1,241 @@
+"""Starts that do not last are followed by growing pauses; what was mended, or a power cut, is not."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from gridbot.core import heartbeat, restart_guard
+from gridbot.core.heartbeat import Heartbeat, look
+from gridbot.core.restart_guard import RestartGuard
+
+NOW = 1_790_000_000.0
+
+
+class Machine:
+    """A config.ini, a database path, a wall clock and a steady one, and a boot id."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = NOW
+        self.steady = 1000.0
+        self.directory = directory
+        self.boot = "first boot"
+        (directory / "config.ini").write_text("[bot]\n")
+        monkeypatch.setattr(restart_guard, "_boot_id", lambda: self.boot)
+        monkeypatch.setattr(restart_guard.time, "monotonic", lambda: self.steady)
+        monkeypatch.delenv("GRIDBOT_API_PUBLIC_KEY", raising=False)
+
+    def guard(self) -> RestartGuard:
+        return RestartGuard(str(self.directory / "config.ini"), str(self.directory / "bot.db"), lambda: self.now)
+
+    def fail(self, code: int = 1, why: str = "the database is full") -> None:
+        guard = self.guard()
+        guard.begun()
+        guard.ended(code, why)
+
+    def pause(self) -> float:
+        """Seconds until a start is allowed."""
+        waited = 0.0
+        while self.guard().waiting() is not None:
+            self.now += 10
+            waited += 10
+        return waited
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path, monkeypatch)
+
+
+def test_the_first_start_waits_for_nothing(machine: Machine) -> None:
+    assert machine.guard().waiting() is None
+
+
+def test_failures_in_a_row_are_followed_by_growing_pauses(machine: Machine) -> None:
+    pauses = []
+    for _ in range(9):
+        machine.fail()
+        pauses.append(machine.pause())
+    assert pauses == [0, 0, 60, 120, 240, 480, 900, 900, 900]
+
+
+def test_what_a_restart_cannot_mend_pauses_at_once_and_longer(machine: Machine) -> None:
+    pauses = []
+    for _ in range(5):
+        machine.fail(2, "the API key is wrong")
+        pauses.append(machine.pause())
+    assert pauses == [60, 300, 900, 3600, 3600]
+
+
+def test_the_waiting_start_says_what_is_wrong_until_when_and_how_to_try_at_once(machine: Machine) -> None:
+    machine.fail(2, "the API key\n  is wrong")
+    code, text = machine.guard().waiting() or (0, "")
+    until = time.strftime("%H:%M:%S", time.localtime(NOW + 60))
+    assert code == 2
+    assert text == (
+        f"gridbot waits until {until}: the last start failed (once): the API key is wrong\n"
+        f"  To try at once, after mending it: touch {machine.directory / 'config.ini'}"
+    )
+
+
+def test_an_error_that_may_pass_leaves_with_1(machine: Machine) -> None:
+    for _ in range(3):
+        machine.fail()
+    assert (machine.guard().waiting() or (0, ""))[0] == 1
+
+
+def test_being_killed_counts_like_a_failure(machine: Machine) -> None:
+    for _ in range(3):
+        machine.guard().begun()
+    code, text = machine.guard().waiting() or (0, "")
+    assert code == 1
+    assert "it ended without a word (killed, or out of memory)" in text
+
+
+def test_a_power_cut_is_no_failure(machine: Machine) -> None:
+    for number in range(6):
+        machine.boot = f"boot {number}"
+        assert machine.guard().waiting() is None
+        machine.guard().begun()
+
+
+def test_saving_the_settings_ends_the_pause_and_forgets_the_failures(machine: Machine) -> None:
+    for _ in range(4):
+        machine.fail(2)
+    os.utime(machine.directory / "config.ini", (NOW, NOW))
+    assert machine.guard().waiting() is None
+    machine.fail(2)
+    assert machine.pause() == 60
+
+
+def test_another_key_in_the_environment_ends_the_pause(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.fail(2)
+    assert machine.guard().waiting() is not None
+    monkeypatch.setenv("GRIDBOT_API_PUBLIC_KEY", "another")
+    assert machine.guard().waiting() is None
+
+
+def test_a_stop_by_request_forgets_the_failures(machine: Machine) -> None:
+    machine.fail()
+    machine.fail()
+    guard = machine.guard()
+    guard.begun()
+    guard.ended(0, "asked to stop")
+    assert not (machine.directory / "bot.db.restarts").exists()
+
+
+def test_ten_minutes_of_trading_forget_the_failures_and_nine_do_not(machine: Machine) -> None:
+    machine.fail()
+    machine.fail()
+    guard = machine.guard()
+    guard.begun()
+    note = machine.directory / "bot.db.restarts"
+    guard.alive(running=True)
+    machine.steady += 599
+    guard.alive(running=True)
+    assert note.exists()
+    machine.steady += 1
+    guard.alive(running=True)
+    assert not note.exists()
+    guard.ended(1, "x")
+    assert machine.guard().waiting() is None
+
+
+def test_ten_minutes_without_trading_forget_nothing(machine: Machine) -> None:
+    machine.fail()
+    guard = machine.guard()
+    guard.begun()
+    for _ in range(3):
+        machine.steady += 600
+        guard.alive(running=False)
+    assert (machine.directory / "bot.db.restarts").exists()
+
+
+@pytest.mark.parametrize("step", [-86400.0, 86400.0, -NOW + 100])
+def test_a_clock_that_steps_ends_the_pause_at_the_most(machine: Machine, step: float) -> None:
+    machine.fail(2)
+    machine.now += step
+    assert machine.guard().waiting() is None
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "failures=x\nat=y\ncode=2\n", "failures=99999999999\nat=nan\n"])
+def test_a_note_that_cannot_be_read_stops_nobody(machine: Machine, text: str) -> None:
+    (machine.directory / "bot.db.restarts").write_text(text)
+    assert machine.guard().waiting() is None
+
+
+def test_the_note_holds_no_key(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRIDBOT_API_SECRET_KEY", "very-secret")
+    machine.fail(2)
+    assert "very-secret" not in (machine.directory / "bot.db.restarts").read_text()
+
+
+# ---- the heartbeat -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "bot.db"
+    monkeypatch.setattr(heartbeat, "_paths", lambda database: [f"{database}.alive"])
+    return path
+
+
+def test_nobody_has_lived_here(database: Path) -> None:
+    life = look(database, 100.0)
+    assert (life.is_alive, life.text) == (False, "the bot has not run since this machine started")
+
+
+def test_a_bot_is_alive_for_five_minutes_after_its_last_sign(database: Path) -> None:
+    Heartbeat(database, lambda: 1000.0).beat("RUNNING")
+    assert look(database, 1300.0).is_alive
+    stuck = look(database, 1301.0)
+    assert not stuck.is_alive
+    assert stuck.text == (
+        f"the bot (pid {os.getpid()}, RUNNING) is stuck: no sign of life for 5 min.\n"
+        f"  End it with: kill -9 {os.getpid()} (nothing is lost by that); cron starts it again."
+    )
+
+
+def test_a_long_wait_that_was_announced_is_no_alarm(database: Path) -> None:
+    Heartbeat(database, lambda: 1000.0).beat("INITIALIZING", 960.0)
+    assert look(database, 1960.0).is_alive
+    assert not look(database, 1961.0).is_alive
+
+
+def test_a_sign_is_written_every_ten_seconds_at_most(database: Path) -> None:
+    now = 1000.0
+    beat = Heartbeat(database, lambda: now)
+    beat.beat("RUNNING")
+    now = 1009.9
+    beat.beat("RUNNING")
+    assert " 1000.0 " in Path(f"{database}.alive").read_text()
+    now = 1010.0
+    beat.beat("RUNNING")
+    assert " 1010.0 " in Path(f"{database}.alive").read_text()
+
+
+def test_a_process_that_is_gone_is_dead_at_once(database: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        Heartbeat(database, lambda: 1000.0).beat("RUNNING")
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert look(database, 1001.0).text == f"the bot (pid {child}) is dead; its last sign of life is 1 s old"
+
+
+def test_a_bot_that_was_stopped_says_why(database: Path) -> None:
+    Heartbeat(database, lambda: 1000.0).end("asked to stop")
+    assert look(database, 1060.0).text == "the bot ended 60 s ago (asked to stop)"
+
+
+def test_a_sign_of_before_the_reboot_says_nothing(database: Path) -> None:
+    Heartbeat(database, lambda: 50_000.0).beat("RUNNING")
+    assert not look(database, 100.0).is_alive
+
+
+def test_a_planted_link_is_not_written_through(database: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    os.symlink(tmp_path / "precious", f"{database}.alive")
+    Heartbeat(database, lambda: 1000.0).beat("RUNNING")
+    assert (tmp_path / "precious").read_text() == "mine"

@@ -1,0 +1,147 @@
+"""The search: every combination, ranked on one part of the data, judged on a later one."""
+
+import argparse
+from concurrent.futures import Future
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from gridbot.core.backtest_result import Result
+from gridbot.core.candles import MarketData, Period
+from gridbot.core.sweep import Job, Outcome, combinations, cut, run_job, search, text, verdict, workers
+from gridbot.exceptions import ConfigurationError
+from tests.past import BEGIN, FEE, bot, diced_candles, played, write_candles
+
+
+class AtOnce:
+    """An executor that works in this process, and remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+
+    def submit(self, run, job):
+        self.jobs.append(job)
+        future: Future = Future()
+        future.set_result(run(job))
+        return future
+
+
+def job(file: Path, period: Period = Period(), **changes: object) -> Job:  # noqa: B008 - frozen
+    return Job(
+        bot=bot(**changes),
+        files=(str(file),),
+        period=period,
+        path="high-first",
+        fee=FEE,
+        base=Decimal(0),
+        quote=Decimal(10000),
+        ordermin=Decimal("0.00005"),
+        costmin=Decimal("0.5"),
+        decimals=1,
+        touch=False,
+        fee_tiers=(),
+        directory=".",
+    )
+
+
+@pytest.fixture
+def file(tmp_path):
+    return write_candles(tmp_path / "a.csv", diced_candles(1500, 31))
+
+
+def test_a_job_is_a_backtest(file):
+    assert run_job(job(file)).result == played([file]).outcome
+
+
+def test_the_held_out_part_is_later_and_nothing_of_it_chooses(file):
+    data = MarketData([file])
+    earlier, later = cut(Period(), data, Decimal("0.3"))
+    assert (earlier.start, earlier.end) == (BEGIN, later.start)
+    assert later.end == BEGIN + 1500 * 60
+    assert later.start == BEGIN + 1500 * 60 * 0.7
+    executor = AtOnce()
+    jobs = [job(file, earlier, interval=interval) for interval in ("1%", "2%", "4%")]
+    ranked, judged = search(executor, jobs, later, top=2)
+    assert [j.period for j in executor.jobs] == [earlier] * 3 + [later] * 2
+    assert [o.result.gain for o in ranked] == sorted((o.result.gain for o in ranked), reverse=True)
+    assert [o.job.name for o in judged] == [o.job.name for o in ranked[:2]]
+    assert all(o.result.begin >= later.start for o in judged)
+
+
+def test_every_combination_is_tried_and_hopeless_ones_are_named():
+    args = argparse.Namespace(
+        strategies=("GridHODL", "GridSell"), intervals=("0.4%", "1%", "2%"), amounts=("50", "100"), ns=(None,), fee=None
+    )
+    bots, refused = combinations(bot(), args)
+    assert len(bots) == 8
+    assert len(refused) == 4
+    assert refused[0].startswith("GridHODL 0.4% 50: interval: this grid loses on every round")
+
+
+def test_nothing_but_hopeless_settings_is_an_error():
+    args = argparse.Namespace(strategies=(None,), intervals=("0.4%",), amounts=(None,), ns=(None,), fee=None)
+    with pytest.raises(ConfigurationError, match="none of these settings can work"):
+        combinations(bot(), args)
+
+
+def outcome(file: Path, gain: str, holding: str) -> Outcome:
+    result: Result = played([file], period=Period(BEGIN, BEGIN + 6000)).outcome
+    changed = replace(
+        result,
+        wealth=result.start_wealth * (1 + Decimal(gain)),
+        holding=result.start_wealth * (1 + Decimal(holding)),
+    )
+    return Outcome(job(file), changed)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "judged", "holding", "said"),
+    [
+        ("0.50", "0.05", "0.20", "holding was better: +20.00 % against +5.00 % of the best settings"),
+        ("0.50", "0.40", "0.20", "did better than holding: +40.00 % against +20.00 %"),
+        ("0.50", "0.10", "0.05", "but far less than the +50.00 % it was chosen for"),
+        ("0.50", "-0.10", "-0.40", "it lost money all the same"),
+    ],
+)
+def test_the_verdict_is_plain(file, chosen, judged, holding, said):
+    assert said in verdict([outcome(file, chosen, "0")], [outcome(file, judged, holding)])
+
+
+def test_the_text_names_settings_and_verdict(file):
+    one = outcome(file, "0.1", "0.2")
+    shown = text([one], [one], ["0.4%: no"])
+    assert "GridHODL interval 1 % amount 100 n 5" in shown
+    assert "left out: 0.4%: no" in shown
+    assert shown.splitlines()[-1].startswith("verdict: holding was better")
+
+
+def test_processes_of_this_machine_do_the_same_work(file):
+    with workers(2, None) as executor:
+        ranked, judged = search(executor, [job(file), job(file, interval="2%")], Period(), top=1)
+    assert {o.job.name: o.result for o in ranked} == {
+        o.job.name: o.result for o in (run_job(job(file)), run_job(job(file, interval="2%")))
+    }
+    assert judged[0].result == ranked[0].result
+
+
+def test_a_dask_cluster_does_the_same_work(file):
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp"
+        ) as cluster,
+        workers(None, cluster.scheduler_address) as executor,
+    ):
+        ranked, _ = search(executor, [job(file)], Period(), top=1)
+    assert ranked[0].result == run_job(job(file)).result
+
+
+def test_without_dask_the_message_says_what_to_install(monkeypatch):
+    def without(name):
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr("gridbot.core.sweep.import_module", without)
+    with pytest.raises(ConfigurationError, match=r'pip install "dask\[distributed\]"'), workers(None, "tcp://x:1"):
+        pass
