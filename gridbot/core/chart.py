@@ -106,5 +106,5 @@ def _stamp(time: float) -> float:
 
 def _told(fill: Fill, units: Units) -> str:
     verb = "bought" if fill.side == BUY else "sold"
-    gain = "" if fill.profit is None else f"<br>cycle profit {units.money(fill.profit)}"
+    gain = "" if fill.profit is None else f"<br>cycle {units.money(fill.profit)}"
     return f"{verb} {units.order(fill.price, fill.volume)}<br>fee {units.money(fill.fee)}{gain}"

@@ -41,7 +41,7 @@ class OrderPlaced(Event):
 class OrderExecuted(Event):
     """
     An order was completely filled. For a sell that closed a cycle: ``profit`` is the quote it brought
-    above what its buy cost, fees included, ``base_kept`` what was bought and not sold.
+    above what the sold part of its buy cost, fees included, ``base_kept`` what was bought and not sold.
     """
 
     side: str

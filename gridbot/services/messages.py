@@ -134,7 +134,7 @@ def _placed(event: OrderPlaced, units: Units) -> str:
 def _executed(event: OrderExecuted, units: Units) -> str:
     verb = "bought" if event.side == BUY else "sold"
     order = units.order(event.price, event.volume)
-    profit = "" if event.profit is None else f", cycle profit {units.money(event.profit)}"
+    profit = "" if event.profit is None else f", cycle {'+' if event.profit >= 0 else ''}{units.money(event.profit)}"
     if event.base_kept:
         profit += f" and {units.volume(event.base_kept)} kept"
     money = f"{units.money(event.cost)}, fee {units.money(event.fee)}{profit}"

@@ -133,10 +133,11 @@ class GridOrders:
             return
         profit, base_kept = None, None
         bought = self._desk.trades.of_order(order.sells) if order.side == SELL and order.sells else []
-        if bought:
+        volume = sum((row.info.volume for row in bought), ZERO)
+        if volume:
             spent = sum((row.info.cost + row.info.fee for row in bought), ZERO)
-            profit = finished.cost - finished.fee - spent
-            base_kept = sum((row.info.volume for row in bought), ZERO) - finished.executed
+            profit = finished.cost - finished.fee - spent * finished.executed / volume
+            base_kept = max(volume - finished.executed, ZERO)
         self._publish(
             OrderExecuted(
                 order.side,

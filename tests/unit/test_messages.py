@@ -37,7 +37,7 @@ CASES = [
     ),
     (
         OrderExecuted("sell", D("49999.9"), D("0.00201005"), D("100.50"), D("0.25"), "OV7K", D("0.499")),
-        "sold 0.00201005 BTC @ 49999.9 USD = 100.50 USD, fee 0.25 USD, cycle profit 0.49 USD (OV7K)",
+        "sold 0.00201005 BTC @ 49999.9 USD = 100.50 USD, fee 0.25 USD, cycle +0.49 USD (OV7K)",
     ),
     (
         OrderPlaced("sell", D("49999.9"), D("0.00201005"), "OV7K", "for the buy OQ4C3A-1"),
@@ -109,7 +109,7 @@ def test_a_quote_such_as_btc_is_not_cut_to_nothing() -> None:
     event = OrderExecuted("sell", D("0.03512"), D("0.5"), D("0.01756"), D("0.0000439"), "OX", D("0.00008"))
     assert message_for(event, "ETH", "BTC", 5, 8, 8) == (
         "sold 0.50000000 ETH @ 0.03512 BTC = 0.01756000 BTC, "
-        "fee 0.00004390 BTC, cycle profit 0.00008000 BTC (OX)"
+        "fee 0.00004390 BTC, cycle +0.00008000 BTC (OX)"
     )
 
 
