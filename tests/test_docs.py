@@ -21,9 +21,10 @@ from gridbot.core.config_file import GRID_KEYS, SECTIONS, load_settings
 from gridbot.core.state_machine import TRANSITIONS
 from gridbot.models import configuration
 from gridbot.models.configuration import STRATEGIES, smallest_paying_interval
+from gridbot.models.events import OrderExecuted
 from gridbot.models.grid import BookOrder, Cause, GridSettings, GridView, Placement, UnsoldBuy, Waiting
 from gridbot.models.money import truncate
-from gridbot.services.messages import Units
+from gridbot.services.messages import Units, message_for
 from gridbot.services.report import profit_lines, summarise
 from gridbot.services.status_report import Status, status_message
 from gridbot.strategies import grid_rules as rules
@@ -289,6 +290,21 @@ def test_the_profit_lines_of_the_status_message_in_the_readme_add_up() -> None:
         for label in ("grid profit", "price move", "change")
     )
     assert grid + move == change
+
+
+def test_the_lines_of_the_demo_in_the_readme_are_worded_as_the_bot_words_them() -> None:
+    excerpt = README.split("## What you see", 1)[1].split("```")[1]
+    pattern = r"INFO +((?:bought|sold) ([\d.]+) BTC @ ([\d.]+) .*\((S\w+-\w+-(?:BUY|SELL))\))$"
+    lines = re.findall(pattern, excerpt, re.MULTILINE)
+    assert len(lines) == 2
+    fee = Decimal("0.001")  # config.ini's
+    (_, bought, cost, _), (_, sold, proceeds, _) = ((t, Decimal(v), Decimal(v) * Decimal(p), x) for t, v, p, x in lines)
+    gain = proceeds * (1 - fee) - cost * (1 + fee) * sold / bought
+    for (line, volume, price, txid), side in zip(lines, ("buy", "sell"), strict=True):
+        whole = Decimal(volume) * Decimal(price)
+        told = (gain, bought - sold) if side == "sell" else (None, None)
+        event = OrderExecuted(side, Decimal(price), Decimal(volume), whole, whole * fee, txid, *told)
+        assert line == message_for(event, "BTC", "USD", 1)
 
 
 # ---- names -------------------------------------------------------------------------------------------------------

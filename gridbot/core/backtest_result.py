@@ -63,7 +63,7 @@ class Result:
     buys: int
     sells: int
     cycles: int  # sells of a bought level, both fees paid
-    profit: Decimal  # quote that the cycles brought above what their buys cost, fees included
+    profit: Decimal  # quote that sells brought above what the sold part of their buys had cost, both fees paid
     base_kept: Decimal  # base that was bought in closed cycles and not sold
     fees: Decimal
     shifts: int  # times the grid followed the price upward

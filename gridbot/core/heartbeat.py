@@ -64,11 +64,11 @@ class Life:
 def look(database: str | os.PathLike[str], now: float | None = None) -> Life:
     """Is the bot on this database alive? ``now``: seconds since boot."""
     now = time.monotonic() if now is None else now
-    signs = [sign for path in _paths(database) if (sign := _read(path)) is not None and sign[1] <= now]
+    signs = [sign for path in _paths(database) if (sign := _read(path)) is not None and sign[1] <= now + 1]
     if not signs:
         return Life(False, "the bot has not run since this machine started")
     pid, at, good_for, state = max(signs, key=lambda sign: sign[1])
-    age = now - at
+    age = max(0.0, now - at)
     if state.startswith(STOPPED):
         return Life(False, f"the bot ended {_span(age)} ago ({state.removeprefix(f'{STOPPED}: ')})")
     if not _exists(pid):

@@ -163,15 +163,15 @@ class ExecutionsUpdateSchema(ExchangeModel):
     userref: int | None = None
     symbol: str | None = None
     side: str | None = None
-    limit_price: Decimal | None = None
-    order_qty: Decimal | None = None
+    limit_price: NotNegative | None = None
+    order_qty: NotNegative | None = None
     exec_id: str | None = None
-    last_qty: Decimal | None = None
-    last_price: Decimal | None = None
-    cost: Decimal | None = None
+    last_qty: NotNegative | None = None
+    last_price: NotNegative | None = None
+    cost: NotNegative | None = None
     fee: Decimal | None = None  # in quote
-    cum_qty: Decimal | None = None
-    cum_cost: Decimal | None = None
+    cum_qty: NotNegative | None = None
+    cum_cost: NotNegative | None = None
     time: float = 0.0
     reason: str = ""
 

@@ -151,9 +151,8 @@ class GridStrategyBase(GridCatchUp):
                 self._find_unknown_orders(message.executions or [])
                 self._desk.sync_reason = "the feed of executions is there"
                 self._synchronise_if_due()
-            elif self._desk.configuration.exists:  # before the very first comparison there are no books to write to
-                for update in message.executions or ():
-                    self._on_execution(update)
+            else:
+                self._hear(message.executions or [])
 
     def _on_ticker(self, update: TickerUpdateSchema) -> None:
         if update.symbol != self._symbol or 0.0 < update.time < self._ticker_time:

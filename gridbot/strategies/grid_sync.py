@@ -47,10 +47,15 @@ class GridCatchUp(GridOrders):
         self._started_at: float | None = None  # when the first synchronisation was done
         self._last_sync = self._clock.monotonic()
         self._next_look = self._clock.monotonic() + self.regular_spacing
+        self._early: list[ExecutionsUpdateSchema] = []  # told before the first synchronisation
         self._blind_since: float | None = None  # since when the executions were not heard, exchange's clock
 
     def _check_price_range(self) -> None:
         """The grid check; see GridStrategyBase."""
+        raise NotImplementedError
+
+    def _on_execution(self, update: ExecutionsUpdateSchema) -> None:
+        """One event of one order; see GridStrategyBase."""
         raise NotImplementedError
 
     # ---- comparing -----------------------------------------------------------------------------
@@ -82,7 +87,17 @@ class GridCatchUp(GridOrders):
             self._started_at = self._desk.now()
         self._desk.pauses.begin(SYNC, first=SYNC_PAUSE, longest=LONGEST_SYNC_PAUSE)
         self._next_look = self._clock.monotonic() + (SECOND_LOOK if doubt else self.regular_spacing)
+        early, self._early = self._early, []
+        self._hear(early)
         self._check_price_range()
+
+    def _hear(self, updates: list[ExecutionsUpdateSchema]) -> None:
+        """News of our orders; what is told before the first synchronisation has no book to go into yet, and waits."""
+        if not self.is_ready:
+            self._early += updates
+            return
+        for update in updates:
+            self._on_execution(update)
 
     def _synced_before(self) -> float | None:
         """

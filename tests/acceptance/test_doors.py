@@ -149,7 +149,7 @@ def test_a_strategy_of_ones_own_decides_what_follows_a_buy(house: Path, exchange
     code, events = run_until(config, a_sell_is_placed)
 
     assert code == 0
-    [sell] = [e for e in events if a_sell_is_placed(e)]
+    sell = next(e for e in events if a_sell_is_placed(e))
     [buy] = [e for e in events if isinstance(e, OrderPlaced) and sell.why == f"two intervals above the buy {e.txid}"]
     assert sell.volume == buy.volume
     # Each interval is cut to the tick of 0.1; higher only if the market had risen above that.

@@ -24,12 +24,19 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--away", type=float, action="append", metavar="S", help="seconds between death and restart")
     parser.add_argument("--sabotage", choices=sorted(sabotage.SABOTAGES), help="break the bot on purpose")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--invent", type=int, metavar="N", help="N stories that nobody wrote, by hypothesis")
     options = parser.parse_args(arguments)
     logging.disable(logging.DEBUG if options.kill is not None else logging.CRITICAL)
     if options.kill is not None:
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     strategies, faults = options.strategy or list(STRATEGIES), options.fault or list(FAULTS)
     with sabotage.of(options.sabotage):
+        if options.invent is not None:
+            from tests.acceptance.test_stateful import invent
+
+            invent(options.invent, by_chance=True)
+            print(f"{options.invent} stories, all held")
+            return 0
         if options.kill is not None:
             cell = run_cell(strategies[0], faults[0], options.kill, (options.away or AWAY)[0])
             print("\n".join(cell.told), f"\nkilled at: {cell.killed_at or 'nothing'}\n{cell}", sep="\n")

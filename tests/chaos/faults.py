@@ -254,7 +254,9 @@ FAULTS: dict[str, Fault] = {
     "database_damaged": Fault(_damaged),
     "database_restored": Fault(_restored, every=4),
     "gone_and_behind": Fault(lambda house: (_lag(59.0)(house), _lost(house))),
-    "restored_and_behind": Fault(lambda house: (_lag(59.0)(house), _restored(house)), every=4),
     "gone_and_unanswered": Fault(lambda house: (_lost(house), FAULTS["request_just_in_time"].begin(house)), every=2),
     "locked": Fault(_disk("database is locked"), every=3, seconds=70),
 }
+
+# The bot forgets. What must hold then is less: what it cannot know, it cannot sell.
+FORGETTING = frozenset(name for name in FAULTS if name.startswith(("database", "gone")))

@@ -121,8 +121,6 @@ class House:
         self.grid |= grid
         self.start_at = None
         self.starts += 1
-        if not self.path.exists() and not any(o.is_open for o in self.own()):
-            self.unknowable |= {o.txid for o in self.own()}  # nothing tells that there was a bot before
         if self.starts > 60:
             raise AssertionError("the bot starts again and again")
         with self._mortal():
@@ -160,6 +158,8 @@ class House:
         db = ShakyDB(str(self.path), self.effects)
         self._db, self._feed = db, feed
         self.engine = BotEngine(settings, clock, Exchange(rest, feed), db)
+        if not self.engine.desk.configuration.exists and not any(o.is_open for o in self.own()):
+            self.unknowable |= {o.txid for o in self.own()}  # nothing tells that there was a bot before
         self._wrap(rest, self.engine)
 
     def _wrap(self, rest: KrakenRESTService, engine: BotEngine) -> None:

@@ -38,8 +38,8 @@ def test_one_round_of_gridhodl_is_what_a_pencil_says(tmp_path):
     buy, sell = past.tally.fills
     assert (buy.price, buy.volume, buy.fee) == (Decimal("49504.9"), Decimal("0.00202000"), Decimal("0.24999"))
     assert (sell.price, sell.volume, sell.fee) == (Decimal("49999.9"), Decimal("0.00201005"), Decimal("0.25125"))
-    # 100.502298995 - 0.25125 - 99.999898 - 0.24999
-    assert result.profit == Decimal("0.001160995")
+    # 100.502298995 - 0.25125, less what the sold part of the buy had cost: 100.249888 x 0.00201005 / 0.00202
+    assert result.profit.quantize(Decimal("1e-12")) == Decimal("0.494966136386")
     assert result.base_kept == result.base == Decimal("0.00000995")
     assert result.fees == Decimal("0.50124")
     assert result.quote == Decimal("10000.001160995")
@@ -231,7 +231,7 @@ def test_memory_holds_no_candles(tmp_path):
 def test_the_report_reads_as_sentences_with_units(tmp_path):
     past = played([write_candles(tmp_path / "a.csv", ROUND)])
     text = report(past.outcome, units_of(bot(), past.strategy.settings.pair), "title")
-    assert "cycles      1, gain 0.00 USD and 0.00000995 BTC kept" in text
+    assert "cycles      1, gain 0.49 USD and 0.00000995 BTC kept" in text
     assert "orders      1 buys and 1 sells filled, grid moved up 0 times" in text
     assert re.search(r"verdict     better than holding, by \+\d\.\d\d %", text)
 
