@@ -221,6 +221,7 @@ class Orderbook:
         self._userref = userref
         self._orders: dict[str, BookOrder] = {}
         self._sorted: dict[str, tuple[BookOrder, ...]] = {}
+        self._cancel_requested: dict[str, None] = {}  # in the order of asking
         for row in db.execute(
             "SELECT txid, side, price, volume, executed, placed_at, sells FROM orderbook WHERE userref = ?",
             (userref,),
@@ -303,16 +304,23 @@ class Orderbook:
     def mark_cancel_requested(self, txid: str) -> None:
         """Asked to be cancelled. Only in memory: after a restart the exchange tells how it ended."""
         self._put(replace(self._orders[txid], cancel_requested=True))
+        self._cancel_requested[txid] = None
+
+    def cancel_requested(self) -> list[str]:
+        """Orders asked to be cancelled whose end is not known yet."""
+        return list(self._cancel_requested)
 
     def forget_cancel_request(self, txid: str) -> None:
         """The exchange did not act on it: the order is open like any other."""
         self._put(replace(self._orders[txid], cancel_requested=False))
+        self._cancel_requested.pop(txid, None)
 
     def remove(self, txid: str) -> None:
         """The order is over."""
         self._db.execute("DELETE FROM orderbook WHERE userref = ? AND txid = ?", (self._userref, txid))
         order = self._orders.pop(txid)
         self._sorted.pop(order.side, None)
+        self._cancel_requested.pop(txid, None)
 
     def _put(self, order: BookOrder) -> None:
         self._orders[order.txid] = order

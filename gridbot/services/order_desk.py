@@ -243,7 +243,7 @@ class OrderDesk(Bookkeeping):
 
     def unconfirmed_cancels(self) -> list[str]:
         """Orders asked to be cancelled whose end was not told yet."""
-        return [order.txid for order in self.book if order.cancel_requested]
+        return self.book.cancel_requested()
 
 
 def told(placement: Placement) -> str:

@@ -176,6 +176,8 @@ def check_n_open_buy_orders(grid: GridView) -> Decision:
 
 def _buys_if_affordable(prices: list[Decimal], grid: GridView) -> Decision:
     """The buys at these prices, as far as the limit and the free quote go, and why not further."""
+    if not prices:
+        return Decision()
     settings = grid.settings
     needed = settings.amount_with_fee
     investment, free = grid.investment, grid.quote_available
