@@ -18,6 +18,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
 from decimal import Decimal
 from typing import Any
 
@@ -264,13 +265,13 @@ class Mutator:
                 case 3 if isinstance(child, int | float):
                     node[key] = child * chance.choice((-1, 0, 1000, 1e-9, 1.0001))
                 case _:
-                    node[key] = chance.choice(NASTY)
+                    node[key] = deepcopy(chance.choice(NASTY))
             return
 
     def _anything(self, depth: int) -> Any:
         chance = self.chance
         if depth == 0 or chance.random() < 0.4:
-            return chance.choice(NASTY)
+            return deepcopy(chance.choice(NASTY))
         names = ("channel", "type", "data", "method", "sequence", "symbol", "last", "order_id", "exec_type")
         if chance.random() < 0.7:
             return {chance.choice(names): self._anything(depth - 1) for _ in range(chance.randrange(4))}

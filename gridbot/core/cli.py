@@ -7,7 +7,6 @@ minute, and most of these starts only find out that it runs.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from importlib import import_module
@@ -17,6 +16,7 @@ from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError
 
 TYPE_CHECKING = False  # as typing has it, without the milliseconds that importing typing takes
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
     from typing import Any
 
@@ -72,8 +72,8 @@ COMMANDS = {
     ),
     "watch": Command(
         "is the bot alive? Exit code 0: yes; 1: dead or stuck, with what to do. For a second line in cron",
-        "gridbot.core.commands_owner:watch",
-        add_arguments="gridbot.core.commands_owner:watch_arguments",
+        "gridbot.core.commands_watch:watch",
+        add_arguments="gridbot.core.commands_watch:watch_arguments",
         light=True,
     ),
     "check": Command(
@@ -149,6 +149,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Carry out the command line and return the exit code. Errors appear as their message, on stderr."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
+        # What cron does every minute: most of the time of such a start would go into reading its words.
+        if (config := _plain_start(words)) and (running := single_instance.claim_early(config)):
+            print(running)
+            return STOPPED_BY_REQUEST
         args = _parser(words).parse_args(words)
         command = COMMANDS[args.command]
         if command.trades:
@@ -170,6 +174,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has left (status | head). stdout must not be flushed again when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return STOPPED_BY_REQUEST
+
+
+def _plain_start(words: Sequence[str]) -> str:
+    """The settings of a start without anything special about it: ``[run] [--config FILE]``; "" for others."""
+    rest = [word for word in words if word != "run"]
+    if not rest:
+        return "config.ini"
+    return rest[1] if len(rest) == 2 and rest[0] == "--config" else ""
 
 
 def load(path: str) -> Any:
@@ -253,6 +265,8 @@ def _fail(message: str, code: int) -> int:
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    import argparse
+
     parser = argparse.ArgumentParser(
         prog="gridbot.py",
         description="A grid-trading bot for Kraken spot: buys below the price, sells one interval higher.",

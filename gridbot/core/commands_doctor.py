@@ -147,7 +147,8 @@ class Doctor:
             )
         pair = rest.get_asset_pair_info()
         if pair.status == "online":
-            yield _good("pair", f"{rest.rest_symbol} can be traded; smallest order {shown(pair.ordermin)}")
+            smallest = f"{pair.ordermin:f} {self._settings.bot.base_currency}"
+            yield _good("pair", f"{rest.rest_symbol} can be traded; smallest order {smallest}")
         else:
             yield _hint("pair", f"{rest.rest_symbol} is {pair.status!r} now: not every order will be taken")
 

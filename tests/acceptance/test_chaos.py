@@ -15,7 +15,7 @@ from tests.chaos.faults import FAULTS
 from tests.chaos.house import House
 from tests.chaos.matrix import STRATEGIES, folder, run_cell
 
-TAKEN = "after AddOrder, its reply unread"
+ON_ITS_WAY = "AddOrder on its way"
 
 
 @pytest.fixture(autouse=True)
@@ -29,20 +29,20 @@ def _quiet() -> Iterator[None]:
 def test_the_whole_story_holds_without_faults_and_without_deaths(strategy: str) -> None:
     cell = run_cell(strategy)
     assert cell.violations == []
-    assert cell.points > 600
+    assert cell.points > 400
     assert cell.calls < 20  # once the grid is whole, nothing is asked but the regular look
 
 
 @pytest.mark.parametrize("number", range(len(FAULTS)))
 def test_every_fault_with_one_death(number: int) -> None:
     fault = list(FAULTS)[number]
-    cell = run_cell(STRATEGIES[number % 3], fault, kill=1 + number * 41 % 350, away=(1.0, 40.0)[number % 2])
+    cell = run_cell(STRATEGIES[number % 4], fault, kill=1 + number * 41 % 350, away=(1.0, 40.0)[number % 2])
     assert cell.violations == [], cell
 
 
-@pytest.mark.parametrize("kill", range(3, 680, 29))
+@pytest.mark.parametrize("kill", range(3, 480, 21))
 def test_killed_everywhere(kill: int) -> None:
-    cell = run_cell(STRATEGIES[kill % 3], kill=kill, away=(1.0, 40.0)[kill % 2])
+    cell = run_cell(STRATEGIES[kill % 4], kill=kill, away=(1.0, 40.0)[kill % 2])
     assert cell.killed_at
     assert cell.violations == [], cell
 
@@ -138,11 +138,11 @@ def test_a_sell_that_fills_before_the_first_comparison_is_not_placed_again(path:
 
 
 def small_matrix(sabotaged: str | None, fault: str) -> list[str]:
-    """What is violated when the process lives, and when it dies with the sixth and the seventh order on the wire."""
+    """What is violated when the process lives, and when it dies with the sixth to eighth order on the wire."""
     with sabotage.of(sabotaged):
         alive = run_cell("GridSell", fault)
-        taken = [number for number, name in enumerate(alive.names, start=1) if name == TAKEN]
-        dead = [run_cell("GridSell", fault, kill) for kill in taken[5:7]]
+        sent = [number for number, name in enumerate(alive.names, start=1) if name == ON_ITS_WAY]
+        dead = [run_cell("GridSell", fault, kill) for kill in sent[5:8]]
         return [text for cell in (alive, *dead) for text in cell.violations]
 
 

@@ -19,7 +19,7 @@ from gridbot.core.config_file import load_settings
 from gridbot.core.engine import BotEngine, build
 from gridbot.core.registry import resolve
 from gridbot.exceptions import ConfigurationError
-from gridbot.models.events import BotStarted, Event, OrderExecuted, OrderPlaced
+from gridbot.models.events import BotStarted, Event, OrderCancelled, OrderExecuted, OrderPlaced
 from gridbot.models.exchange import BUY, SELL
 
 ROOT = Path(__file__).parents[2]
@@ -128,6 +128,20 @@ def test_an_exchange_of_ones_own_is_traded_on(house: Path) -> None:
     [sold] = [e for e in events if isinstance(e, OrderExecuted) and e.side == SELL]
     assert sold.profit is not None
     assert sold.profit > Decimal("0.49")
+
+
+def test_an_exchange_of_ones_own_outlives_the_bot(house: Path) -> None:
+    """The second start goes on with the orders of the first: one of them is filled, and none is placed again."""
+    config = configure(house)
+    _, before = run_until(config, a_sell_is_placed)
+    over = {event.txid for event in before if isinstance(event, OrderExecuted | OrderCancelled)}
+    left = {e.txid: (e.price, e.volume) for e in before if isinstance(e, OrderPlaced) and e.txid not in over}
+    assert len(left) >= 5
+
+    _, after = run_until(config, lambda event: isinstance(event, OrderExecuted) and event.txid in left)
+    assert any(isinstance(event, OrderExecuted) and event.txid in left for event in after)
+    twice = [(e.price, e.volume) for e in after if isinstance(e, OrderPlaced) and (e.price, e.volume) in left.values()]
+    assert twice == [] or any(isinstance(event, OrderCancelled) for event in after)
 
 
 def test_an_exchange_of_ones_own_refuses_its_settings_with_help(house: Path) -> None:

@@ -20,7 +20,7 @@ from gridbot.core.heartbeat import Heartbeat
 from gridbot.exceptions import DatabaseError
 from gridbot.interfaces.notification import INotificationChannel
 from gridbot.models.configuration import DBConfigDTO, NotificationConfigDTO, Settings
-from gridbot.models.exchange import OrderInfoSchema
+from gridbot.models.grid import BookOrder, Placement
 from gridbot.services.order_desk import OrderDesk
 from tests.fake_kraken import TEST_KEY, TEST_SECRET
 from tests.sigkill.ground import Ground
@@ -372,18 +372,17 @@ def test_the_selftest_keeps_every_promise_and_counts_them(
 def test_the_selftest_notices_a_bot_that_sends_an_order_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settle = OrderDesk.settle
+    send = OrderDesk.send
 
-    def forgetful(desk: OrderDesk, reported: list[OrderInfoSchema]) -> list[OrderInfoSchema]:
-        for placement in desk.pending.all():
-            desk._forget(placement)  # "no answer means it is not there"
-        return settle(desk, reported)
+    def stubborn(desk: OrderDesk, placement: Placement) -> BookOrder | None:
+        order = send(desk, placement)
+        lost = order is None and placement in desk.pending.all()
+        return send(desk, placement) if lost else order
 
-    monkeypatch.setattr(OrderDesk, "settle", forgetful)
-    monkeypatch.setattr(OrderDesk, "settle_by_message", lambda desk, update: False)
+    monkeypatch.setattr(OrderDesk, "send", stubborn)
     (tmp_path / "config.ini").write_text(CONFIG)
     code = main(["--config", str(tmp_path / "config.ini"), "selftest", "--days", "10", "--seed", "4"])
     text = capsys.readouterr().out
     assert code == 1, text
-    assert "BROKEN" in text
+    assert "BROKEN no level is bought twice" in text
     assert "please report this, with: selftest --seed 4 --days 10" in text

@@ -31,11 +31,16 @@ class AnyStory(RuleBasedStateMachine):
         self.faults: list[Fault] = []
         self.house: House | None = None
 
-    @initialize(strategy=st.sampled_from(matrix.STRATEGIES), limit=st.sampled_from([450, 700, 2000]))
-    def begin(self, strategy: str, limit: int) -> None:
+    @initialize(
+        strategy=st.sampled_from(matrix.STRATEGIES),
+        limit=st.sampled_from([450, 700, 2000]),
+        base=st.sampled_from(["1", "0"]),
+        quote=st.sampled_from(["5000", "420"]),
+    )
+    def begin(self, strategy: str, limit: int, base: str, quote: str) -> None:
         random.seed(1)
         path: Path = self.folder.__enter__()
-        self.house = House(path, strategy, self.effects, max_investment=Decimal(limit))
+        self.house = House(path, strategy, self.effects, base=base, quote=quote, max_investment=Decimal(limit))
         self.house.start()
         self.house.run(3)
 

@@ -3,15 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
 from gridbot.exceptions import DatabaseError
 from gridbot.infrastructure.database import DBConnect
-from tests.fake_kraken import FakeKraken
+from tests.fake_kraken import Delay, FakeKraken, Fault
 from tests.fake_kraken.in_process import FakeKrakenAdapter
 
 CHANGING = ("AddOrder", "CancelOrder")
+ON_ITS_WAY = 4.0  # seconds
 
 
 class Killed(BaseException):
@@ -53,12 +55,25 @@ class Wire(FakeKrakenAdapter):
             return super().send(request, *args, **options)
         self._effects.reached(f"before {method}")
         try:
+            self._effects.reached(f"{method} on its way")
+        except Killed:
+            self._arrives_later(method, request)
+            raise
+        try:
             reply = super().send(request, *args, **options)
         except requests.RequestException:
             self._effects.reached(f"after {method}, which was not answered")
             raise
         self._effects.reached(f"after {method}, its reply unread")
         return reply
+
+    def _arrives_later(self, method: str, request: requests.PreparedRequest) -> None:
+        """The process is dead, and Kraken's engine takes what it sent some seconds later."""
+        self.fake.faults.script.insert(0, Fault(method, "delay_request", seconds=ON_ITS_WAY))
+        headers = {str(name): str(value) for name, value in request.headers.items()}
+        outcome = self.fake.handle_http("POST", urlsplit(request.url or "").path, headers, request.body or b"")
+        if isinstance(outcome, Delay):
+            self.fake.at(self.fake.clock.time() + ON_ITS_WAY, outcome.finish)
 
 
 class ShakyDB(DBConnect):

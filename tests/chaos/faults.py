@@ -246,6 +246,7 @@ FAULTS: dict[str, Fault] = {
     "auto_earn": _always(auto_earn={"XXBT", "ZUSD"}),
     "ticker_before_fills": Fault(_ticker("before")),
     "fills_without_ticker": Fault(_ticker("never"), _ticker("after"), every=2),
+    "starter_tier": Fault(lambda house: setattr(house.fake.limits, "tier", "starter")),
     "hour_ahead": Fault(_clock(3600.0)),
     "hour_behind": Fault(_clock(-3600.0)),
     "clock_steps": Fault(_clock_steps, every=2),

@@ -73,11 +73,20 @@ class House:
     """
     folder         where the database lies; a memory file system makes it quick
     away           seconds between a kill and the next start
+    base, quote    what the account holds at the beginning
     grid           settings of [grid] that differ from the worked example of the rules
     """
 
     def __init__(
-        self, folder: Path, strategy: str, effects: SideEffects, away: float = 1.0, base: str = "1", **grid: Any
+        self,
+        folder: Path,
+        strategy: str,
+        effects: SideEffects,
+        away: float = 1.0,
+        *,
+        base: str = "1",
+        quote: str = "5000",
+        **grid: Any,
     ) -> None:
         self.folder = folder
         self.strategy_name = strategy
@@ -91,7 +100,7 @@ class House:
         } | grid
         self.clock_error = 0.0
         self.ticker = "after"  # when the market tells its price: "before" or "after" the fills it causes, or "never"
-        self.fake = Watched(VirtualClock(), balances={"ZUSD": "5000", "XXBT": base, "XETH": "10"}, seed=7)
+        self.fake = Watched(VirtualClock(), balances={"ZUSD": quote, "XXBT": base, "XETH": "10"}, seed=7)
         self.fake.house = self
         self.engine: BotEngine | None = None
         self.sockets: list[InProcessSocket] = []

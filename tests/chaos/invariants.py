@@ -36,6 +36,8 @@ def at_once(house: House, kind: str, order: Order) -> list[str]:
             wrong.append(f"buy {bought} has {len(sells)} sells: {sells}")
         if bought not in house.fake.orders or house.fake.orders[bought].status != "closed":
             wrong.append(f"sell {order.txid} sells {bought!r}, which was never bought")
+    elif bought == EXTRA and sum(house.links[o.txid] == EXTRA for o in house.own_open("sell")) > 1:
+        wrong.append("two extra sells are open")
     return [f"{line} (at {house.now - 1_790_000_000:.1f})" for line in wrong]
 
 

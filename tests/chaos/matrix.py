@@ -15,7 +15,7 @@ from tests.chaos.faults import FAULTS
 from tests.chaos.house import House
 from tests.chaos.story import STORY, calm_down
 
-STRATEGIES = ("GridHODL", "GridSell", "SWING")
+STRATEGIES = ("GridHODL", "GridSell", "SWING", "cDCA")
 AWAY = (1.0, 40.0)  # seconds between a death and the next start
 MEMORY = Path("/dev/shm")
 

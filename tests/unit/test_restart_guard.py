@@ -1,6 +1,8 @@
 """Starts that do not last are followed by growing pauses; what was mended, or a power cut, is not."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -163,6 +165,32 @@ def test_a_clock_that_steps_ends_the_pause_at_the_most(machine: Machine, step: f
 def test_a_note_that_cannot_be_read_stops_nobody(machine: Machine, text: str) -> None:
     (machine.directory / "bot.db.restarts").write_text(text)
     assert machine.guard().waiting() is None
+
+
+def test_a_start_that_must_wait_leaves_before_anything_heavy_is_imported(machine: Machine) -> None:
+    (machine.directory / "config.ini").write_text("[bot]\nexchange = Demo\n[database]\npath = bot.db\n")
+    machine.now = time.time()
+    guard = machine.guard()
+    guard._settings_now = RestartGuard(str(machine.directory / "config.ini"), "x")._settings_now
+    guard.begun()
+    guard.ended(2, "the key is wrong")
+    program = (
+        "import sys; from gridbot.core.cli import main; code = main(sys.argv[1:]);"
+        "print(code, [name for name in ('pydantic', 'requests', 'sqlite_utils', 'logging') if name in sys.modules])"
+    )
+    note = machine.directory / "bot.db.restarts"
+    note.write_text(
+        note.read_text().replace("boot=first boot", f"boot={Path(restart_guard.BOOT_ID).read_text().strip()}")
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--config", str(machine.directory / "config.ini")],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        check=False,
+    )
+    assert done.stdout == "2 []\n"
+    assert "the key is wrong" in done.stderr
 
 
 def test_the_note_holds_no_key(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,9 +231,7 @@ class KrakenWebSocketService(IExchangeWebSocketService):
             return self._give_up(line, "a message about our orders cannot be read")
         # The 1st, 10th, 100th ...: prices come back with the next trade, and the disk is small.
         if str(self.unreadable).strip("0") == "1":
-            LOG.warning(
-                "frame %d that cannot be read (%s): %.*s", self.unreadable, type(exc).__name__, SHOWN, shown
-            )
+            LOG.warning("frame %d that cannot be read (%s): %.*s", self.unreadable, type(exc).__name__, SHOWN, shown)
         return []
 
     # ---- frames ----------------------------------------------------------------------------------
@@ -267,9 +265,7 @@ class KrakenWebSocketService(IExchangeWebSocketService):
             if sequence < line.expected:
                 return []  # told twice
             if sequence > line.expected:
-                return self._give_up(
-                    line, f"message {line.expected} about our orders is missing, {sequence} came"
-                )
+                return self._give_up(line, f"message {line.expected} about our orders is missing, {sequence} came")
         if not line.answered and kind != "snapshot":
             return self._give_up(line, "news about our orders came before the snapshot")
         rows = [
