@@ -44,7 +44,7 @@ from gridbot.models.events import (
 )
 from gridbot.models.exchange import OnMessageSchema, TickerUpdateSchema
 from gridbot.services.book_sync import BookSync
-from gridbot.services.messages import Units, message_for
+from gridbot.services.messages import Units, counted, message_for
 from gridbot.services.metrics_server import MetricsServer
 from gridbot.services.notification_service import NotificationService
 from gridbot.services.order_desk import OrderDesk
@@ -168,6 +168,8 @@ class BotEngine:
             self.strategy.on_message(message)
         except TemporaryFailure as exc:
             LOG.warning("%s; trying again later", exc)
+        if self.state_machine.state is States.INITIALIZING and self.strategy.is_ready:
+            self._begin()
 
     def _end(self, code: int, reason: str) -> None:
         if code != STOPPED_BY_REQUEST:
@@ -177,8 +179,8 @@ class BotEngine:
             self.state_machine.transition_to(States.SHUTDOWN_REQUESTED)
         self.strategy.stop()
         self._keep_account(code)
-        buys, sells = len(self.desk.book.buys()), len(self.desk.book.sells())
-        what_stays = f"{buys} buys and {sells} sells stay open on the exchange"
+        buys, sells = counted(len(self.desk.book.buys()), "buy"), counted(len(self.desk.book.sells()), "sell")
+        what_stays = f"{buys} and {sells} stay open on the exchange"
         if len(self.desk.pending):
             what_stays += f"; {len(self.desk.pending)} orders were not answered yet, the next start looks for them"
         self.event_bus.publish(BotStopped(self._settings.bot.name, reason, what_stays))

@@ -36,6 +36,7 @@ from gridbot.models.grid import (
     PlaceSell,
     Waiting,
 )
+from gridbot.models.money import ONE, ZERO
 from gridbot.services.order_desk import CROSSING, LONGEST_CROSSING_PAUSE, PLACING, Finished
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_orders import Surroundings
@@ -188,10 +189,11 @@ class GridStrategyBase(GridCatchUp):
                 self._record(finished)
                 placement = self._handle_arbitrage(finished)
         self._band = rules.NO_BAND
+        if finished is not None:
+            self._announce(finished)
         self._send(placement)
         if finished is None:
             return
-        self._announce(finished)
         self._desk.pauses.cut_short(except_for=(PLACING, FUNDS, SYNC))
         self._after_the_end_of(finished)
 
@@ -324,22 +326,26 @@ class GridStrategyBase(GridCatchUp):
         return False
 
     def _tell_shortage(self, grid: GridView, decision: Decision) -> None:
-        """Why levels are missing; too little money is said once, until there was enough again."""
+        """Why levels are missing; too little money is said once, until the grid was complete again."""
         self.waiting = decision.waiting
-        short = any(waiting.cause is Cause.FUNDS for waiting in decision.waiting)
-        if not short:
-            self._desk.pauses.end(FUNDS)
-        elif not self._desk.pauses.known(FUNDS):
-            self._desk.pauses.begin(FUNDS, first=FUNDS_PAUSE, longest=LONGEST_FUNDS_PAUSE)
-            self._publish(
-                FundsShort(
-                    BUY,
-                    self._config.quote_currency,
-                    grid.settings.amount_with_fee,
-                    grid.quote_available,
-                    "the missing buys are placed when there is enough",
-                )
+        pauses = self._desk.pauses
+        if not any(waiting.cause is Cause.FUNDS for waiting in decision.waiting):
+            if not decision.intents:
+                pauses.end(FUNDS)
+            return
+        if pauses.known(FUNDS):
+            return
+        pauses.begin(FUNDS, first=FUNDS_PAUSE, longest=LONGEST_FUNDS_PAUSE)
+        bound = sum((i.price * i.volume for i in decision.intents if isinstance(i, PlaceBuy)), ZERO)
+        self._publish(
+            FundsShort(
+                BUY,
+                self._config.quote_currency,
+                grid.settings.amount_with_fee,
+                max(grid.quote_available - bound * (ONE + grid.settings.fee), ZERO),
+                "the missing buys are placed when there is enough",
             )
+        )
 
     # ---- what others may ask -------------------------------------------------------------------
 

@@ -124,7 +124,7 @@ def test_short_of_funds_is_said_once_and_asked_again_after_ten_seconds(strategy:
     world = World(strategy, quote=Decimal(250)).start("50000")
     assert world.buy_prices() == FIRST_GRID[:2]
     [short] = world.told(FundsShort)
-    assert (short.needed, short.currency) == (Decimal("100.2500"), "USD")
+    assert (f"{short.needed:.2f}", f"{short.available:.2f}", short.currency) == ("100.25", "49.50", "USD")
     world.price(*["50000"] * 5)
     assert len(world.told(FundsShort)) == 1
     assert world.strategy.waiting[0].reason == "49.50 free, 100.25 needed"
