@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from tests.chaos import invariants, matrix, sabotage
+from tests.chaos import invariants, matrix
 from tests.chaos.effects import SideEffects
 from tests.chaos.faults import FAULTS, FORGETTING, Fault
 from tests.chaos.house import PAIR, House
@@ -147,9 +147,3 @@ def invent(stories: int, by_chance: bool = False) -> None:
 
 def test_whatever_happens_nothing_is_lost_and_nothing_is_there_twice() -> None:
     invent(15)
-
-
-@pytest.mark.parametrize("name", ["retry_after_timeout", "count_fills_by_message"])
-def test_a_broken_protocol_is_found_by_chance(name: str) -> None:
-    with sabotage.of(name), pytest.raises(AssertionError):
-        invent(60)
