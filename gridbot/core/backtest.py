@@ -47,6 +47,8 @@ FLOAT_CARE = 1e-12  # relative; far above what a float gets wrong, far below a t
 INFINITY = float("inf")
 NEVER = (INFINITY, -INFINITY)
 
+# Kraken's decimals of a cost are 10 where the quote is one of these, else 5.
+COINS = ("BTC", "XBT", "ETH")
 # What Kraken asks of BTC/USD. A file does not tell a pair's rules; other pairs give their own.
 USUAL_ORDERMIN = Decimal("0.00005")
 USUAL_COSTMIN = Decimal("0.5")
@@ -128,7 +130,7 @@ def pair_from_file(
         aclass_base="currency",
         aclass_quote="currency",
         lot_decimals=8,
-        cost_decimals=5,
+        cost_decimals=10 if bot.quote_currency in COINS else 5,
         pair_decimals=decimals,
         tick_size=step_of(decimals),
         ordermin=ordermin,
@@ -194,6 +196,7 @@ class Backtest:
         # Nothing is lost between this exchange and its bot: no look at the whole book without a reason.
         self.strategy.regular_spacing = INFINITY
         self._frames: deque[object] = deque()
+        self._name = play.bot.strategy
         self._use_band = use_band
         self._step = step
         self._tick = float(play.pair.tick_size)
@@ -224,7 +227,7 @@ class Backtest:
         if not self.tally.bars:
             raise ConfigurationError("--data: no candle lies in the period that was asked for")
         self.exchange.check_money()
-        return self.tally.result(self.strategy, self.desk)
+        return self.tally.result(self._name, self.desk)
 
     def _live_through(self, block: Block, bars: range) -> None:
         """The bars of one block, with a look at the account about every hour of them."""

@@ -1,22 +1,27 @@
 """
-What came of a backtest: counted while it runs, compared with holding and with buying at fixed times.
+What came of a backtest: the lines of ``report``, compared with holding and with buying at fixed times.
 
 Wealth is quote plus base at the market's price. It is looked at about once an hour of candles and at
 the end, so a drawdown between two looks is not seen. Nothing here influences a trade.
 """
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 
 from gridbot.adapters.exchanges.simulated_core import SimulatedExchange
+from gridbot.core.account import spoken_for
+from gridbot.exceptions import BotStateError
+from gridbot.infrastructure.audits import AuditMark
 from gridbot.models.events import Event, FundsShort, GridShifted, OrderExecuted, OrderRefused
-from gridbot.models.exchange import BUY
-from gridbot.models.money import ONE, ZERO, as_text, percent, shown
+from gridbot.models.exchange import BUY, SELL
+from gridbot.models.money import ONE, ZERO, as_text, percent
+from gridbot.services.ledger import by_cycle, cycles, reconciled
 from gridbot.services.messages import Units
 from gridbot.services.order_desk import OrderDesk
-from gridbot.strategies.grid_base import GridStrategyBase
+from gridbot.services.report import Summary, profit_lines, summary_document, summary_of
 
 REGULAR_SECONDS = 86400.0  # "buying at fixed times": once a day
 
@@ -62,9 +67,8 @@ class Result:
     wealth: Decimal
     buys: int
     sells: int
-    cycles: int  # sells of a bought level, both fees paid
-    profit: Decimal  # quote that sells brought above what the sold part of their buys had cost, both fees paid
-    base_kept: Decimal  # base that was bought in closed cycles and not sold
+    cycles: int  # buys whose sell is filled, as `report --by cycle` counts them
+    summary: Summary  # what `report` tells of the same trades: profit lines, base kept
     fees: Decimal
     shifts: int  # times the grid followed the price upward
     shortages: int  # times the free quote did not reach for a level
@@ -97,12 +101,10 @@ class Result:
         return self.regular / self.start_wealth - ONE
 
     def document(self) -> dict[str, object]:
-        """For JSON: amounts as text with all their digits."""
-        plain: dict[str, object] = {}
-        for item in fields(self):
-            value = getattr(self, item.name)
-            plain[item.name] = as_text(value) if isinstance(value, Decimal) else value
-        return plain
+        """For JSON: amounts as text with all their digits, profit and holdings as ``report --json`` has them."""
+        plain = {name: as_text(x) if isinstance(x, Decimal) else x for name, x in vars(self).items()}
+        del plain["summary"]
+        return {**plain, "gain": as_text(self.gain), **summary_document(self.summary)}
 
 
 class Deepest:
@@ -136,8 +138,7 @@ class Tally:
         self._begin = self._end = 0.0
         self._first = self._last = ZERO
         self._hold_base = self._start_wealth = ZERO
-        self._counts = {"buys": 0, "sells": 0, "cycles": 0, "shifts": 0, "shortages": 0, "refusals": 0}
-        self._profit = self._base_kept = ZERO
+        self._counts: Counter[object] = Counter()  # of events by class, of filled orders by side
         self._deepest, self._hold_deepest = Deepest(), Deepest()
         self._looks = self._looks_in_market = 0
         self._tied_up = self._sum_tied_up = self._most_tied_up = ZERO
@@ -159,22 +160,10 @@ class Tally:
     def hear(self, event: Event) -> None:
         """An event of the bot."""
         self._book_is_known = False
-        match event:
-            case OrderExecuted():
-                self._executed(event)
-            case GridShifted():
-                self._counts["shifts"] += 1
-            case FundsShort():
-                self._counts["shortages"] += 1
-            case OrderRefused():
-                self._counts["refusals"] += 1
-
-    def _executed(self, event: OrderExecuted) -> None:
-        self._counts["buys" if event.side == BUY else "sells"] += 1
-        if event.profit is not None:
-            self._counts["cycles"] += 1
-            self._profit += event.profit
-            self._base_kept += event.base_kept or ZERO
+        self._counts[type(event)] += 1
+        if not isinstance(event, OrderExecuted):
+            return
+        self._counts[event.side] += 1
         if self.fee_after is not None:
             self.exchange.fee = self.fee_after(self.now(), event.cost)
         if self.keep_curve:
@@ -210,12 +199,16 @@ class Tally:
         self.bars += bars
         self._end, self._last = end, close
 
-    def result(self, strategy: GridStrategyBase, desk: OrderDesk) -> Result:
-        """The account at the end of the period."""
+    def result(self, strategy: str, desk: OrderDesk) -> Result:
+        """The account at the end of the period. Raises BotStateError when books and exchange do not agree."""
         self.sample(self._end, self._last, desk)
-        money, last = self.exchange.money, self._last
-        grid = strategy.view()
+        money, last, counts = self.exchange.money, self._last, self._counts
         regular_base = money.start_base + money.start_quote / self._regular_buys * self._regular_units
+        if desk.traded != (money.base - money.start_base, money.quote - money.start_quote):
+            raise BotStateError(f"the trades in the books, {desk.traded}, are not those of the exchange, {money}")
+        rows = desk.trades.all()
+        view = by_cycle(rows, spoken_for(desk.book, desk.pending.all(), desk.unsold.all()), money.start_base)
+        books = reconciled(rows, AuditMark(self._end, len(rows), ""))
         return Result(
             begin=self._begin,
             end=self._end,
@@ -228,12 +221,17 @@ class Tally:
             quote=money.quote,
             start_wealth=self._start_wealth,
             wealth=money.quote + money.base * last,
-            profit=self._profit,
-            base_kept=self._base_kept,
+            buys=counts[BUY],
+            sells=counts[SELL],
+            cycles=sum(cycle.state == "closed" for cycle in cycles(view)),
+            summary=summary_of(view, last, strategy, books),
             fees=money.fees,
-            open_buys=len(grid.buys),
-            open_sells=len(grid.sells),
-            unsold=len(grid.unsold),
+            shifts=counts[GridShifted],
+            shortages=counts[FundsShort],
+            refusals=counts[OrderRefused],
+            open_buys=len(desk.book.buys()),
+            open_sells=len(desk.book.sells()),
+            unsold=len(desk.unsold),
             drawdown=self._deepest.fall,
             time_in_market=Decimal(self._looks_in_market) / self._looks,
             tied_up=self._sum_tied_up / self._looks,
@@ -242,13 +240,13 @@ class Tally:
             holding_drawdown=self._hold_deepest.fall,
             regular=regular_base * last,
             regular_buys=self._regular_buys,
-            **self._counts,
         )
 
 
 def report(result: Result, units: Units, title: str) -> str:
     """The result for people; amounts cut, percentages of the wealth at the start."""
     money, volume = units.money, units.volume
+    moved = result.start_base * (result.last_price - result.first_price)
     days = (result.end - result.begin) / 86400
     rows = [
         ("wealth", result.gain, result.wealth, f"largest fall from a peak {percent(result.drawdown)}"),
@@ -258,11 +256,11 @@ def report(result: Result, units: Units, title: str) -> str:
     lines = [
         title,
         f"period      {_day(result.begin)} to {_day(result.end)} ({days:.0f} days, {result.candles} candles), "
-        f"price {shown(result.first_price, units.price_decimals)} to {shown(result.last_price, units.price_decimals)} "
-        f"{units.quote}",
+        f"price {result.first_price.normalize():f} to {result.last_price.normalize():f} {units.quote}",
         f"orders      {result.buys} buys and {result.sells} sells filled, grid moved up {result.shifts} times",
-        f"cycles      {result.cycles}, gain {money(result.profit)} and {volume(result.base_kept)} kept",
-        f"fees        {money(result.fees)} (contained in everything here)",
+        f"cycles      {result.cycles} buys sold again; fees {money(result.fees)} in all, contained in everything here",
+        *profit_lines(result.summary, units),
+        *([f"start       {money(moved)} by the price of the {volume(result.start_base)} there at first"] if moved else []),
         f"open        {result.open_buys} buys, {result.open_sells} sells, {result.unsold} filled buys without a sell",
         f"account     {volume(result.base)} and {money(result.quote)}",
         f"in market   {percent(result.time_in_market)} of the time; tied up in orders {money(result.tied_up)} on "

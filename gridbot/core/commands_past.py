@@ -179,9 +179,8 @@ def play_of(settings: Settings, args: argparse.Namespace, data: MarketData) -> P
 
 def units_of(bot: BotConfigDTO, pair: AssetPairInfoSchema) -> Units:
     """How the pair's amounts are written."""
-    return Units(
-        bot.base_currency, bot.quote_currency, pair.pair_decimals, pair.lot_decimals, 2 if pair.pair_decimals < 5 else 8
-    )
+    money_decimals = 2 if pair.cost_decimals <= 5 else 8
+    return Units(bot.base_currency, bot.quote_currency, pair.pair_decimals, pair.lot_decimals, money_decimals)
 
 
 class Progress:

@@ -7,6 +7,7 @@ alarms go first, fills wait two seconds for one another, and what was just said 
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -15,18 +16,7 @@ from enum import IntEnum
 
 from gridbot.exceptions import GridBotError
 from gridbot.interfaces.notification import INotificationChannel
-from gridbot.models.events import (
-    BotStarted,
-    BotStopped,
-    CaughtUp,
-    Event,
-    ExtraSellPlaced,
-    FundsShort,
-    OrderExecuted,
-    OrderRefused,
-    StatusUpdate,
-    Trouble,
-)
+from gridbot.models import events
 from gridbot.services.messages import counted, duration
 
 LOG = logging.getLogger(__name__)
@@ -37,10 +27,8 @@ FOLD_SECONDS = 300.0  # the same words within this time are said once, and count
 LATE_SECONDS = 60.0  # from here on a line says how old it is
 LONGEST_BATCH = 3500  # characters; below what Telegram takes, so that a digest loses no line
 LINE_EXTRA = 20  # characters: the age of a line and its end
-FIRST_PAUSE = 5.0  # after a failure; doubled with each further one
-LONGEST_PAUSE = 300.0
-MOST_ATTEMPTS = 50  # about four hours; then a line is dropped, lest one that can never be sent blocks all
-IDLE_SECONDS = 3600.0  # an empty outbox wakes its thread by itself; this is only a bound
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0  # seconds after a failure; doubled with each further one
+TICK = 0.5  # seconds; how often an outbox is looked at in which something waits
 
 
 class Kind(IntEnum):
@@ -53,41 +41,34 @@ class Kind(IntEnum):
 
 
 # What is told; orders placed or cancelled and shifts of the grid are too many and stay in the log.
-KINDS: dict[type[Event], Kind] = {
-    BotStopped: Kind.STOP,
-    Trouble: Kind.ALARM,
-    FundsShort: Kind.ALARM,
-    OrderRefused: Kind.ALARM,
-    BotStarted: Kind.NOTE,
-    CaughtUp: Kind.NOTE,
-    ExtraSellPlaced: Kind.NOTE,
-    StatusUpdate: Kind.NOTE,
-    OrderExecuted: Kind.FILL,
+KINDS: dict[type[events.Event], Kind] = {
+    events.BotStopped: Kind.STOP,
+    events.Trouble: Kind.ALARM,
+    events.FundsShort: Kind.ALARM,
+    events.OrderRefused: Kind.ALARM,
+    events.BotStarted: Kind.NOTE,
+    events.CaughtUp: Kind.NOTE,
+    events.ExtraSellPlaced: Kind.NOTE,
+    events.StatusUpdate: Kind.NOTE,
+    events.OrderExecuted: Kind.FILL,
 }
 
 
 class NotificationService:
     """
     Hears events, tells the channels. Its threads (daemons, one for each channel) start at once.
-
-    channels  where to tell it
-    describe  the text of an event, None for one that is not to be told
-    title     first line of every message, for people with several bots in one chat
+    ``describe``: the text of an event, None for one that is not to be told.
     """
 
     def __init__(
-        self,
-        channels: Iterable[INotificationChannel],
-        describe: Callable[[Event], str | None],
-        *,
-        title: str = "",
+        self, channels: Iterable[INotificationChannel], describe: Callable[[events.Event], str | None]
     ) -> None:
         self._describe = describe
-        self._couriers = [Courier(channel, title) for channel in channels]
+        self._couriers = [Courier(channel) for channel in channels]
         for courier in self._couriers:
             courier.start()
 
-    def on_event(self, event: Event) -> None:
+    def on_event(self, event: events.Event) -> None:
         """Take note of an event. Returns at once and raises nothing, whatever state the channels are in."""
         kind = KINDS.get(type(event))
         if kind is None or not self._couriers:
@@ -122,127 +103,81 @@ class Line:
     text: str
     kind: Kind
     at: float
-    attempts: int = 0
-
-    @property
-    def due(self) -> float:
-        """When it may leave."""
-        return self.at + DIGEST_SECONDS if self.kind is Kind.FILL else self.at
 
 
 class Outbox:
-    """
-    What waits for one channel, at most CAPACITY lines. No thread, no clock: times are handed in.
-
-    dropped  lines that had to go unsent since the last message that was sent
-    """
+    """What waits for one channel, at most CAPACITY lines. No thread, no clock: times are handed in."""
 
     def __init__(self) -> None:
-        self._lines: list[Line] = []  # in the order of their time
-        self._repeats: dict[str, tuple[Line, int]] = {}  # the line that was said, and how often since
-        self.dropped = 0
+        self.lines: list[Line] = []  # in the order in which they leave
+        self._said: dict[str, tuple[Line, int]] = {}  # the line that was said, and how often since
+
+    @property
+    def is_idle(self) -> bool:
+        """True when nothing waits, and no repeat is being counted."""
+        return not self.lines and not self._said
 
     def put(self, line: Line) -> None:
         """Keep a line, or count it when the same words were said within FOLD_SECONDS."""
-        self.fold(line.at)
-        if line.kind in (Kind.ALARM, Kind.NOTE):
-            if line.text in self._repeats:
-                said, count = self._repeats[line.text]
-                self._repeats[line.text] = said, count + 1
-                return
-            if len(self._repeats) < CAPACITY:
-                self._repeats[line.text] = line, 0
-        self._keep([line])
-
-    def fold(self, now: float) -> None:
-        """Tell how often a line was repeated, once FOLD_SECONDS are over since it was said."""
-        for text, (said, count) in list(self._repeats.items()):
-            if said.at + FOLD_SECONDS > now:
-                continue
-            del self._repeats[text]
-            if count:
-                again = replace(said, at=said.at + FOLD_SECONDS)
-                self._repeats[text] = (
-                    again,
-                    0,
-                )  # this counts as said: a lasting trouble is told every so often
-                self._keep([replace(again, text=_repeated(text, count))])
+        self._fold(line.at)
+        if line.text in self._said:
+            said, count = self._said[line.text]
+            self._said[line.text] = said, count + 1
+            return
+        if line.kind in (Kind.ALARM, Kind.NOTE) and len(self._said) < CAPACITY:
+            self._said[line.text] = line, 0
+        self.keep([line])
 
     def take(self, now: float) -> list[Line]:
         """What is to be sent as one message, the most important first; empty when nothing is due."""
-        self.fold(now)
+        self._fold(now)
         # Once one fill is due, those that came while it waited go with it.
-        fills_due = any(line.due <= now for line in self._lines if line.kind is Kind.FILL)
-        due = [line for line in self._lines if line.due <= now or (fills_due and line.kind is Kind.FILL)]
-        return self._remove_batch(due)
-
-    def take_everything(self) -> list[Line]:
-        """For the last messages: what waits, due or not, and the repeats nobody was told of."""
-        for text, (said, count) in self._repeats.items():
-            if count:
-                self._keep([replace(said, text=_repeated(text, count))])
-        self._repeats.clear()
-        return self._remove_batch(self._lines)
-
-    def put_back(self, batch: list[Line]) -> None:
-        """A batch that could not be sent; a line that has had MOST_ATTEMPTS is dropped."""
-        tried = [replace(line, attempts=line.attempts + 1) for line in batch]
-        alive = [line for line in tried if line.attempts < MOST_ATTEMPTS]
-        self.dropped += len(tried) - len(alive)
-        self._keep(alive)
-
-    def next_due(self, now: float) -> float:
-        """Seconds until there is something to do."""
-        times = [line.due for line in self._lines]
-        times += [said.at + FOLD_SECONDS for said, _count in self._repeats.values()]
-        return max(0.0, min(times, default=now + IDLE_SECONDS) - now)
-
-    def _keep(self, lines: list[Line]) -> None:
-        self._lines = sorted(self._lines + lines, key=lambda line: line.at)
-        while len(self._lines) > CAPACITY:
-            # The oldest of the fills and notes; an alarm only when nothing else is left; never the stop.
-            least = max(min(line.kind, Kind.NOTE) for line in self._lines)
-            self._lines.remove(next(line for line in self._lines if min(line.kind, Kind.NOTE) == least))
-            self.dropped += 1
-
-    def _remove_batch(self, lines: list[Line]) -> list[Line]:
-        batch: list[Line] = []
-        room = LONGEST_BATCH
-        for line in sorted(lines, key=lambda line: (line.kind, line.at)):
+        oldest = min((line.at for line in self.lines if line.kind is Kind.FILL), default=now)
+        batch, room = [], LONGEST_BATCH
+        for line in self.lines:
             room -= len(line.text) + LINE_EXTRA
-            if batch and room < 0:
+            if (batch and room < 0) or (line.kind is Kind.FILL and oldest + DIGEST_SECONDS > now):
                 break
             batch.append(line)
-        taken = {id(line) for line in batch}
-        self._lines = [line for line in self._lines if id(line) not in taken]
+        self.lines = self.lines[len(batch) :]
         return batch
 
+    def keep(self, lines: list[Line]) -> None:
+        """Keep lines that are to be told, new or not sent; the oldest of the least important go when it is full."""
+        self.lines = sorted(self.lines + lines, key=lambda line: (line.kind, line.at))
+        while len(self.lines) > CAPACITY:
+            least = self.lines[-1].kind
+            self.lines.remove(next(line for line in self.lines if line.kind is least))
 
-class Courier:
+    def _fold(self, now: float) -> None:
+        """Tell how often a line was repeated, once FOLD_SECONDS are over since it was said."""
+        for text, (said, count) in list(self._said.items()):
+            if said.at + FOLD_SECONDS > now:
+                continue
+            del self._said[text]
+            if count:  # this counts as said: a lasting trouble is told every five minutes
+                again = replace(said, at=said.at + FOLD_SECONDS)
+                self._said[text] = again, 0
+                times = f"{counted(count, 'more time')} within {duration(FOLD_SECONDS)}"
+                self.keep([replace(again, text=f"{text} ({times})")])
+
+
+class Courier(threading.Thread):
     """
     One channel, its outbox and its thread. After a failure it pauses, longer each time, and
     says so in the log once until the channel works again.
     """
 
-    def __init__(
-        self, channel: INotificationChannel, title: str = "", steady: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, channel: INotificationChannel, steady: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(name="gridbot-notify", daemon=True)
         self._channel = channel
-        self._title = title
         self._steady = steady
         self._outbox = Outbox()
         self._lock = threading.Lock()  # around the outbox; never held while something is sent
         self._wake = threading.Event()
         self._ending = threading.Event()
         self._failures = 0  # in a row
-        self._failing_since = 0.0
-        self._retry_at = float("-inf")
-        self._all_sent = False  # the answer of wait_for_end, written as the thread's last act
-        self._thread = threading.Thread(target=self._run, name="gridbot-notify", daemon=True)
-
-    def start(self) -> None:
-        """Begin to send."""
-        self._thread.start()
+        self._retry_at = -math.inf
 
     def put(self, text: str, kind: Kind) -> None:
         """Leave a line in the outbox; takes microseconds."""
@@ -257,53 +192,36 @@ class Courier:
 
     def wait_for_end(self, timeout: float) -> bool:
         """True when everything was sent within so many seconds."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive() and self._all_sent
+        self.join(timeout)
+        return not self.is_alive() and not self._outbox.lines
 
-    def step(self) -> float:
-        """Send one message if one is due; seconds until there is something to do again."""
+    def step(self) -> float | None:
+        """Send one message if one is due; seconds until the next step, None for no hurry at all."""
         now = self._steady()
         if now < self._retry_at:
             return self._retry_at - now
-        with self._lock:
-            batch = self._outbox.take(now)
-        if batch:
-            self._deliver(batch)
-            return max(0.0, self._retry_at - self._steady())
-        with self._lock:
-            return self._outbox.next_due(now)
+        if self._deliver(now):
+            return 0.0
+        return max(self._retry_at - self._steady(), 0.0) or (None if self._outbox.is_idle else TICK)
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """The thread's own work."""
         while not self._ending.is_set():
-            try:
-                pause = self.step()
-            except Exception:  # a mistake of ours: say so, and go on slowly rather than fall silent
-                LOG.exception("the notifier stumbled; it goes on")
-                pause = FIRST_PAUSE
-            self._wake.wait(pause)
+            self._wake.wait(self.step())
             self._wake.clear()
-        while batch := self._last_batch():
-            if not self._deliver(batch):
-                return
-        self._all_sent = True
+        while self._deliver(math.inf):
+            pass
 
-    def _last_batch(self) -> list[Line]:
+    def _deliver(self, until: float) -> bool:
+        """Send what is due ``until`` then, as one message; True when there was something and it was taken."""
         with self._lock:
-            return self._outbox.take_everything()
-
-    def _deliver(self, batch: list[Line]) -> bool:
-        with self._lock:
-            dropped = self._outbox.dropped
-        problem = self._try(compose(batch, self._steady(), dropped, self._title))
-        with self._lock:
-            if problem:
-                self._outbox.put_back(batch)
-            else:
-                self._outbox.dropped -= dropped  # more may have been dropped meanwhile
-        if problem:
-            self._failed(problem)
-        else:
-            self._worked()
+            batch = self._outbox.take(until)
+        if not batch:
+            return False
+        if problem := self._try(compose(batch, self._steady())):
+            with self._lock:
+                self._outbox.keep(batch)
+        self._note(problem)
         return not problem
 
     def _try(self, message: str) -> str:
@@ -315,28 +233,22 @@ class Courier:
         except Exception as exc:  # noqa: BLE001
             return type(exc).__name__
 
-    def _failed(self, problem: str) -> None:
-        now = self._steady()
+    def _note(self, problem: str) -> None:
+        name = type(self._channel).__name__
+        if not problem:
+            if self._failures:
+                LOG.info("%s sends again", name)
+            self._failures = 0
+            return
         pause = min(FIRST_PAUSE * 2 ** min(self._failures, 10), LONGEST_PAUSE)
-        if self._failures == 0:
-            self._failing_since = now
-            LOG.warning(
-                "%s could not send: %s. Trying again in %.0f s, then more slowly; trading goes on",
-                type(self._channel).__name__,
-                problem.rstrip("."),
-                pause,
-            )
+        if not self._failures:
+            text = "%s could not send: %s. Trying again in %.0f s, then more slowly; trading goes on"
+            LOG.warning(text, name, problem.rstrip("."), pause)
         self._failures += 1
-        self._retry_at = now + pause
-
-    def _worked(self) -> None:
-        if self._failures:
-            away = duration(self._steady() - self._failing_since)
-            LOG.info("%s sends again, after %s", type(self._channel).__name__, away)
-        self._failures = 0
+        self._retry_at = self._steady() + pause
 
 
-def compose(batch: list[Line], now: float, dropped: int = 0, title: str = "") -> str:
+def compose(batch: list[Line], now: float) -> str:
     """One message out of lines: alarms and notes as paragraphs, fills as a list below them."""
     told = [(line.kind, line.text + _age(now - line.at)) for line in batch]
     paragraphs = [text for kind, text in told if kind is not Kind.FILL]
@@ -345,14 +257,8 @@ def compose(batch: list[Line], now: float, dropped: int = 0, title: str = "") ->
         fills.insert(0, f"{counted(len(fills), 'order')} executed:")
     if fills:
         paragraphs.append("\n".join(fills))
-    if dropped:
-        paragraphs.append(f"{counted(dropped, 'message')} {'was' if dropped == 1 else 'were'} dropped")
-    return "\n".join(filter(None, [title, "\n\n".join(paragraphs)]))
+    return "\n\n".join(paragraphs)
 
 
 def _age(seconds: float) -> str:
     return f" ({duration(seconds)} ago)" if seconds >= LATE_SECONDS else ""
-
-
-def _repeated(text: str, count: int) -> str:
-    return f"{text} ({counted(count, 'more time')} within {duration(FOLD_SECONDS)})"

@@ -137,15 +137,24 @@ class GridCatchUp(GridOrders):
     def _find_unknown_orders(self, opened: list[ExecutionsUpdateSchema]) -> None:
         """
         The snapshot of the feed names every open order and is never behind, as REST may be. Orders of
-        ours that the database does not know mean that it is new or old: it is only compared once REST
-        must have caught up with all that its lost successor did.
+        ours that the database does not know mean that it is new or old; while REST shows other orders as
+        open than the feed, it does not know yet what the lost database's bot did last, and we wait.
         """
         ours = [update for update in opened if update.userref == self._config.userref]
         adopted = [update for update in ours if not self._desk.settle_by_message(update) and self._adopt_told(update)]
         lost = not self._desk.configuration.exists and len(self._desk.book)
         if not self.is_ready and (adopted or lost):
             LOG.warning("%d open orders are ours, and the database does not know them", len(adopted))
-            self._desk.pauses.begin(SYNC, at_least=self._rest_api.answers_lag)
+            if self._rest_is_behind({update.order_id for update in ours}):
+                self._desk.pauses.begin(SYNC, at_least=self._rest_api.answers_lag)
+
+    def _rest_is_behind(self, told: set[str]) -> bool:
+        """True when REST shows other open orders than the feed has just told."""
+        try:
+            shown = self._rest_api.get_open_orders(self._config.userref)
+        except TemporaryFailure:
+            return True
+        return {order.txid for order in shown if order.pair == self._rest_api.rest_altname} != told
 
     def _adopt_told(self, update: ExecutionsUpdateSchema) -> bool:
         """True when the feed told of an open order with our userref that was unknown; it is ours now."""

@@ -131,9 +131,7 @@ def test_something_that_is_not_of_the_feed_is_not_fatal(feed):
 
 
 def test_the_snapshot_comes_first_and_updates_follow_by_number(feed):
-    messages = hear(
-        feed, executions(1, "snapshot"), executions(2, "update", row()), executions(3, "update", row())
-    )
+    messages = hear(feed, executions(1, "snapshot"), executions(2, "update", row()), executions(3, "update", row()))
     assert kinds(messages) == ["snapshot", "update", "update"]
     assert messages[0].executions == []
     assert messages[1].executions[0].order_id == "OABC"
@@ -161,7 +159,6 @@ def test_a_message_told_twice_counts_once(feed):
     "frames",
     [
         (executions(1, "snapshot"), executions(3)),
-        (executions(2, "snapshot"),),
         (executions(1, "update"),),
         (executions(None, "update"),),
         (executions(1, "snapshot"), b"garbage"),
@@ -175,7 +172,6 @@ def test_a_message_told_twice_counts_once(feed):
     ],
     ids=[
         "gap",
-        "first number",
         "no snapshot",
         "no snapshot, no number",
         "garbage",
@@ -190,6 +186,11 @@ def test_whatever_may_have_lost_news_about_our_orders_ends_the_connection(feed, 
     assert messages[-1] is LOST
     assert hear(feed, executions(4), executions(1, "snapshot"), Happening.LOST) == []  # not believed any more
     assert kinds(hear(feed, Happening.CONNECTED, executions(1, "snapshot"), number=2)) == ["snapshot"]
+
+
+def test_counting_begins_with_the_snapshot_at_whatever_number(feed):
+    assert kinds(hear(feed, executions(7, "snapshot"), executions(8))) == ["snapshot", "update"]
+    assert hear(feed, executions(10))[-1] is LOST
 
 
 def test_frames_without_numbers_are_taken_as_they_come(feed):

@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from enum import Enum
 from types import MappingProxyType
 
 import pytest
@@ -20,32 +20,25 @@ from gridbot.services.metrics_server import MetricsServer
 HOST = "127.0.0.1"
 
 
-class State(Enum):
-    RUNNING = 2
-
-
 SNAPSHOT = MappingProxyType(
     {
-        "state": State.RUNNING,
+        "state": "RUNNING",
         "free_quote": Decimal("1E-8"),
         "buys": ({"price": Decimal("49504.9"), "txid": "OQ4C"},),
-        "by_level": MappingProxyType({"1": Decimal("100.00")}),
+        "by_level": {"1": Decimal("100.00")},
     }
 )
 
 
 @pytest.fixture
 def server() -> Iterator[MetricsServer]:
-    steady = iter([10.0, *[70.5] * 100])
-    it = MetricsServer(HOST, 0, lambda: SNAPSHOT, now=lambda: 1_700_000_000.0, steady=lambda: next(steady))
+    it = MetricsServer(HOST, 0, lambda: SNAPSHOT)
     it.start()
     yield it
     it.stop()
 
 
-def ask(
-    server: MetricsServer, path: str, method: str = "GET", body: bytes | None = None
-) -> tuple[int, dict, str]:
+def ask(server: MetricsServer, path: str, method: str = "GET", body: bytes | None = None) -> tuple[int, dict, str]:
     with closing(http.client.HTTPConnection(HOST, server.port, timeout=5)) as connection:
         connection.request(method, path, body=body)
         answer = connection.getresponse()
@@ -67,23 +60,14 @@ def test_the_status_is_json_with_money_as_text(server: MetricsServer, path: str)
     status, headers, text = ask(server, path)
     assert status == 200
     assert headers["Content-Type"] == "application/json; charset=utf-8"
-    assert json.loads(text) == {
+    document = json.loads(text)
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(document.pop("time"))) < timedelta(seconds=5)
+    assert document == {
         "state": "RUNNING",
-        "uptime": 60.5,
-        "time": "2023-11-14T22:13:20+00:00",
         "free_quote": "0.00000001",
         "buys": [{"price": "49504.9", "txid": "OQ4C"}],
         "by_level": {"1": "100.00"},
     }
-
-
-def test_a_snapshot_without_a_state_still_answers() -> None:
-    server = MetricsServer(HOST, 0, dict)
-    server.start()
-    try:
-        assert json.loads(ask(server, "/")[2])["state"] == "UNKNOWN"
-    finally:
-        server.stop()
 
 
 def test_other_paths_are_told_what_there_is(server: MetricsServer) -> None:
@@ -110,23 +94,19 @@ def test_the_banner_names_no_version(server: MetricsServer) -> None:
         assert ask(server, path)[1]["Server"] == "gridbot"
 
 
-def test_a_request_of_endless_length_is_refused(server: MetricsServer) -> None:
-    assert raw(server, b"GET / HTTP/1.1\r\nA: " + b"x" * 8191).startswith(b"HTTP/1.0 431 ")
-
-
 def test_a_request_that_is_none_gets_a_400_as_json(server: MetricsServer) -> None:
     head, _, body = raw(server, b"what is this thing\r\n\r\n").partition(b"\r\n\r\n")
     assert b" 400 " in head.splitlines()[0]
     assert "error" in json.loads(body)
 
 
-def test_a_client_that_trickles_is_sent_away_in_time(
+def test_a_client_that_falls_silent_is_sent_away_in_time(
     server: MetricsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics_server, "CLIENT_SECONDS", 0.2)
     with socket.create_connection((HOST, server.port), timeout=3) as slow:
         slow.sendall(b"GET / HT")
-        assert slow.recv(100).startswith(b"HTTP/1.0 408 ")
+        assert slow.recv(100) == b""
 
 
 def test_hanging_clients_block_neither_another_nor_the_stop(server: MetricsServer) -> None:
@@ -149,13 +129,12 @@ def test_there_is_a_limit_to_the_clients_and_room_again_when_they_leave(
     server: MetricsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics_server, "CLIENT_SECONDS", 0.3)
-    hanging = [socket.create_connection((HOST, server.port)) for _ in range(metrics_server.MOST_CLIENTS)]
+    monkeypatch.setattr(metrics_server, "MOST_THREADS", threading.active_count() + 4)
+    hanging = [socket.create_connection((HOST, server.port)) for _ in range(4)]
     with socket.create_connection((HOST, server.port), timeout=3) as one_too_many:
         assert one_too_many.recv(100) == b""
     for connection in hanging:
-        assert connection.recv(100).startswith(b"HTTP/1.0 408 ")
-        while connection.recv(65536):
-            pass
+        assert connection.recv(100) == b""
         connection.close()
     assert answers_before_long(server)
 
@@ -226,13 +205,9 @@ def test_a_port_in_use_is_an_error_with_help(server: MetricsServer) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("host", "port", "help_"),
-    [(HOST, 70_000, "between 1024 and 65535"), ("192.0.2.1", 0, "0.0.0.0 for the whole network")],
-)
-def test_an_address_that_is_none_is_an_error_with_help(host: str, port: int, help_: str) -> None:
-    with pytest.raises(MetricsServerError, match=help_):
-        MetricsServer(host, port, dict).start()
+def test_an_address_that_is_none_is_an_error_with_help() -> None:
+    with pytest.raises(MetricsServerError, match=r"0\.0\.0\.0 for the whole network"):
+        MetricsServer("192.0.2.1", 0, dict).start()
 
 
 def test_starting_twice_is_an_error_and_stopping_twice_is_not(server: MetricsServer) -> None:
@@ -242,9 +217,7 @@ def test_starting_twice_is_an_error_and_stopping_twice_is_not(server: MetricsSer
     server.stop()
 
 
-def test_a_server_that_does_not_stop_is_an_error(
-    server: MetricsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_does_not_stop_is_an_error(server: MetricsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     assert server._running is not None
     monkeypatch.setattr(metrics_server, "STOP_SECONDS", 0.05)
     monkeypatch.setattr(server._running[0], "shutdown", lambda: None)
