@@ -1,139 +1,34 @@
 """
-The bot's memory on disk: one SQLite file in WAL mode with ``synchronous=FULL``, read once at the
-start, held in memory and written through. A ticker reads and writes nothing here.
+The bot's memory on disk, table by table: read once at the start, held in memory and written through.
+A ticker reads and writes nothing here.
 
 Rows are written with plain SQL over sqlite-utils' connection: its table methods cost ten times as
 much a row, and given a Decimal they would store a float. Decimals become text here, and only here.
-
-Whatever belongs together happens inside ``with db.atomic():``. A write that fails raises
-DatabaseError; what is in memory may then be ahead of the disk, so the process must end, and the
-next start reads the truth from the disk.
 """
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from pathlib import Path
-
-from sqlite_utils.db import Database
 
 from gridbot.exceptions import DatabaseError
-from gridbot.infrastructure.migrations import migrations
+from gridbot.infrastructure.connection import MEMORY, DBConnect, open_or_rebuild
 from gridbot.models.exchange import BUY, SELL, TradeInfoSchema
 from gridbot.models.grid import BookOrder, Placement, UnsoldBuy
 from gridbot.models.money import ZERO, as_text
 
-MEMORY = ":memory:"
-BUSY_SECONDS = 10.0  # a backup or a report may hold the file for a moment
-PAGE_SIZE = 1024  # a commit writes whole pages: small rows want small ones
-
-
-class DBConnect:
-    """The connection: opening, integrity, transactions."""
-
-    def __init__(self, path: Path | str, read_only: bool = False) -> None:
-        """
-        Open ``path`` (or ":memory:") and bring its schema up to date.
-
-        Raises DatabaseError when the file cannot be used; ``is_intact`` tells whether it is sound.
-        """
-        self.path = str(path)
-        self._read_only = read_only
-        try:
-            if read_only:
-                connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=BUSY_SECONDS)
-            else:
-                connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS)
-            connection.isolation_level = None
-            self.db = Database(connection)
-            if not read_only:
-                self._prepare()
-        except sqlite3.Error as exc:
-            raise self.explained(exc) from exc
-
-    def _prepare(self) -> None:
-        self.db.execute(f"PRAGMA page_size={PAGE_SIZE}")
-        if self.path != MEMORY:
-            self.db.enable_wal()
-            self.db.execute("PRAGMA synchronous=FULL")
-        migrations.apply(self.db)
-
-    def is_intact(self) -> bool:
-        """True when SQLite finds the whole file in order."""
-        try:
-            return [row[0] for row in self.db.execute("PRAGMA quick_check")] == ["ok"]
-        except sqlite3.DatabaseError:
-            return False
-
-    @contextmanager
-    def atomic(self) -> Iterator[None]:
-        """All of the block, or nothing. An inner block joins the outer one. Raises DatabaseError."""
-        if self.db.conn.in_transaction:
-            yield
-            return
-        try:
-            with self.db.atomic():
-                yield
-        except sqlite3.Error as exc:
-            raise self.explained(exc) from exc
-
-    def execute(self, sql: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
-        """One statement with its values; Decimals must already be text. Raises DatabaseError."""
-        try:
-            return self.db.conn.execute(sql, values)
-        except sqlite3.Error as exc:
-            raise self.explained(exc) from exc
-
-    def explained(self, exc: sqlite3.Error) -> DatabaseError:
-        """SQLite's error in words that say what to do."""
-        text = str(exc)
-        if "full" in text:
-            advice = "The disk is full: free some space; the bot goes on where it was."
-        elif "locked" in text:
-            advice = "Another program holds the file: end it, or wait."
-        elif "readonly" in text or "unable to open" in text:
-            advice = "Check that the folder exists and that this user may write to it."
-        elif "malformed" in text or "not a database" in text:
-            advice = "The file is damaged. It is moved aside at the next start and rebuilt from the exchange."
-        else:
-            advice = "Nothing was changed by the failed step."
-        return DatabaseError(f"database {self.path}: {text}. {advice}")
-
-    def close(self) -> None:
-        """Close the file; the write-ahead log is folded into it."""
-        self.db.conn.close()
-
-
-def open_or_rebuild(path: Path, now: float) -> tuple[DBConnect, str]:
-    """
-    Open the database; one that is damaged is moved aside, and an empty one takes its place, to be
-    filled from the exchange. Returns it with what the owner should know, "" when all is well.
-
-    now  unix seconds, for the name of the damaged file
-    """
-    try:
-        db = DBConnect(path)
-        if db.is_intact():
-            return db, ""
-        db.close()
-    except DatabaseError as exc:
-        if not isinstance(exc.__cause__, sqlite3.DatabaseError) or not _is_damage(str(exc.__cause__)):
-            raise
-    aside = path.with_name(f"{path.name}.damaged-{now:.0f}")
-    for suffix in ("", "-wal", "-shm"):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
-    return DBConnect(path), (
-        f"the database {path} was damaged; it is kept as {aside.name}. Open orders are adopted from the exchange; "
-        "what earlier trades earned is known there and in the damaged file only."
-    )
-
-
-def _is_damage(text: str) -> bool:
-    return "malformed" in text or "not a database" in text
+__all__ = [
+    "MEMORY",
+    "Configuration",
+    "DBConnect",
+    "FinishedOrders",
+    "Orderbook",
+    "PendingTXIDs",
+    "StoredConfiguration",
+    "Trade",
+    "Trades",
+    "UnsoldBuyOrderTXIDs",
+    "open_or_rebuild",
+]
 
 
 @dataclass(frozen=True)
@@ -288,9 +183,7 @@ class Orderbook:
 
     def set_sells(self, txid: str, sells: str) -> None:
         """What an open sell sells has become known."""
-        self._db.execute(
-            "UPDATE orderbook SET sells = ? WHERE userref = ? AND txid = ?", (sells, self._userref, txid)
-        )
+        self._db.execute("UPDATE orderbook SET sells = ? WHERE userref = ? AND txid = ?", (sells, self._userref, txid))
         self._put(replace(self._orders[txid], sells=sells))
 
     def amend(self, txid: str, price: Decimal, volume: Decimal) -> None:
