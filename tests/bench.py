@@ -1,10 +1,10 @@
 """
 Benchmarks: figures and ratios, never a pass or fail. What is compared runs side by side in one round.
 
-    python tests/bench.py [--data FILE] [--rounds N] [NAME ...]
+    python -m tests.bench [--live | --past] [--data FILE] [--rounds N]
 
-FILE is a year of one-minute candles; GRIDBOT_DATA names it as well. A benchmark is a function in BENCHMARKS
-that takes the settings of the run and yields lines.
+--live measures a bot against the fake Kraken, --past the backtest; without either both run. FILE is a year of
+one-minute candles; GRIDBOT_DATA names it as well.
 """
 
 import argparse
@@ -17,12 +17,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+
+from tests import bench_live
 
 ROOT = Path(__file__).resolve().parent.parent
 STRATEGIES = ("GridHODL", "GridSell", "SWING", "cDCA")
+# Compiled modules are kept as in every installation, whatever the shell says.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 BACKTESTING_PY = 57.6  # seconds for such a year elsewhere; measured here when it is installed
 
 CONFIG = """
@@ -71,14 +76,6 @@ Backtest(data, Grid, cash=1e9, commission=0.0025).run()
 
 
 @dataclass(frozen=True)
-class Run:
-    """What the benchmarks are given."""
-
-    data: Path | None
-    rounds: int
-
-
-@dataclass(frozen=True)
 class Cost:
     """One process: processor and wall seconds, resident memory at its highest."""
 
@@ -97,6 +94,7 @@ def cost_of(*command: str) -> Cost:
     done = subprocess.run(
         [sys.executable, "-S", "-c", probe, sys.executable, *command],
         cwd=ROOT,
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=True,
@@ -106,19 +104,16 @@ def cost_of(*command: str) -> Cost:
     return Cost(cpu, time.perf_counter() - began, float(done.stdout))
 
 
-def backtest_speed(run: Run) -> Iterator[str]:
+def backtest_speed(data: Path, count: int) -> Iterator[str]:
     """Whole processes: start, imports, reading, every decision, result; against a loop that only compares."""
-    if run.data is None:
-        yield "no candles: give --data FILE or GRIDBOT_DATA"
-        return
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.ini"
         config.write_text(CONFIG)
-        command = ["gridbot.py", "--config", str(config), "backtest", "--data", str(run.data), "--json"]
+        command = ["gridbot.py", "--config", str(config), "backtest", "--data", str(data), "--json"]
         document = json.loads(subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True).stdout)
         rounds = []
-        for _ in range(run.rounds):
-            floor = cost_of("-c", FLOOR, str(run.data))
+        for _ in range(count):
+            floor = cost_of("-c", FLOOR, str(data))
             rounds.append((floor, {name: cost_of(*command, "--strategy", name) for name in STRATEGIES}))
         floors = [floor for floor, _ in rounds]
         yield f"{document['candles']} candles; {document['buys']} buys, {document['shifts']} shift-ups (GridHODL, 2 %)"
@@ -127,7 +122,7 @@ def backtest_speed(run: Run) -> Iterator[str]:
             yield _line(f"backtest {name}", [costs[name] for _, costs in rounds], document["candles"], floors)
         peer = BACKTESTING_PY
         if importlib.util.find_spec("backtesting") is not None:
-            peer = cost_of("-c", PEER, str(run.data)).wall
+            peer = cost_of("-c", PEER, str(data)).wall
         slowest = max(statistics.median(costs[name].wall for _, costs in rounds) for name in STRATEGIES)
         yield f"backtesting.py {peer:.1f} s: {peer / slowest:.0f} times the slowest of these (aim: 50)"
 
@@ -143,19 +138,14 @@ def _line(name: str, costs: list[Cost], candles: int, floors: list[Cost]) -> str
     )
 
 
-def backtest_memory(run: Run) -> Iterator[str]:
+def backtest_memory(data: Path) -> Iterator[str]:
     """The same file for a tenth of the year and for all of it: memory must not follow the length."""
-    if run.data is None:
-        return
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.ini"
         config.write_text(CONFIG)
-        command = ["gridbot.py", "--config", str(config), "backtest", "--data", str(run.data), "--strategy", "cDCA"]
+        command = ["gridbot.py", "--config", str(config), "backtest", "--data", str(data), "--strategy", "cDCA"]
         part, whole = cost_of(*command, "--to", "2018-02-06"), cost_of(*command)
         yield f"memory: {part.rss_mb:.1f} MB for a tenth of the year, {whole.rss_mb:.1f} MB for all of it"
-
-
-BENCHMARKS: list[Callable[[Run], Iterator[str]]] = [backtest_speed, backtest_memory]
 
 
 def candles(named: Path | None) -> Path | None:
@@ -165,19 +155,28 @@ def candles(named: Path | None) -> Path | None:
     return next((path.resolve() for path in choices if path is not None and path.exists()), None)
 
 
+def past(data: Path | None, rounds: int) -> Iterator[str]:
+    """The backtest's speed and memory."""
+    if data is None:
+        yield "no candles: give --data FILE or GRIDBOT_DATA"
+        return
+    yield from backtest_speed(data, rounds)
+    yield from backtest_memory(data)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--live", action="store_true")
+    which.add_argument("--past", action="store_true")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("names", nargs="*")
     args = parser.parse_args()
-    run = Run(candles(args.data), args.rounds)
-    for benchmark in BENCHMARKS:
-        if not args.names or benchmark.__name__ in args.names:
-            sys.stdout.write(f"{benchmark.__name__}: {benchmark.__doc__}\n")
-            for line in benchmark(run):
-                sys.stdout.write(f"  {line}\n")
-                sys.stdout.flush()
+    parts = [] if args.past else [bench_live.measured()]
+    parts += [] if args.live else [past(candles(args.data), args.rounds)]
+    for line in chain.from_iterable(parts):
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

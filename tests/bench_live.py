@@ -1,7 +1,7 @@
 """
 The live budgets, measured: a real bot process against the fake Kraken in a process of its own.
 
-Called by ``python -m tests.bench``. Machines differ and are noisy: the figures to trust are the counts,
+Called by ``python -m tests.bench --live``. Machines differ and are noisy: the figures to trust are the counts,
 the ratios, and the p50 of many.
 """
 
@@ -299,7 +299,7 @@ def floor(fake: FakeProcess) -> float:
     return statistics.median(taken)
 
 
-if __name__ == "__main__":
+def measured() -> Iterator[str]:
+    """All of it, line by line."""
     for benchmark in (tickers_in_process, tickers_through_a_socket, live):
-        for line in benchmark():
-            print(line)  # noqa: T201
+        yield from benchmark()

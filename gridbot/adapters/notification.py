@@ -7,8 +7,6 @@ module leaves it with its own words: errors are told by their class, urllib3's l
 
 import logging
 import re
-import time
-from collections.abc import Callable
 from typing import Any, Self
 
 import requests
@@ -17,16 +15,12 @@ from gridbot.exceptions import ConfigurationError, GridBotError
 from gridbot.interfaces.notification import INotificationChannel
 from gridbot.models.configuration import NotificationConfigDTO
 
-LOG = logging.getLogger(__name__)
-
 TELEGRAM_URL = "https://api.telegram.org"
 LONGEST_MESSAGE = 4096  # Telegram's limit, counted here as it counts: in UTF-16 units
 CUT_MARK = "\n… (cut)"
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
 TOO_MANY_REQUESTS = 429
-DEFAULT_REST_SECONDS = 30.0  # when Telegram does not say how long
-LONGEST_REST_SECONDS = 86_400.0
 
 # What each refusal means; none of them passes by itself.
 REFUSALS = {
@@ -46,7 +40,6 @@ class TelegramNotificationChannel(INotificationChannel):
     thread_id  number of a topic in a group, or None
     base_url   another server, for tests
     timeout    seconds to connect, and seconds to wait for the answer
-    steady     a clock that never steps back, in seconds
     """
 
     def __init__(
@@ -57,14 +50,11 @@ class TelegramNotificationChannel(INotificationChannel):
         *,
         base_url: str = TELEGRAM_URL,
         timeout: tuple[float, float] = (CONNECT_SECONDS, ANSWER_SECONDS),
-        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._token = token.strip()
         self._where = {"chat_id": chat_id} | ({"message_thread_id": thread_id} if thread_id else {})
         self._url = f"{base_url}/bot{self._token}/sendMessage"
         self._timeout = timeout
-        self._steady = steady
-        self._resting_until = float("-inf")
         self._session = requests.Session()
         # At DEBUG, urllib3 logs the path of every request. Adding the same filter twice does nothing.
         logging.getLogger("urllib3.connectionpool").addFilter(_hide_token)
@@ -79,22 +69,15 @@ class TelegramNotificationChannel(INotificationChannel):
 
     def send(self, message: str) -> bool:
         """
-        Send one message, cut at 4096 characters; True when Telegram has taken it.
-
-        False: Telegram wants a rest (429); until it is over, nothing is sent and False comes back at
-        once. Raises ConfigurationError when Telegram refuses the settings, GridBotError when it
+        Send one message, cut at 4096 characters; True when Telegram has taken it, False when it wants
+        no more for a while (429). Raises ConfigurationError when Telegram refuses the settings, GridBotError when it
         cannot be reached or does not work; neither holds the token.
         """
-        if self._steady() < self._resting_until:
-            return False
         response = self._post({**self._where, "text": _cut(message)})
         if isinstance(response, str):
             # Raised here, where no exception of requests, which shows the URL, can hang on to it.
             raise GridBotError(response)
         if response.status_code == TOO_MANY_REQUESTS:
-            rest = _rest_wanted(_answer(response))
-            self._resting_until = self._steady() + rest
-            LOG.info("Telegram takes no more messages for %.0f s", rest)
             return False
         self._refuse_bad(response)
         return True
@@ -137,15 +120,6 @@ def _answer(response: requests.Response) -> dict[str, Any]:
     except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}
-
-
-def _rest_wanted(answer: dict[str, Any]) -> float:
-    """Seconds Telegram wants to be left alone."""
-    parameters = answer.get("parameters")
-    wanted = parameters.get("retry_after") if isinstance(parameters, dict) else None
-    if isinstance(wanted, bool) or not isinstance(wanted, int | float):
-        return DEFAULT_REST_SECONDS
-    return min(max(float(wanted), 1.0), LONGEST_REST_SECONDS)
 
 
 def _hide_token(record: logging.LogRecord) -> bool:

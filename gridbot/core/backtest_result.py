@@ -258,9 +258,10 @@ def report(result: Result, units: Units, title: str) -> str:
         f"period      {_day(result.begin)} to {_day(result.end)} ({days:.0f} days, {result.candles} candles), "
         f"price {result.first_price.normalize():f} to {result.last_price.normalize():f} {units.quote}",
         f"orders      {result.buys} buys and {result.sells} sells filled, grid moved up {result.shifts} times",
-        f"cycles      {result.cycles} buys sold again; fees {money(result.fees)} in all, contained in everything here",
+        f"cycles      {result.cycles} buys sold again",
         *profit_lines(result.summary, units),
-        *([f"start       {money(moved)} by the price of the {volume(result.start_base)} there at first"] if moved else []),
+        *([f"own base    {money(moved)} by the price of the {volume(result.start_base)} given"] if moved else []),
+        f"fees        {money(result.fees)} in all, contained in everything here",
         f"open        {result.open_buys} buys, {result.open_sells} sells, {result.unsold} filled buys without a sell",
         f"account     {volume(result.base)} and {money(result.quote)}",
         f"in market   {percent(result.time_in_market)} of the time; tied up in orders {money(result.tied_up)} on "

@@ -17,7 +17,7 @@ from itertools import groupby, pairwise
 from math import isfinite
 from operator import le, lt
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from gridbot.exceptions import ConfigurationError
 
@@ -36,16 +36,6 @@ PATHS = {
 DEFAULT_PATH = "high-first"
 
 Tick = tuple[float, Decimal]  # unix seconds, price
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a file is made of. ``step`` seconds from one candle to the next; ``decimals`` of its prices."""
-
-    is_candles: bool
-    step: float
-    decimals: int
-    first_time: float
 
 
 class Block(ABC):
@@ -84,10 +74,10 @@ class CandleBlock(Block):
         try:
             self.highs = list(map(float, cells[2::CANDLE_COLUMNS]))
             self.lows = list(map(float, cells[3::CANDLE_COLUMNS]))
+            is_sound = self._looks_sound()
         except ValueError:
-            self._explain()
-            raise
-        if not self._looks_sound():
+            is_sound = False
+        if not is_sound:
             self._explain()
 
     def _looks_sound(self) -> bool:
@@ -170,6 +160,12 @@ class Where:
             raise self.error(index, f"{text!r} is not {what}")
         return number
 
+    def check_columns(self, text: str, columns: int) -> None:
+        """Raise ConfigurationError for the first line with another number of columns."""
+        for index, row in enumerate(text.splitlines()):
+            if (found := row.count(",") + 1) != columns:
+                raise self.error(index, f"{found} columns where the lines before had {columns}; is the file cut off?")
+
     def price(self, index: int, text: str) -> Decimal:
         """An exact price. Raises ConfigurationError."""
         try:
@@ -182,7 +178,12 @@ class Where:
 
 
 class MarketFile:
-    """One file, told to be candles or trades by its first line. Raises ConfigurationError everywhere."""
+    """
+    One file, told to be candles or trades by its first line. Raises ConfigurationError everywhere.
+
+    step      seconds from one candle to the next: the smallest distance in the first block
+    decimals  of its prices
+    """
 
     def __init__(self, path: Path, path_in_candle: str = DEFAULT_PATH) -> None:
         self.path = path
@@ -192,117 +193,95 @@ class MarketFile:
         except OSError as exc:
             raise ConfigurationError(f"--data {path}: {exc.strerror}. Name the csv file, or its csv.gz") from exc
         self.position = 0  # bytes on disk read so far, for a progress bar
-        self.shape = self._look()
-
-    def _look(self) -> Shape:
-        head = next(self._texts(), "")
-        rows = [line.split(",") for line in head.splitlines()]
+        where = Where(path, 1)
+        rows = [line.split(",") for line in next(self._texts(), "").splitlines()]
         columns = len(rows[0]) if rows else 0
-        where = Where(self.path, 1)
         if columns not in (CANDLE_COLUMNS, TRADE_COLUMNS):
+            found = f"{columns} columns" if rows else "the file is empty"
             raise where.error(
                 0,
-                f"{'the file is empty' if not rows else f'{columns} columns'}; expected are Kraken's candles "
-                "(time,open,high,low,close,volume,trades) or trades (time,price,volume), without a header line",
+                f"{found}; expected are Kraken's candles (time,open,high,low,close,volume,trades) or trades "
+                "(time,price,volume), without a header line",
             )
-        is_candles = columns == CANDLE_COLUMNS
-        time = where.number(
+        self.first_time = where.number(
             0, rows[0][0], "a time in unix seconds: a header line or a foreign format? Kraken's files have no header"
         )
-        if not 0 < time < LATEST:
+        if not 0 < self.first_time < LATEST:
             raise where.error(0, f"{rows[0][0]!r} is not a time in unix seconds (milliseconds?)")
-        prices = [cell for row in rows for cell in (row[1:5] if is_candles else row[1:2])]
-        decimals = max(len(price.partition(".")[2]) for price in prices)
-        return Shape(is_candles, self._step(rows) if is_candles else TRADE_STEP, decimals, time)
-
-    def _step(self, rows: list[list[str]]) -> float:
-        """The smallest distance of two candles in the first block; a minute for a single one."""
-        times = [Where(self.path, 1).number(i, row[0], "a time in unix seconds") for i, row in enumerate(rows)]
-        return min((b - a for a, b in pairwise(times) if b > a), default=60.0)
+        self.is_candles = columns == CANDLE_COLUMNS
+        prices = [cell for row in rows for cell in row[1 : 5 if self.is_candles else 2]]
+        self.decimals = max(len(price.partition(".")[2]) for price in prices)
+        times = [where.number(index, row[0], "a time in unix seconds") for index, row in enumerate(rows)]
+        distances = (b - a for a, b in pairwise(times) if b > a)
+        self.step = min(distances, default=60.0) if self.is_candles else TRADE_STEP
 
     def _texts(self) -> Iterator[str]:
         """Whole lines, in pieces of about BLOCK characters."""
         rest = b""
-        with self.path.open("rb") as raw:
-            file: IO[bytes] = gzip.GzipFile(fileobj=raw) if self.path.suffix == ".gz" else raw  # type: ignore[assignment]
-            while piece := self._read(file):
-                self.position = raw.tell()
-                piece = rest + piece
-                end = piece.rfind(b"\n") + 1
-                rest = piece[end:]
-                if end:
-                    yield self._text(piece[:end])
-            if rest:
-                yield self._text(rest + b"\n")
-
-    def _read(self, file: IO[bytes]) -> bytes:
         try:
-            return file.read(BLOCK)
+            with self.path.open("rb") as raw:
+                file = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if self.path.suffix == ".gz" else raw
+                while piece := file.read(BLOCK):
+                    self.position = raw.tell()
+                    piece = rest + piece
+                    end = piece.rfind(b"\n") + 1
+                    rest = piece[end:]
+                    if end:
+                        yield piece[:end].decode("ascii").replace("\r\n", "\n")
+                if rest:
+                    yield rest.decode("ascii") + "\n"
         except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
             raise ConfigurationError(
                 f"{self.path}: the compressed file is cut off or damaged ({exc}). Download it again"
             ) from exc
         except OSError as exc:
             raise ConfigurationError(f"{self.path}: cannot be read: {exc.strerror or exc}") from exc
-
-    def _text(self, piece: bytes) -> str:
-        try:
-            text = piece.decode("ascii")
         except UnicodeDecodeError:
             raise ConfigurationError(
                 f"{self.path}: this is not a csv file of candles or trades (other characters than digits)"
             ) from None
-        return text.replace("\r\n", "\n") if "\r" in text else text
 
     def blocks(self) -> Iterator[Block]:
         """The bars of the file in order of time."""
-        return self._candles() if self.shape.is_candles else self._trades()
+        return self._candles() if self.is_candles else self._trades()
 
     def _candles(self) -> Iterator[Block]:
-        line, before = 1, ""
+        line, before = 1, -1.0
         for text in self._texts():
+            where = Where(self.path, line)
             cells = text.replace("\n", ",").split(",")
             cells.pop()  # behind the last line's end
             lines = text.count("\n")
             if len(cells) != lines * CANDLE_COLUMNS:
-                self._find_wrong_line(text, line, CANDLE_COLUMNS)
-            where = Where(self.path, line)
-            block = CandleBlock(where, cells, self.shape.step, self._order)
-            if before and block.time(0) <= float(before):
+                where.check_columns(text, CANDLE_COLUMNS)
+            block = CandleBlock(where, cells, self.step, self._order)
+            if block.time(0) <= before:
                 raise where.error(0, "this candle is not later than the one before; sort the file by time")
-            before = block.times[-1]
+            before = block.time(-1)
             line += lines
             yield block
 
-    def _find_wrong_line(self, text: str, first_line: int, columns: int) -> None:
-        where = Where(self.path, first_line)
-        for index, row in enumerate(text.splitlines()):
-            if (found := row.count(",") + 1) != columns:
-                raise where.error(index, f"{found} columns where the lines before had {columns}; is the file cut off?")
-
     def _trades(self) -> Iterator[Block]:
-        line, waiting = 1, []
-        before = 0.0
+        line, before = 1, 0.0
+        waiting: list[tuple[str, str]] = []
         for text in self._texts():
-            rows, where = text.splitlines(), Where(self.path, line)
-            for index, row in enumerate(rows):
-                cells = row.split(",")
-                if len(cells) != TRADE_COLUMNS:
-                    self._find_wrong_line(text, line, TRADE_COLUMNS)
-                time = where.number(index, cells[0], "a time in unix seconds")
+            where = Where(self.path, line)
+            where.check_columns(text, TRADE_COLUMNS)
+            for index, row in enumerate(text.splitlines()):
+                moment, price, _ = row.split(",")
+                time = where.number(index, moment, "a time in unix seconds")
                 if time < before:
                     raise where.error(index, "this trade is earlier than the one before; sort the file by time")
                 before = time
-                where.price(index, cells[1])
-                waiting.append((cells[0], cells[1]))
-            line += len(rows)
+                where.price(index, price)
+                waiting.append((moment, price))
+                line += 1
             groups = [(m, list(g)) for m, g in groupby(waiting, key=lambda t: int(float(t[0])) // TRADE_STEP)]
             # The last minute may go on in the next block.
-            waiting = groups.pop()[1]
+            last, waiting = groups.pop()
             if groups:
                 yield TradeBlock(where, groups)
-        if waiting:
-            yield TradeBlock(Where(self.path, line - 1), [(int(float(waiting[0][0])) // TRADE_STEP, waiting)])
+        yield TradeBlock(Where(self.path, line - 1), [(last, waiting)])
 
 
 @dataclass(frozen=True)
@@ -324,10 +303,10 @@ class MarketData:
     """Files one after the other, sorted by their first time. Raises ConfigurationError."""
 
     def __init__(self, paths: list[Path], path_in_candle: str = DEFAULT_PATH) -> None:
-        self._files = sorted((MarketFile(p, path_in_candle) for p in paths), key=lambda f: f.shape.first_time)
-        self.step = max(f.shape.step for f in self._files)
-        self.decimals = max(f.shape.decimals for f in self._files)
-        self.first_time = self._files[0].shape.first_time
+        self._files = sorted((MarketFile(p, path_in_candle) for p in paths), key=lambda f: f.first_time)
+        self.step = max(f.step for f in self._files)
+        self.decimals = max(f.decimals for f in self._files)
+        self.first_time = self._files[0].first_time
 
     def blocks(self) -> Iterator[Block]:
         """All bars of all files. A file that begins before the one before it has ended is an error."""

@@ -72,8 +72,8 @@ COMMANDS = {
     ),
     "watch": Command(
         "is the bot alive? Exit code 0: yes; 1: dead or stuck, with what to do. For a second line in cron",
-        "gridbot.core.commands_watch:watch",
-        add_arguments="gridbot.core.commands_watch:watch_arguments",
+        "gridbot.core.heartbeat:watch",
+        add_arguments="gridbot.core.heartbeat:watch_arguments",
         light=True,
     ),
     "check": Command(
@@ -203,8 +203,9 @@ def run(settings: Settings, args: argparse.Namespace) -> int:
     import logging
     from pathlib import Path
 
-    from gridbot.core.config_file import describe
+    from gridbot.core.config_file import describe, require_key
 
+    require_key(settings)
     key = "" if settings.bot.exchange == "Demo" else settings.kraken.api_public_key
     if running := single_instance.claim(str(settings.db.path), key):
         print(running)

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from gridbot.core.clock import SystemClock
 from gridbot.core.commands_books import Books, now, read_books, write
+from gridbot.core.commands_status import holder_if_running
+from gridbot.core.config_file import require_key
 from gridbot.core.registry import resolve
 from gridbot.core.single_instance import holder_of, key_state_path, lock_file
 from gridbot.exceptions import ConfigurationError, DatabaseError, GridBotError
@@ -46,8 +48,14 @@ def run_audit(settings: Settings, args: argparse.Namespace) -> int:
     The command ``audit``: every execution, open order and balance against the exchange's own books.
     Returns 0 when they agree to the last digit, 1 when they do not.
     """
+    require_key(settings)
     with _exchange_to_ask(settings) as exchange:
         books, outcome = _compare_at_rest(settings, exchange)
+    if not outcome.is_reconciled and not holder_if_running(settings.db.path):
+        outcome.notes.append(
+            "the bot is stopped: what happened at the exchange since is not in its books yet. Start the bot once, "
+            "then audit again"
+        )
     _remember(settings, AuditMark(now(), len(books.rows), outcome.difference))
     write(None, as_json(outcome.document()) + "\n" if args.json else outcome.text() + "\n")
     return RECONCILED if outcome.is_reconciled else DIFFERENT

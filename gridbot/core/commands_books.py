@@ -32,6 +32,7 @@ from gridbot.models.grid import BookOrder, Placement, UnsoldBuy
 from gridbot.models.money import to_decimal
 from gridbot.services import ledger, report
 from gridbot.services.messages import Units, duration
+from gridbot.services.status_report import headline
 from gridbot.services.tables import as_json, moment
 
 # ---- what the database says --------------------------------------------------------------------
@@ -213,13 +214,12 @@ def run_report(settings: Settings, args: argparse.Namespace) -> int:
     if args.csv:
         return write(args.file, table.csv(word))
     price, origin = known_price(books, args.price, now())
-    summary = report.summary_of(view, price, settings.bot.strategy, word)
+    bot, summary = settings.bot, report.summary_of(view, price, settings.bot.strategy, word)
     if args.json:
         document = {"pair": f"{units.base}/{units.quote}", **report.summary_document(summary)}
         return write(args.file, as_json({**document, f"by_{args.by}": table.document()}) + "\n")
     text = [
-        f"{settings.bot.name}: {settings.bot.strategy} on {books.stored.market}"
-        f"{' on play money' if settings.bot.simulated else ''}, since {moment(books.stored.created_at)}",
+        f"{headline(bot.name, bot.strategy, units, bot.simulated)}, since {moment(books.stored.created_at)}",
         report.summary_text(summary, units),
         f"  price {origin}",
         "",

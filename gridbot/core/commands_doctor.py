@@ -6,20 +6,18 @@ with what to do about it. It places no order, and uses the API key only while no
 import argparse
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from decimal import Decimal
-from enum import Enum
 
 from gridbot.core import single_instance
 from gridbot.core.clock import SystemClock
-from gridbot.core.config_file import describe
+from gridbot.core.config_file import describe, require_key
 from gridbot.core.database_check import problems_in
 from gridbot.core.registry import resolve
-from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError, OrderTooSmall
+from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError, OrderTooSmall, TemporaryFailure
 from gridbot.infrastructure.database import DBConnect, Orderbook
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeRESTService
-from gridbot.models.configuration import Settings
+from gridbot.models.configuration import Settings, plain
 from gridbot.models.grid import GridSettings
 from gridbot.models.money import percent, shown
 from gridbot.strategies import grid_rules as rules
@@ -29,34 +27,18 @@ SLOW_CLOCK = 5.0  # seconds: less does no harm, more makes logs and nonces odd
 STOPPED_BY_ERROR, MUST_BE_MENDED = 1, 2
 
 
-class Verdict(Enum):
-    """What a look at one thing found."""
-
-    GOOD = "ok     "
-    HINT = "hint   "
-    WRONG = "PROBLEM"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report."""
-
-    verdict: Verdict
-    what: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.verdict.value} {self.what}: {self.text}"
+GOOD, HINT, WRONG = "ok     ", "hint   ", "PROBLEM"
+Finding = tuple[str, str, str]  # one of these, about what, what was found
 
 
 def doctor(settings: Settings, args: argparse.Namespace) -> int:
     """Look at everything; 0 when the bot can start, 1 when something may pass by itself, 2 when it must be mended."""
     worst = 0
-    for finding in Doctor(settings).examine():
-        sys.stdout.write(f"{finding}\n")
+    for verdict, what, text in Doctor(settings).examine():
+        sys.stdout.write(f"{verdict} {what}: {text}\n")
         sys.stdout.flush()
-        if finding.verdict is Verdict.WRONG:
-            worst = max(worst, MUST_BE_MENDED if finding.what != "network" else STOPPED_BY_ERROR)
+        if verdict is WRONG:
+            worst = max(worst, MUST_BE_MENDED if what != "network" else STOPPED_BY_ERROR)
     sys.stdout.write("everything is ready\n" if not worst else "not ready: see PROBLEM above\n")
     return worst
 
@@ -71,10 +53,10 @@ class Doctor:
 
     def examine(self) -> Iterator[Finding]:
         """One finding after the other; a part that cannot be looked at says why."""
-        yield _good("config.ini", f"{self._settings.config_path}, {describe(self._settings)[0]}")
+        yield (GOOD, "config.ini", f"{self._settings.config_path}, {describe(self._settings)[0]}")
         yield from self._database()
         if self._settings.bot.exchange == "Demo":
-            yield _good("exchange", "the demo needs no network and no key")
+            yield (GOOD, "exchange", "the demo needs no network and no key")
             return
         exchange: Exchange | None = None
         try:
@@ -82,9 +64,9 @@ class Doctor:
             yield from self._public(exchange.rest)
             yield from self._private(exchange.rest)
         except (AccessDenied, ConfigurationError) as exc:
-            yield _wrong("key" if isinstance(exc, AccessDenied) else "settings", exc.message)
+            yield (WRONG, "key" if isinstance(exc, AccessDenied) else "settings", exc.message)
         except GridBotError as exc:
-            yield _wrong("network", exc.message)
+            yield (WRONG, "network", exc.message)
         finally:
             if exchange is not None:
                 exchange.rest.close()
@@ -113,13 +95,13 @@ class Doctor:
         path, bot = self._settings.db.path, self._settings.bot
         self._busy = single_instance.claim(str(path), self._settings.kraken.api_public_key)
         if not path.exists():
-            yield _good("database", f"{path} will be made at the first start")
+            yield (GOOD, "database", f"{path} will be made at the first start")
             return
         problems = problems_in(path, bot.userref, bot.n_open_buy_orders, bot.max_investment)
         for problem in problems:
-            yield _wrong("database", f"{path}: {problem}. See the commands check and restore")
+            yield (WRONG, "database", f"{path}: {problem}. See the commands check and restore")
         if not problems:
-            yield _good("database", f"{path} is sound")
+            yield (GOOD, "database", f"{path} is sound")
 
     def _open_buys(self) -> int:
         path = self._settings.db.path
@@ -135,41 +117,45 @@ class Doctor:
 
     def _public(self, rest: IExchangeRESTService) -> Iterator[Finding]:
         rest.check_exchange_status()
-        yield _good("network", "the exchange answers and is open for trading")
+        yield (GOOD, "network", "the exchange answers and is open for trading")
         difference = self._clock.time() - rest.get_server_time()
         if abs(difference) <= SLOW_CLOCK:
-            yield _good("clock", "agrees with the exchange's")
+            yield (GOOD, "clock", "agrees with the exchange's")
         else:
-            yield _hint(
+            yield (
+                HINT,
                 "clock",
                 f"this machine is {abs(difference):.0f} s {'ahead' if difference > 0 else 'behind'}. The bot goes by "
                 "the exchange's clock, but logs and other programs do not: sudo timedatectl set-ntp true",
             )
         pair = rest.get_asset_pair_info()
         if pair.status == "online":
-            smallest = f"{pair.ordermin:f} {self._settings.bot.base_currency}"
-            yield _good("pair", f"{rest.rest_symbol} can be traded; smallest order {smallest}")
+            bot = self._settings.bot
+            limits = [(pair.ordermin, bot.base_currency), (pair.costmin, bot.quote_currency)]
+            smallest = " and ".join(f"{plain(least)} {currency}" for least, currency in limits if least)
+            yield (GOOD, "pair", f"{rest.rest_symbol} can be traded; smallest order {smallest or 'of any size'}")
         else:
-            yield _hint("pair", f"{rest.rest_symbol} is {pair.status!r} now: not every order will be taken")
+            yield (HINT, "pair", f"{rest.rest_symbol} is {pair.status!r} now: not every order will be taken")
 
     # ---- what only the key may ask ---------------------------------------------------------------
 
     def _private(self, rest: IExchangeRESTService) -> Iterator[Finding]:
+        require_key(self._settings)
         bot, kraken = self._settings.bot, self._settings.kraken
         if bot.exchange == "Kraken" and not (kraken.api_public_key and kraken.api_secret_key.get_secret_value()):
-            yield _hint("key", "none configured: a dry run needs none. Fee, funds and rights cannot be looked at")
+            yield (HINT, "key", "none configured: a dry run needs none. Fee, funds and rights cannot be looked at")
             yield from self._grid(rest, None)
             return
         if self._busy is not None:
             # Two programs with one key spoil each other's nonces, and the bot would stop.
-            yield _hint("key", f"not tried: {self._busy}. It proves its key with every order; stop it to look here")
+            yield (HINT, "key", f"not tried: {self._busy}. It proves its key with every order; stop it to look here")
             yield from self._grid(rest, None)
             return
         if bot.skip_permission_check:
-            yield _hint("key", "its rights are not checked (skip_permission_check)")
+            yield (HINT, "key", "its rights are not checked (skip_permission_check)")
         else:
             rest.check_api_key_permissions()
-            yield _good("key", "may do what the bot needs, and cannot withdraw money")
+            yield (GOOD, "key", "may do what the bot needs, and cannot withdraw money")
         yield from self._grid(rest, rest.get_maker_fee())
         yield from self._funds(rest)
 
@@ -177,25 +163,29 @@ class Doctor:
         """The numbers of the grid against the fee, the minimums and the price."""
         bot = self._settings.bot
         if bot.fee is not None and fee is not None and bot.fee != fee:
-            yield _hint("fee", f"[grid] fee is {percent(bot.fee)} a side, your account pays {percent(fee)}")
+            yield (HINT, "fee", f"[grid] fee is {percent(bot.fee)} a side, your account pays {percent(fee)}")
         fee = bot.fee if bot.fee is not None else fee
         if fee is None:
-            yield _hint("fee", "not known without the key; the bot asks for it at the start, or set [grid] fee")
+            yield (HINT, "fee", "not known without the key; the bot asks for it at the start, or set [grid] fee")
+            return
+        try:
+            price = rest.get_last_price()
+        except TemporaryFailure as exc:  # the exchange answered all else: a quiet market, or one that has not begun
+            yield (HINT, "price", f"{exc.message}; the minimums cannot be looked at")
             return
         try:
             grid: GridSettings = grid_settings(bot, rest.get_asset_pair_info(), fee)
-            price = rest.get_last_price()
             lowest = price
             for _ in range(bot.n_open_buy_orders):
                 lowest = rules.buy_price(lowest, price, grid)
             rules.buy_volume(rules.buy_price(price, price, grid), grid)
             rules.volume_returning_quote(rules.sell_price(price, price, grid), grid)
         except OrderTooSmall as exc:
-            yield _wrong("minimum", f"amount_per_grid is too small at the present price: {exc.message}. Raise it")
+            yield (WRONG, "minimum", f"amount_per_grid is too small at the present price: {exc.message}. Raise it")
             return
-        yield _good("fee", f"{percent(fee)} a side; an interval of {percent(bot.interval)} pays")
+        yield (GOOD, "fee", f"{percent(fee)} a side; an interval of {percent(bot.interval)} pays")
         highest = rules.buy_price(price, price, grid)
-        yield _good("minimum", f"every order is large enough; buys from {highest:f} down to {lowest:f}")
+        yield (GOOD, "minimum", f"every order is large enough; buys from {highest:f} down to {lowest:f}")
 
     def _funds(self, rest: IExchangeRESTService) -> Iterator[Finding]:
         bot, money = self._settings.bot, rest.get_pair_balance()
@@ -204,23 +194,17 @@ class Doctor:
         quote, base = shown(money.quote_available), shown(money.base_available, 8)
         told = f"{quote} {bot.quote_currency} and {base} {bot.base_currency} free"
         if money.quote_available > needed:
-            yield _good("funds", f"{told}; the {missing} buys to be placed need {shown(needed)}")
+            yield (GOOD, "funds", f"{told}; the {missing} buys to be placed need {shown(needed)}")
         else:
-            yield _hint("funds", f"{told}, but the {missing} buys to be placed need {shown(needed)}: some will wait")
+            yield (HINT, "funds", f"{told}, but the {missing} buys to be placed need {shown(needed)}: some will wait")
         names = {bot.base_currency, bot.quote_currency, *rest.rest_altname.replace(bot.quote_currency, " ").split()}
         earning = [
             b.asset for b in rest.get_balances() if b.asset.endswith(".F") and b.asset[:-2] in names and b.balance
         ]
         if earning:
-            yield _hint(
+            yield (
+                HINT,
                 "auto-earn",
                 f"is on for {', '.join(earning)}. The bot counts that money, and Kraken mostly lets orders use it; if "
                 "orders are refused for want of funds, switch it off at Kraken",
             )
-
-
-def _finding(verdict: Verdict) -> Callable[[str, str], Finding]:
-    return lambda what, text: Finding(verdict, what, text)
-
-
-_good, _hint, _wrong = (_finding(verdict) for verdict in Verdict)

@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -17,7 +16,7 @@ from gridbot.core.registry import resolve
 from gridbot.exceptions import ConfigurationError
 from gridbot.models.configuration import BotConfigDTO, Settings, read_fraction
 from gridbot.models.exchange import AssetPairInfoSchema
-from gridbot.models.money import ZERO, to_decimal
+from gridbot.models.money import to_decimal
 from gridbot.services.messages import Units
 
 ASSUMED_FEE = Decimal("0.0040")  # as paper trade assumes it when [grid] fee is left out
@@ -160,9 +159,8 @@ def changed_bot(bot: BotConfigDTO, changes: dict[str, str | None]) -> BotConfigD
         raise ConfigurationError("these settings cannot work:\n  " + "\n  ".join(p.strip() for p in problems)) from exc
 
 
-def play_of(settings: Settings, args: argparse.Namespace, data: MarketData) -> Play:
-    """What the command line wants played."""
-    bot = changed(settings, args)
+def play_of(settings: Settings, bot: BotConfigDTO, args: argparse.Namespace, data: MarketData) -> Play:
+    """What the command line wants played by this bot; of ``settings`` the play money and the folder are used."""
     decimals = data.decimals if args.price_decimals is None else args.price_decimals
     fee = bot.fee if bot.fee is not None else (args.fee_tiers[0][1] if args.fee_tiers else ASSUMED_FEE)
     return Play(
@@ -209,7 +207,7 @@ def backtest(settings: Settings, args: argparse.Namespace) -> int:
 
         chart.check_plotly()  # before the work, not after it
     data = MarketData(args.data, args.path)
-    play = play_of(settings, args, data)
+    play = play_of(settings, changed(settings, args), args, data)
     period = Period(args.start, args.end)
     live = None
     if args.against_live:
@@ -241,8 +239,3 @@ def assumptions(play: Play, path: str) -> str:
         f"no order below {play.pair.ordermin:f} {play.bot.base_currency} or {play.pair.costmin:f} "
         f"{play.bot.quote_currency}; queue, latency and your own effect on the market are not modelled"
     )
-
-
-def with_money(play: Play, base: Decimal = ZERO, quote: Decimal = ZERO) -> Play:
-    """The same with other money at the start."""
-    return replace(play, base_balance=base, quote_balance=quote)

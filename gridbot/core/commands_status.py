@@ -17,10 +17,11 @@ from gridbot.core.single_instance import holder_of
 from gridbot.models.configuration import BotConfigDTO, Settings
 from gridbot.models.exchange import BUY
 from gridbot.models.grid import BookOrder
-from gridbot.models.money import ONE, ZERO, as_text, percent, shown, to_decimal
+from gridbot.models.money import ONE, ZERO, as_text, shown, to_decimal
 from gridbot.services import report
 from gridbot.services.messages import Units, counted, duration
 from gridbot.services.order_desk import BUYING, CROSSING, PLACING
+from gridbot.services.status_report import MOST_RUNGS, away, headline, rung
 from gridbot.services.tables import as_json, moment
 from gridbot.strategies.grid_rules import SHIFT_UP_MARGIN
 
@@ -30,7 +31,6 @@ PAUSES = {
     BUYING: "refused: the exchange refused the last buy, the log says why; tried again at growing intervals",
     CROSSING: "spike: the price moves faster than buys are placed; tried again within a minute",
 }
-MOST_RUNGS = 12  # sells shown in the ladder; a long bear market leaves hundreds
 
 
 def add_status_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,9 +52,9 @@ def run_status(settings: Settings, args: argparse.Namespace) -> int:
     if args.json:
         document = {"running": bool(running), "price_origin": origin, **view.document()}
         return write(None, as_json({**document, **report.summary_document(summary)}) + "\n")
-    play = " on play money" if settings.bot.simulated else ""
+    bot = settings.bot
     text = [
-        f"{settings.bot.name}: {settings.bot.strategy} on {books.stored.market}{play}, "
+        f"{headline(bot.name, bot.strategy, units, bot.simulated)}, "
         f"{f'running ({running})' if running else 'NOT RUNNING'}",
         f"price {shown(price, units.price_decimals)} {units.quote}, {origin}",
         "",
@@ -107,15 +107,7 @@ class _View:
         return [*lines, price, *(self._rung(order) for order in self._books.buys)]
 
     def _rung(self, order: BookOrder) -> str:
-        units = self._units
-        filled = f", {units.volume(order.executed)} of it filled" if order.executed else ""
-        age = duration(self._now - order.placed_at)
-        price, away = shown(order.price, units.price_decimals), self._away(order.price)
-        return f"{order.side:<5}{price:>12} {away:>10}   {units.volume(order.volume)}  {age:>11}{filled}"
-
-    def _away(self, price: Decimal) -> str:
-        distance = (price - self._price) / self._price
-        return f"{'+' if distance >= 0 else '-'}{percent(abs(distance))}"
+        return f"{rung(order, self._price, self._units)}  {duration(self._now - order.placed_at):>11}"
 
     # ---- why something is not there --------------------------------------------------------------
 
@@ -202,7 +194,7 @@ class _View:
         return ", ".join(events) or "the next price; no order is open"
 
     def _at(self, price: Decimal) -> str:
-        return f"{shown(price, self._units.price_decimals)} ({self._away(price)})"
+        return f"{shown(price, self._units.price_decimals)} ({away(price, self._price)})"
 
     def document(self) -> dict[str, Any]:
         """For programs."""

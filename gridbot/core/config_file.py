@@ -86,6 +86,18 @@ def load_settings(path: Path) -> Settings:
     return _Reader(path, read_ini(str(path))).settings()
 
 
+def require_key(settings: Settings) -> None:
+    """For what talks to a real account. Raises ConfigurationError when half of the key, or all of it, is missing."""
+    bot, kraken = settings.bot, settings.kraken
+    if bot.exchange != "Kraken" or bot.dry_run or (kraken.api_public_key and kraken.api_secret_key.get_secret_value()):
+        return
+    raise ConfigurationError(
+        f"{settings.config_path}, [bot] dry_run = no: real orders need both api_public_key and api_secret_key, in "
+        "[kraken] or in the environment (GRIDBOT_API_PUBLIC_KEY, GRIDBOT_API_SECRET_KEY). To trade on paper set "
+        "dry_run = yes"
+    )
+
+
 class _Reader:
     """Reads one file; gathers refusals so that they can be shown together."""
 
@@ -216,17 +228,8 @@ class _Reader:
                 f"Kraken shows it (base64: letters, digits, + / =). Copy it again, whole; perhaps the public and the "
                 f"secret key are swapped"
             )
-        if bot is None or bot.dry_run or bot.exchange not in ("Demo", "Kraken"):
-            return
-        if bot.exchange == "Demo":
+        if bot and bot.exchange == "Demo" and not bot.dry_run:
             self._refuse("bot", "dry_run", "the demo has no real orders. Set dry_run = yes, or exchange = Kraken")
-        elif not (kraken.api_public_key and secret):
-            self._refuse(
-                "bot",
-                "dry_run",
-                "real orders need both api_public_key and api_secret_key, in [kraken] or in the environment "
-                "(GRIDBOT_API_PUBLIC_KEY, GRIDBOT_API_SECRET_KEY). To trade on paper set dry_run = yes",
-            )
 
     # ---- how a refusal reads ---------------------------------------------------------------------
 
@@ -300,5 +303,6 @@ def _at_stake(bot: BotConfigDTO) -> str:
     if bot.exchange == "Demo":
         return "demo: made-up prices, play money, nothing leaves this machine"
     if bot.dry_run:
-        return f"dry run: live prices of {bot.exchange}, play money, no order leaves"
+        prices = "live prices of Kraken" if bot.exchange == "Kraken" else bot.exchange
+        return f"dry run: {prices}, play money, no order leaves"
     return f"REAL ORDERS on {bot.exchange}"

@@ -193,6 +193,7 @@ class BotEngine:
         """The last view for ``status``; after an error nothing more is written."""
         if code == STOPPED_BY_REQUEST and self.strategy.is_ready:
             try:
+                self.strategy.remember_the_time()
                 self._account.keep(self.status())
             except DatabaseError as exc:
                 LOG.warning("%s", exc)

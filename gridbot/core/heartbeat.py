@@ -1,101 +1,100 @@
 """
-A sign of life that another process can look at, and what it means when it is old.
+A sign of life that another process can look at, what it means when it is old, and the command ``watch``.
 
 It lies in memory (/dev/shm), so that a sign every few seconds does not wear an SD card, and its age is
-counted on the clock since boot, so that a wall clock that steps means nothing. /dev/shm goes before
-$XDG_RUNTIME_DIR because cron and a login shell must look in the same place, and cron has no
-$XDG_RUNTIME_DIR.
+counted on the clock since boot, so that a wall clock that steps means nothing. Nothing heavy is imported
+unless somebody must be told: ``watch`` is a second line in cron.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import sys
 import time
-from collections.abc import Callable
 
+from gridbot.core import ini_file
+
+TYPE_CHECKING = False  # as typing has it, without the milliseconds that importing typing takes
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+MEMORY = "/dev/shm"
 SPACING = 10.0  # seconds between two signs
 # The longest a healthy bot is silent: one question to an exchange that does not answer, all attempts.
 GOOD_FOR = 300.0
-STOPPED = "stopped"
+ENDED, STOPPED = "ended", "stopped"
+REMIND_AFTER = 6 * 3600.0  # seconds until a dead bot is reported to the owner's phone once more
 
 
 class Heartbeat:
     """The bot's side: tells that it lives, and for how long nobody need worry."""
 
     def __init__(self, database: str | os.PathLike[str], now: Callable[[], float] = time.monotonic) -> None:
-        """``database``: names the bot. ``now``: seconds since boot. A place that cannot be written is left alone."""
+        """``database``: names the bot. ``now``: seconds since boot."""
         self._now = now
         self._next = 0.0
-        self._path = next((path for path in _paths(database) if _writable(os.path.dirname(path))), None)
+        self._state = ""
+        self._path = sign_path(database)
 
     def beat(self, state: str, good_for: float = GOOD_FOR) -> None:
         """Alive; the next sign comes within ``good_for`` seconds. Costs a comparison most of the time."""
         now = self._now()
-        if now >= self._next or good_for > GOOD_FOR:
-            self._next = now + SPACING
+        if now >= self._next or good_for > GOOD_FOR or state != self._state:
+            self._next, self._state = now + SPACING, state
             self._write(state, now, good_for)
 
-    def end(self, why: str) -> None:
-        """The bot ends by itself; ``why`` for people."""
-        self._write(f"{STOPPED}: {why.splitlines()[0] if why else 'no reason told'}", self._now(), 0.0)
+    def end(self, why: str, on_request: bool = False) -> None:
+        """The bot ends; ``why`` for people, unless somebody asked for it."""
+        first_line = why.partition("\n")[0] or "no reason told"
+        self._write(STOPPED if on_request else f"{ENDED} {first_line}", self._now(), 0.0)
 
     def _write(self, state: str, now: float, good_for: float) -> None:
-        if self._path is None:
-            return
         try:
             handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError:
-            self._path = None  # somebody else's file is there: trading does not need this one
-            return
+            return  # somebody else's file is there: trading does not need this one
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(f"{os.getpid()} {now:.1f} {good_for:.1f} {state}\n")
 
 
 class Life:
-    """What the last sign of life says. ``is_alive``, and ``text``: one sentence for people."""
+    """What the last sign of life says; ``text``: one sentence for people. ``was_stopped``: by request."""
 
-    def __init__(self, is_alive: bool, text: str) -> None:
-        self.is_alive = is_alive
+    def __init__(self, text: str, is_alive: bool = False, was_stopped: bool = False) -> None:
         self.text = text
+        self.is_alive = is_alive
+        self.was_stopped = was_stopped
 
 
 def look(database: str | os.PathLike[str], now: float | None = None) -> Life:
     """Is the bot on this database alive? ``now``: seconds since boot."""
     now = time.monotonic() if now is None else now
-    signs = [sign for path in _paths(database) if (sign := _read(path)) is not None and sign[1] <= now + 1]
-    if not signs:
-        return Life(False, "the bot has not run since this machine started")
-    pid, at, good_for, state = max(signs, key=lambda sign: sign[1])
+    sign = _read(sign_path(database))
+    if sign is None or sign[1] > now + 1:
+        return Life("the bot has not run since this machine started")
+    pid, at, good_for, state = sign
     age = max(0.0, now - at)
-    if state.startswith(STOPPED):
-        return Life(False, f"the bot ended {_span(age)} ago ({state.removeprefix(f'{STOPPED}: ')})")
+    if state == STOPPED:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() - age))
+        return Life(f"the bot was stopped on request at {when}", was_stopped=True)
+    if state.startswith(f"{ENDED} "):
+        return Life(f"the bot ended {_span(age)} ago ({state.removeprefix(f'{ENDED} ')})")
     if not _exists(pid):
-        return Life(False, f"the bot (pid {pid}) is dead; its last sign of life is {_span(age)} old")
+        return Life(f"the bot (pid {pid}) is dead; its last sign of life is {_span(age)} old")
     if age > good_for:
         return Life(
-            False,
             f"the bot (pid {pid}, {state}) is stuck: no sign of life for {_span(age)}.\n"
             f"  End it with: kill -9 {pid} (nothing is lost by that); cron starts it again.",
         )
-    return Life(True, f"the bot (pid {pid}) is alive: {state}, seen {_span(age)} ago")
+    return Life(f"the bot (pid {pid}) is alive: {state}, seen {_span(age)} ago", is_alive=True)
 
 
-def beside_the_heartbeat(database: str | os.PathLike[str], suffix: str) -> str | None:
-    """A path on the same memory for what else need not outlive a reboot; None where nothing can be written."""
-    return next((path + suffix for path in _paths(database) if _writable(os.path.dirname(path))), None)
-
-
-def _paths(database: str | os.PathLike[str]) -> list[str]:
-    name = os.path.realpath(database)
-    digest = hashlib.sha256(f"{os.getuid()} {name}".encode()).hexdigest()[:24]
-    places = ["/dev/shm", os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir()]
-    return [os.path.join(place, f"gridbot-{digest}.alive") for place in places if os.path.isabs(place)]
-
-
-def _writable(directory: str) -> bool:
-    return os.path.isdir(directory) and os.access(directory, os.W_OK | os.X_OK)
+def sign_path(database: str | os.PathLike[str]) -> str:
+    """Where the sign of life of the bot on this database lies."""
+    digest = hashlib.sha256(f"{os.getuid()} {os.path.realpath(database)}".encode()).hexdigest()[:24]
+    return f"{MEMORY if os.access(MEMORY, os.W_OK) else '/tmp'}/gridbot-{digest}.alive"
 
 
 def _read(path: str) -> tuple[int, float, float, str] | None:
@@ -112,10 +111,8 @@ def _read(path: str) -> tuple[int, float, float, str] | None:
 def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except OSError:  # none, or another user's, and ours is gone
         return False
-    except PermissionError:
-        return True
     return True
 
 
@@ -123,3 +120,74 @@ def _span(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+# ---- watch -------------------------------------------------------------------------------------------
+
+
+def watch_arguments(parser: argparse.ArgumentParser) -> None:
+    """--notify."""
+    parser.add_argument(
+        "--notify",
+        action="store_true",
+        help="also tell the configured channels: once when the bot is found dead, every six hours while it stays "
+        "so, and once when it is back; not when it was stopped on request",
+    )
+
+
+def watch(args: argparse.Namespace) -> int:
+    """Is the bot alive? 0 when it is; 1 when it is not, with what to do. Reads config.ini only in part."""
+    database = ini_file.database_path(args.config, ini_file.read_ini(args.config))
+    life = look(database)
+    if not (life.is_alive or life.was_stopped):
+        from gridbot.core.restart_guard import waiting
+
+        if found := waiting(args.config):
+            life.text += f"\n{found[1]}"
+    _say(life.text)
+    if args.notify and not life.was_stopped:
+        _notify_once(args.config, f"{sign_path(database)}.told", life)
+    return 0 if life.is_alive else 1
+
+
+def _notify_once(config_path: str, told: str, life: Life) -> None:
+    """``told``: a file in memory that says when; after a reboot it is told again."""
+    told_at = os.stat(told).st_mtime if os.path.exists(told) else None
+    if life.is_alive and told_at is None:
+        return
+    if not life.is_alive and told_at is not None and 0 <= time.time() - told_at < REMIND_AFTER:
+        return
+    if not _send(config_path, life.text):
+        return
+    if life.is_alive:
+        os.unlink(told)
+    else:
+        os.close(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+        os.utime(told)
+
+
+def _send(config_path: str, text: str) -> bool:
+    """To every channel; True when one of them took it."""
+    from pathlib import Path
+
+    from gridbot.core.config_file import load_settings
+    from gridbot.core.registry import resolve
+    from gridbot.exceptions import GridBotError
+
+    settings = load_settings(Path(config_path))
+    notification = settings.notification
+    names = [*(["telegram"] if notification.telegram else []), *notification.channels]
+    if not names:
+        _say("no channel is configured, so nobody was told; see [telegram] in config.ini")
+    taken = []
+    for name in dict.fromkeys(names):
+        try:
+            channel = resolve("channel", name, settings.config_path.parent).from_settings(notification)
+            taken.append(bool(channel.send(f"{settings.bot.name}: {text}")))
+        except GridBotError as exc:
+            _say(f"{name}: {exc.message}")
+    return any(taken)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")

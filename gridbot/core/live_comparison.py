@@ -6,6 +6,7 @@ of the two sides are paired by side, level and nearness in time. The difference 
 exactly: fees of pairs + prices and volumes of pairs + orders only live - orders only in the backtest.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -23,43 +24,48 @@ SAME_TIME = 86400.0  # seconds
 
 @dataclass(frozen=True)
 class Comparison:
-    """Amounts in quote; the parts add up to ``live - past``."""
+    """Which orders both have, (live, backtest), and which only one of them; valued at ``last``, in quote."""
 
-    live: Decimal
-    past: Decimal
-    pairs: int
-    fees: Decimal
-    prices: Decimal
-    only_live: tuple[Fill, ...]
-    only_past: tuple[Fill, ...]
-    only_live_value: Decimal
-    only_past_value: Decimal
+    pairs: list[tuple[Fill, Fill]]
+    only_live: list[Fill]
+    only_past: list[Fill]
+    last: Decimal
+
+    def worth(self, fills: Iterable[Fill]) -> Decimal:
+        """What these orders moved, after their fees."""
+        return sum(((self.last - f.price) * (f.volume if f.side == BUY else -f.volume) - f.fee for f in fills), ZERO)
+
+    def parts(self) -> dict[str, Decimal]:
+        """``difference`` is ``live - backtest``, and the sum of those behind it."""
+        pairs = self.pairs
+        live, past = self.worth(a for a, _ in pairs), self.worth(b for _, b in pairs)
+        fees = sum((b.fee - a.fee for a, b in pairs), ZERO)
+        only_live, only_past = self.worth(self.only_live), self.worth(self.only_past)
+        return {
+            "live": live + only_live,
+            "backtest": past + only_past,
+            "difference": live + only_live - past - only_past,
+            "from_fees": fees,
+            "from_prices": live - past - fees,
+            "only_live_value": only_live,
+            "only_backtest_value": -only_past,
+        }
 
     def document(self) -> dict[str, object]:
         """For JSON."""
-        return {
-            "live": as_text(self.live),
-            "backtest": as_text(self.past),
-            "difference": as_text(self.live - self.past),
-            "pairs": self.pairs,
-            "from_fees": as_text(self.fees),
-            "from_prices": as_text(self.prices),
-            "only_live": len(self.only_live),
-            "only_live_value": as_text(self.only_live_value),
-            "only_backtest": len(self.only_past),
-            "only_backtest_value": as_text(self.only_past_value),
-        }
+        counts = {"pairs": len(self.pairs), "only_live": len(self.only_live), "only_backtest": len(self.only_past)}
+        return {**{name: as_text(amount) for name, amount in self.parts().items()}, **counts}
 
     def text(self, units: Units) -> str:
         """For people."""
-        money = units.money
+        money = {name: units.money(amount) for name, amount in self.parts().items()}
         lines = [
-            f"live        trades were worth {money(self.live)} at the last price, in the backtest {money(self.past)}: "
-            f"a difference of {money(self.live - self.past)}, of which",
-            f"            {money(self.fees)} from other fees and {money(self.prices)} from other prices and volumes of "
-            f"the {self.pairs} orders both have",
-            f"            {money(self.only_live_value)} from {len(self.only_live)} orders filled only live",
-            f"            {money(-self.only_past_value)} from {len(self.only_past)} orders filled only in the backtest",
+            f"live        trades were worth {money['live']} at the last price, in the backtest {money['backtest']}: a "
+            f"difference of {money['difference']}, of which",
+            f"            {money['from_fees']} from other fees and {money['from_prices']} from other prices and "
+            f"volumes of the {len(self.pairs)} orders both have",
+            f"            {money['only_live_value']} from {len(self.only_live)} orders filled only live",
+            f"            {money['only_backtest_value']} from {len(self.only_past)} orders filled only in the backtest",
         ]
         for name, fills in (("only live", self.only_live), ("only backtest", self.only_past)):
             lines += [f"            {name}: {f.side} {units.order(f.price, f.volume)}" for f in fills[:5]]
@@ -88,45 +94,26 @@ class LiveTrades:
         if not configuration.exists or not rows:
             raise ConfigurationError(f"--against-live: {path} holds no trades of userref {userref} yet")
         orders: dict[str, Fill] = {}
-        for row in rows:
-            t, before = row.info, orders.get(row.info.txid)
-            volume = t.volume + (before.volume if before else ZERO)
-            cost = t.cost + (before.price * before.volume if before else ZERO)
-            fee = t.fee + (before.fee if before else ZERO)
-            orders[t.txid] = Fill(t.time, t.side, cost / volume, volume, fee, None)
+        for t in (row.info for row in rows):
+            before = orders.get(t.txid, Fill(t.time, t.side, t.price, ZERO, ZERO, None))
+            volume, cost = before.volume + t.volume, before.price * before.volume + t.cost
+            orders[t.txid] = Fill(t.time, t.side, cost / volume, volume, before.fee + t.fee, None)
         stored = configuration.get()
         return cls(tuple(orders.values()), stored.created_at, max(rows[-1].info.time, stored.synced_at))
 
     def compare(self, past: list[Fill]) -> Comparison:
         """Against the fills of the backtest."""
-        last = max([*self.fills, *past], key=lambda fill: fill.time).price
         left = sorted(past, key=lambda fill: fill.time)
-        pairs: list[tuple[Fill, Fill]] = []
-        only_live = []
+        found = Comparison([], [], left, max([*self.fills, *past], key=lambda fill: fill.time).price)
         for fill in self.fills:
-            match = min(
-                (other for other in left if _same_level(fill, other)),
-                key=lambda other: abs(other.time - fill.time),
-                default=None,
-            )
-            if match is None:
-                only_live.append(fill)
-            else:
+            same = [other for other in left if _same_level(fill, other)]
+            if same:
+                match = min(same, key=lambda other: abs(other.time - fill.time))
                 left.remove(match)
-                pairs.append((fill, match))
-        fees = sum((b.fee - a.fee for a, b in pairs), ZERO)
-        both = sum((_worth(a, last) - _worth(b, last) for a, b in pairs), ZERO)
-        return Comparison(
-            live=sum((_worth(fill, last) for fill in self.fills), ZERO),
-            past=sum((_worth(fill, last) for fill in past), ZERO),
-            pairs=len(pairs),
-            fees=fees,
-            prices=both - fees,
-            only_live=tuple(only_live),
-            only_past=tuple(left),
-            only_live_value=sum((_worth(fill, last) for fill in only_live), ZERO),
-            only_past_value=sum((_worth(fill, last) for fill in left), ZERO),
-        )
+                found.pairs.append((fill, match))
+            else:
+                found.only_live.append(fill)
+        return found
 
 
 def _same_level(one: Fill, other: Fill) -> bool:
@@ -135,8 +122,3 @@ def _same_level(one: Fill, other: Fill) -> bool:
         and abs(one.price - other.price) <= one.price * SAME_LEVEL
         and abs(one.time - other.time) <= SAME_TIME
     )
-
-
-def _worth(fill: Fill, last: Decimal) -> Decimal:
-    moved = fill.volume * (last - fill.price)
-    return (moved if fill.side == BUY else -moved) - fill.fee

@@ -9,14 +9,14 @@ import argparse
 import json
 import sys
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from decimal import ROUND_UP, Decimal
-from pathlib import Path
+from typing import Any
 
 from gridbot.adapters.exchanges.demo import demo_pair
 from gridbot.core.backtest import Backtest, Play
 from gridbot.core.clock import SystemClock
-from gridbot.core.commands_books import Books, read_books
+from gridbot.core.commands_books import Books, known_price, now, read_books
 from gridbot.core.commands_past import ASSUMED_FEE, add_changes, changed, units_of
 from gridbot.core.registry import resolve
 from gridbot.exceptions import ConfigurationError, OrderTooSmall
@@ -24,10 +24,10 @@ from gridbot.infrastructure.database import StoredConfiguration
 from gridbot.interfaces.exchange import ExchangeSetup
 from gridbot.models.configuration import Settings, smallest_paying_interval
 from gridbot.models.events import Event, OrderCancelled, OrderPlaced
-from gridbot.models.exchange import BUY, AssetPairInfoSchema
+from gridbot.models.exchange import BUY, SELL, AssetPairInfoSchema
 from gridbot.models.grid import BookOrder, GridSettings, UnsoldBuy
-from gridbot.models.money import ONE, ZERO, as_text, percent, shown, to_decimal
-from gridbot.services.messages import Units
+from gridbot.models.money import ONE, ZERO, as_text, percent, shown, step_of, to_decimal
+from gridbot.services.messages import Units, duration
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_base import GridStrategyBase
 
@@ -59,11 +59,8 @@ class Fall:
     base: Decimal
     quote: Decimal
     wealth: Decimal
+    loss: Decimal  # of the wealth before the fall, as a fraction
     open_buys: int
-
-    def loss(self, before: Decimal) -> Decimal:
-        """Of the wealth before the fall, as a fraction."""
-        return ONE - self.wealth / before if before else ZERO
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ class Cycle:
     bought: Decimal
     sell_price: Decimal
     sold: Decimal
-    gain: Decimal  # quote
+    gain: Decimal  # quote: grid profit as the ledger counts it, against the cost of what was sold
     base_kept: Decimal
 
 
@@ -107,17 +104,16 @@ def make_plan(play: Play, standing: Standing) -> Plan:
     events: list[Event] = []
     world, names = imagined(play, standing, events)
     world.say(0.0, standing.price)
-    settings = world.strategy.settings
-    held_buys = [order for order in world.desk.book.buys() if not order.cancel_requested]
-    money = world.exchange.money
+    settings, money = world.strategy.settings, world.exchange.money
+    wealth = money.start_quote + money.start_base * standing.price
     return Plan(
-        wealth=money.start_quote + money.start_base * standing.price,
+        wealth=wealth,
         cancels=tuple(replace(e, txid=names.get(e.txid, e.txid)) for e in events if isinstance(e, OrderCancelled)),
         places=tuple(e for e in events if isinstance(e, OrderPlaced)),
-        bound=sum((order.value for order in held_buys), ZERO) * (ONE + settings.fee),
+        bound=sum((order.value for order in world.desk.book.buys()), ZERO) * (ONE + settings.fee),
         missing=tuple(f"{shown(w.price, play.pair.pair_decimals)}: {w.reason}" for w in world.strategy.waiting),
         cycle=one_cycle(world.strategy, standing.price),
-        falls=fall_through(world, standing.price),
+        falls=fall_through(world, standing.price, wealth),
         smallest_amount=smallest_amount(standing.price, settings),
         smallest_interval=smallest_paying_interval(settings.fee),
     )
@@ -126,24 +122,20 @@ def make_plan(play: Play, standing: Standing) -> Plan:
 def imagined(play: Play, standing: Standing, events: list[Event]) -> tuple[Backtest, dict[str, str]]:
     """A copy of the bot: its orders, its money, what it remembers; and the real ids by those of the copies."""
     names: dict[str, str] = {}
-    buys = [order for order in standing.orders if order.side == BUY]
-    sells = [order for order in standing.orders if order.side != BUY]
-    held_quote = sum((o.price * (o.volume - o.executed) * (ONE + play.fee) for o in buys), ZERO)
-    held_base = sum((o.volume - o.executed for o in sells), ZERO)
-    world = Backtest(
-        replace(play, base_balance=standing.free_base + held_base, quote_balance=standing.free_quote + held_quote),
-        STEP_SECONDS,
-        publish=events.append,
-    )
-    world.exchange.on_price(standing.price, 0.0)
+    held = {BUY: ZERO, SELL: ZERO}
     for order in standing.orders:
         left = order.volume - order.executed
+        held[order.side] += order.price * left * (ONE + play.fee) if order.side == BUY else left
+    base, quote = standing.free_base + held[SELL], standing.free_quote + held[BUY]
+    world = Backtest(replace(play, base_balance=base, quote_balance=quote), STEP_SECONDS, publish=events.append)
+    world.exchange.on_price(standing.price, 0.0)
+    for order in standing.orders:
         # Copies are made as they lie: an order the price has passed meanwhile fills at the first price.
         world.exchange.last_price = order.price * (2 if order.side == BUY else Decimal("0.5"))
         txid = world.exchange.create_order(
             side=order.side,
             price=order.price,
-            volume=left,
+            volume=order.volume - order.executed,
             userref=play.bot.userref,
             post_only=False,
             time=0.0,
@@ -179,20 +171,13 @@ def one_cycle(strategy: GridStrategyBase, price: Decimal) -> Cycle:
         ) from exc
     if sell is None:
         return Cycle(level, bought, ZERO, ZERO, ZERO, bought)
-    cost = level * bought * (ONE + settings.fee)
-    return Cycle(
-        buy_price=level,
-        bought=bought,
-        sell_price=sell.price,
-        sold=sell.volume,
-        gain=sell.price * sell.volume * (ONE - settings.fee) - cost,
-        base_kept=bought - sell.volume,
-    )
+    gain = rules.profit_of_cycle(UnsoldBuy("plan", level, bought, 0.0), sell.price, sell.volume, settings.fee)
+    return Cycle(level, bought, sell.price, sell.volume, gain, bought - sell.volume)
 
 
-def fall_through(world: Backtest, price: Decimal) -> tuple[Fall, ...]:
-    """The account as the price falls straight, in small steps. The world is used up by it."""
-    pair = world.strategy.settings.pair
+def fall_through(world: Backtest, price: Decimal, before: Decimal) -> tuple[Fall, ...]:
+    """The account, worth ``before``, as the price falls straight, in small steps. The world is used up by it."""
+    pair, money = world.strategy.settings.pair, world.exchange.money
     factor = ONE - world.strategy.settings.interval / STEPS_PER_INTERVAL
     falls, present, time = [], price, 0.0
     for fraction in FALLS:
@@ -201,17 +186,9 @@ def fall_through(world: Backtest, price: Decimal) -> tuple[Fall, ...]:
             present = max(pair.truncate_price(present * factor), goal)
             time += STEP_SECONDS
             world.say(time, present)
-        money = world.exchange.money
-        falls.append(
-            Fall(
-                fraction=fraction,
-                price=present,
-                base=money.base,
-                quote=money.quote,
-                wealth=money.quote + money.base * present,
-                open_buys=len(world.desk.book.buys()),
-            )
-        )
+        wealth = money.quote + money.base * present
+        loss = ONE - wealth / before if before else ZERO
+        falls.append(Fall(fraction, present, money.base, money.quote, wealth, loss, len(world.desk.book.buys())))
     return tuple(falls)
 
 
@@ -229,19 +206,13 @@ def smallest_amount(price: Decimal, settings: GridSettings) -> Decimal:
 def plan(settings: Settings, args: argparse.Namespace) -> int:
     """The command ``plan``."""
     bot = changed(settings, args)
-    books = read_books(settings) if Path(settings.db.path).exists() else None
-    pair, price, fee, origin = _market(settings, args.price, books)
-    play = Play(
-        bot=bot,
-        strategy=resolve("strategy", bot.strategy, settings.config_path.parent),
-        pair=pair,
-        fee=bot.fee if bot.fee is not None else fee,
-        base_balance=ZERO,
-        quote_balance=ZERO,
-    )
-    standing, remark = _standing(settings, play, price, books, args)
-    found = make_plan(play, standing)
+    books = read_books(settings) if settings.db.path.exists() else None
+    pair, price, origin = _market(settings, args.price, books)
+    strategy = resolve("strategy", bot.strategy, settings.config_path.parent)
+    play = Play(bot, strategy, pair, ASSUMED_FEE if bot.fee is None else bot.fee, ZERO, ZERO)
     units = units_of(bot, pair)
+    standing, remark = _standing(settings, price, books, args, units)
+    found = make_plan(play, standing)
     if args.json:
         sys.stdout.write(json.dumps(document(found), indent=2) + "\n")
     else:
@@ -250,67 +221,58 @@ def plan(settings: Settings, args: argparse.Namespace) -> int:
     return DONE
 
 
-def _market(
-    settings: Settings, price: Decimal | None, books: Books | None
-) -> tuple[AssetPairInfoSchema, Decimal, Decimal, str]:
-    """Pair, price, a fee in case none is configured, and where the price comes from."""
+def _market(settings: Settings, asked: Decimal | None, books: Books | None) -> tuple[AssetPairInfoSchema, Decimal, str]:
+    """The pair, the price, and where the price is from: asked for, Kraken's present one, or the bot's last."""
     bot = settings.bot
-    if bot.exchange != "Kraken":
-        start = settings.demo.start_price
-        pair = demo_pair(bot.base_currency, bot.quote_currency, start)
-        if price is not None:
-            return pair, price, ASSUMED_FEE, "--price"
-        seen = books.snapshot.get("price") if books is not None else None
-        if seen is not None:
-            return pair, to_decimal(str(seen)), ASSUMED_FEE, "the last one the bot has stored; --price for another"
-        return pair, start, ASSUMED_FEE, "[demo] start_price; --price for another"
-    from gridbot.adapters.exchanges.kraken import public_kraken
+    if bot.exchange == "Kraken":
+        from gridbot.adapters.exchanges.kraken import public_kraken
 
-    public = public_kraken(ExchangeSetup(settings, SystemClock(threading.Event()))).rest
-    try:
-        pair = public.get_asset_pair_info()
-        return pair, price or public.get_last_price(), ASSUMED_FEE, "--price" if price else "Kraken, just now"
-    finally:
-        public.close()
+        public = public_kraken(ExchangeSetup(settings, SystemClock(threading.Event()))).rest
+        try:
+            pair = public.get_asset_pair_info()
+            return (pair, asked, "as asked") if asked else (pair, public.get_last_price(), "Kraken's, just now")
+        finally:
+            public.close()
+    start = settings.demo.start_price
+    pair = demo_pair(bot.base_currency, bot.quote_currency, start)
+    if books is None:
+        return (pair, asked, "as asked") if asked else (pair, start, "[demo] start_price; --price sets another")
+    decimals = books.snapshot.get("price_decimals", pair.pair_decimals)
+    pair = pair.model_copy(update={"pair_decimals": decimals, "tick_size": step_of(decimals)})
+    return (pair, *known_price(books, asked, now()))
 
 
 def _standing(
-    settings: Settings, play: Play, price: Decimal, books: Books | None, args: argparse.Namespace
+    settings: Settings, price: Decimal, books: Books | None, args: argparse.Namespace, units: Units
 ) -> tuple[Standing, str]:
-    """The bot's books, if it has any, and the money to count with."""
-    base, quote = args.base, args.quote
-    orders: tuple[BookOrder, ...] = ()
-    unsold: tuple[UnsoldBuy, ...] = ()
-    stored, remark, snapshot = None, "no books yet: a bot that starts now", {}
+    """The bot's books, if it has any, and the money to count with: asked for, the bot's last, or [paper]'s."""
+    snapshot = books.snapshot if books is not None else {}
+    seen = "quote_free" in snapshot
+    free = {
+        "base": to_decimal(snapshot["base_free"]) if seen else settings.paper.base_balance,
+        "quote": to_decimal(snapshot["quote_free"]) if seen else settings.paper.quote_balance,
+    }
+    asked = {name: amount for name in free if (amount := getattr(args, name)) is not None}
+    free |= asked
+    remark = "no books yet: a bot that starts now"
     if books is not None:
-        orders, unsold, stored, snapshot = books.orders, books.unsold, books.stored, books.snapshot
-        remark = f"its books: {len(books.buys)} buys, {len(books.sells)} sells, {len(unsold)} buys without a sell"
-    free_base = base if base is not None else _known(snapshot, "base_free", settings.paper.base_balance)
-    free_quote = quote if quote is not None else _known(snapshot, "quote_free", settings.paper.quote_balance)
-    unit = play.bot
-    remark += f"; free {free_base:f} {unit.base_currency} and {free_quote:f} {unit.quote_currency}"
-    if "quote_free" not in snapshot and (base is None or quote is None):
+        remark = f"its books: {len(books.buys)} buys, {len(books.sells)} sells, {len(books.unsold)} buys without a sell"
+    remark += f"; free {units.volume(free['base'])} and {units.money(free['quote'])}"
+    if len(asked) == len(free):
+        remark += " (as asked)"
+    elif seen:
+        remark += f" (what the bot saw {duration(now() - snapshot['at'])} ago; --base and --quote set others)"
+    else:
         remark += " ([paper], not your account: give --base and --quote)"
-    return Standing(price, free_base, free_quote, orders, unsold, stored), remark
+    standing = Standing(price, free["base"], free["quote"])
+    if books is not None:
+        standing = replace(standing, orders=books.orders, unsold=books.unsold, stored=books.stored)
+    return standing, remark
 
 
-def _known(snapshot: dict[str, object], name: str, default: Decimal) -> Decimal:
-    return to_decimal(str(snapshot[name])) if snapshot.get(name) is not None else default
-
-
-def document(found: Plan) -> dict[str, object]:
-    """For JSON."""
-
-    def plain(value: object) -> object:
-        if isinstance(value, Decimal):
-            return as_text(value)
-        if isinstance(value, tuple):
-            return [plain(item) for item in value]
-        if hasattr(value, "__dict__"):
-            return {key: plain(item) for key, item in vars(value).items()}
-        return value
-
-    return {key: plain(value) for key, value in vars(found).items()}
+def document(found: Plan) -> dict[str, Any]:
+    """For JSON, amounts as text."""
+    return dict(json.loads(json.dumps(asdict(found), default=as_text)))
 
 
 def text(found: Plan, units: Units, head: str) -> str:
@@ -326,15 +288,15 @@ def text(found: Plan, units: Units, head: str) -> str:
     if cycle.sell_price:
         lines.append(
             f"one cycle: buy {units.order(cycle.buy_price, cycle.bought)}, sell "
-            f"{units.order(cycle.sell_price, cycle.sold)}; after both fees {units.money(cycle.gain)} and "
-            f"{units.volume(cycle.base_kept)} gained"
+            f"{units.order(cycle.sell_price, cycle.sold)}: {units.money(cycle.gain)} after both fees on what is sold, "
+            f"and {units.volume(cycle.base_kept)} kept"
         )
     else:
         lines.append(f"every buy is kept: {units.order(cycle.buy_price, cycle.bought)} is the next")
     lines += ["", "if the price falls straight, without a rise in between:"]
     lines += [
         f"  -{percent(fall.fraction, 0):<5} to {shown(fall.price, units.price_decimals)}: {units.volume(fall.base)} "
-        f"and {units.money(fall.quote)}, worth {units.money(fall.wealth)} (-{percent(fall.loss(found.wealth))}), "
+        f"and {units.money(fall.quote)}, worth {units.money(fall.wealth)} (-{percent(fall.loss)}), "
         f"{fall.open_buys} buys open"
         for fall in found.falls
     ]

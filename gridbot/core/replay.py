@@ -10,25 +10,23 @@ be more or fewer, so that a later version can be tried on the journal of an earl
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, cast
 
 from gridbot.core.cli import VERSION
 from gridbot.core.engine import TIMER_SPACING, BotEngine
-from gridbot.core.journal import EMPTY, FORMAT, WOKEN, packed, records, unpacked
+from gridbot.core.journal import EMPTY, FORMAT, WOKEN, as_json, from_json, records
 from gridbot.exceptions import ConfigurationError, GridBotError
 from gridbot.infrastructure.database import MEMORY, DBConnect
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import Exchange, IExchangeRESTService, IExchangeWebSocketService
-from gridbot.models import configuration
 from gridbot.models.configuration import MetricsConfigDTO, Settings
-from gridbot.models.exchange import OnMessageSchema
 
 DECISIONS = ("rest.create_order", "rest.cancel_order")
 SAME, OTHER = 0, 1
-SECTIONS = {"bot": "BotConfigDTO", "paper": "PaperConfigDTO", "demo": "DemoConfigDTO", "funds": "FundsConfigDTO"}
 
 
 class Diverged(GridBotError):
@@ -59,136 +57,89 @@ class Script:
                 raise EndOfJournal from None
         return self._ahead
 
-    def _pop(self) -> dict[str, Any]:
-        record = self._peek()
-        self._ahead = None
-        return record
-
     def clock(self) -> float:
         """The next reading, or the last one again when it was not read here."""
-        if self._peek()["k"] == "clock":
-            self._now = float(self._pop()["v"])
+        record = self._peek()
+        if record["n"] == "clock":
+            self._ahead = None
+            self._now = float(record["r"])
         return self._now
 
-    def next(self, kind: str, wanted: str) -> dict[str, Any]:
-        """The next record, which must be of this kind. Raises Diverged, EndOfJournal."""
-        while self._peek()["k"] == "clock":
+    def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """
+        The recorded reply, when this very call was recorded; an error that was the reply is raised.
+        Of a feed only the name of the call counts. Raises Diverged, EndOfJournal.
+        """
+        while self._peek()["n"] == "clock":
             self.clock()
-        if self._peek()["k"] != kind:
-            raise self.other(told(self._peek()), wanted)
-        return self._pop()
-
-    def call(self, name: str, args: list[Any]) -> Any:
-        """The recorded reply, when this very call was recorded. Raises it, when it was an error."""
-        now = {"k": "call", "n": name, "a": _as_json(packed(args))}
-        record = self.next("call", told(now))
-        if (record["n"], _bytes(record["a"])) != (name, _bytes(now["a"])):
-            raise self.other(told(record), told(now))
-        if name in DECISIONS:
-            self.decisions += 1
-        else:
-            self.questions += 1
-        reply = unpacked(record["r"])
-        if isinstance(reply, GridBotError):
-            raise reply
-        return reply
-
-    def other(self, recorded: str, now: str) -> Diverged:
-        """What to say when the two part."""
-        return Diverged(
-            f"the replay parts from the journal at frame {self.frames} (line {self._line}), after {self.decisions} "
-            f"equal decisions:\n  recorded  {recorded}\n  now       {now}"
-        )
+        record, now = self._peek(), {"n": name, "a": [args, kwargs]}
+        compared = ("n", "a") if name.startswith("rest.") else ("n",)
+        if any(as_json(record.get(key)) != as_json(now[key]) for key in compared):
+            raise Diverged(
+                f"the replay parts from the journal at frame {self.frames} (line {self._line}), after "
+                f"{self.decisions} equal decisions:\n  recorded  {told(record)}\n  now       {told(now)}"
+            )
+        self._ahead = None
+        self.frames += name == "feed.on_message"
+        self.decisions += name in DECISIONS
+        self.questions += name.startswith("rest.") and name not in DECISIONS
+        if isinstance(record["r"], GridBotError):
+            raise record["r"]
+        return record["r"]
 
 
 def told(record: dict[str, Any]) -> str:
     """A record in one line."""
-    if record["k"] != "call":
-        return "the next turn of the loop" if record["k"] in ("turn", "frame") else f"{record['k']} {record.get('n')}"
-    args, kwargs = record["a"][0], record["a"][1].get("O", [])
-    words = [_plain(arg) for arg in args] + [f"{key}={_plain(value)}" for key, value in kwargs]
+    if not record["n"].startswith("rest."):
+        return "the next turn of the loop"
+    # Through JSON: what was recorded and what is asked now must read alike.
+    args, kwargs = from_json(as_json(record["a"]))
+    words = [_plain(arg) for arg in args] + [f"{key}={_plain(value)}" for key, value in kwargs.items()]
     return f"{record['n']}({', '.join(words)})"
 
 
 def _plain(value: Any) -> str:
-    return str(value["D"]) if isinstance(value, dict) and "D" in value else json.dumps(value)
-
-
-def _as_json(value: Any) -> Any:
-    return json.loads(json.dumps(value))
-
-
-def _bytes(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
+    return str(value) if isinstance(value, Decimal) else as_json(value)
 
 
 # ---- the recorded world ------------------------------------------------------------------------
 
 
-class ReplayClock(IClock):
-    """Readings from the journal; waiting takes no time."""
+class Replayed:
+    """The exchange's REST side or its feed: answers with what was answered."""
+
+    def __init__(self, name: str, kind: type, script: Script) -> None:
+        self._name = name
+        self._kind = kind
+        self._script = script
+
+    def __getattr__(self, name: str) -> Any:
+        called = f"{self._name}.{name}"
+        if callable(getattr(self._kind, name, None)):
+            return lambda *args, **kwargs: self._script.call(called, *args, **kwargs)
+        return self._script.call(called)
+
+
+class ReplayedClock(IClock):
+    """Readings from the journal; waiting takes no time, and only the end of the journal ends the replay."""
 
     def __init__(self, script: Script) -> None:
         self._script = script
 
     def time(self) -> float:
-        """The next reading."""
         return self._script.clock()
 
     def monotonic(self) -> float:
-        """The next reading."""
         return self._script.clock()
 
     def wait(self, seconds: float) -> bool:
-        """Not waited."""
         return False
 
     def stopping(self) -> bool:
-        """The end of the journal ends the replay."""
         return False
 
 
-class ReplayREST:
-    """Answers with what was answered."""
-
-    def __init__(self, script: Script) -> None:
-        self._script = script
-        self._names: dict[str, Any] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        if not callable(getattr(IExchangeRESTService, name, None)):
-            if name not in self._names:
-                self._names[name] = self._script.next("name", f"the bot asks for {name}")["v"]
-            return self._names[name]
-        return lambda *args, **kwargs: self._script.call(f"rest.{name}", [list(args), kwargs])
-
-
-class ReplayFeed(IExchangeWebSocketService):
-    """Frames from the journal, with what the feed had made of them."""
-
-    def __init__(self, script: Script) -> None:
-        self._script = script
-
-    def get_required_subscriptions(self, rest_api: IExchangeRESTService) -> list[dict[str, Any]]:
-        """As recorded."""
-        return list(self._script.call("feed.subscriptions", [[], {}]))
-
-    def start(self, put: Callable[[object], None]) -> None:
-        """Nothing to connect."""
-
-    def subscribe(self, params: dict[str, Any]) -> None:
-        """Nobody to tell."""
-
-    def on_message(self, message: object) -> list[OnMessageSchema]:
-        """What the recorded frame had said."""
-        self._script.frames += 1
-        return list(unpacked(self._script.next("frame", "a frame")["m"]))
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-
-class ReplayQueue:
+class ReplayedQueue:
     """The turns of the loop."""
 
     def __init__(self, script: Script) -> None:
@@ -199,7 +150,7 @@ class ReplayQueue:
 
     def get(self, timeout: float) -> object:
         """The recorded turn. Raises Empty for one in which nothing came."""
-        turn = self._script.next("turn", "the next turn of the loop")["v"]
+        turn = self._script.call("queue.get")
         if turn == EMPTY:
             raise Empty
         return None if turn == WOKEN else turn
@@ -214,25 +165,26 @@ def engine_of(lines: Iterator[tuple[int, dict[str, Any]]], directory: Path) -> t
     Raises ConfigurationError for a journal that cannot be used.
     """
     try:
-        start, stored = next(lines)[1], next(lines)[1]
-        if start["k"] != "start" or start["format"] != FORMAT or stored["k"] != "database":
+        start = next(lines)[1]
+        if start.get("n") != "start" or start["format"] != FORMAT:
             raise ConfigurationError(f"this journal has format {start.get('format')}; this gridbot reads {FORMAT}")
-        sections = {
-            name: getattr(configuration, SECTIONS[name])(**values) for name, values in start["settings"].items()
-        }
+        settings = Settings(
+            **start["settings"],
+            metrics=MetricsConfigDTO(enabled=start["metrics"]),
+            config_path=directory / "config.ini",
+        )
     except (StopIteration, KeyError, ValueError) as exc:
         raise ConfigurationError(f"the beginning of the journal cannot be read ({type(exc).__name__}: {exc})") from exc
-    settings = Settings(
-        **sections,
-        metrics=MetricsConfigDTO(enabled=start["metrics"]["enabled"]),
-        config_path=directory / "config.ini",
-    )
     db = DBConnect(MEMORY)
-    _fill(db, stored["tables"])
+    _fill(db, start["tables"])
     script = Script(lines)
-    rest = cast(IExchangeRESTService, ReplayREST(script))
-    engine = BotEngine(settings, ReplayClock(script), Exchange(rest, ReplayFeed(script), bool(start["simulated"])), db)
-    engine._queue = cast("SimpleQueue[object]", ReplayQueue(script))
+    exchange = Exchange(
+        cast(IExchangeRESTService, Replayed("rest", IExchangeRESTService, script)),
+        cast(IExchangeWebSocketService, Replayed("feed", IExchangeWebSocketService, script)),
+        start["simulated"],
+    )
+    engine = BotEngine(settings, ReplayedClock(script), exchange, db)
+    engine._queue = cast("SimpleQueue[object]", ReplayedQueue(script))
     return engine, script, str(start["version"])
 
 
@@ -276,15 +228,15 @@ def replay(settings: Settings, args: argparse.Namespace) -> int:
         ending, code = play(engine), SAME
     except Diverged as exc:
         ending, code = exc.message, OTHER
-    document = {
-        "same": code == SAME,
-        "frames": script.frames,
-        "decisions": script.decisions,
-        "questions": script.questions,
-        "recorded_by": version,
-        "ending": ending,
-    }
     if args.json:
+        document = {
+            "same": code == SAME,
+            "frames": script.frames,
+            "decisions": script.decisions,
+            "questions": script.questions,
+            "recorded_by": version,
+            "ending": ending,
+        }
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
         return code
     told_version = "" if version == VERSION else f" (recorded by version {version}, replayed by {VERSION})"

@@ -27,6 +27,7 @@ PAUSES = (0.0, 0.0, 60.0, 120.0, 240.0, 480.0, 900.0)
 # What a restart cannot mend; a quarter of an hour is how long Kraken locks a key.
 FATAL_PAUSES = (60.0, 300.0, 900.0, 3600.0)
 MUST_BE_MENDED = 2  # exit code
+NO_END = -1  # in place of an exit code
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -40,71 +41,47 @@ class RestartGuard:
         self._config_path = config_path
         self._now = now
         self._running_since: float | None = None
-        note = self._read()
-        mended = note.get("settings") != (settings := self._settings())
-        powered_off = note.get("code") == "" and note.get("boot") != _boot_id()
-        self._settings_now = settings
-        noted = int(_number(note.get("failures", ""))) - powered_off
-        self._failures = 0 if mended else max(0, noted)
-        self._code = "" if mended or powered_off else note.get("code", "")
-        self._why = note.get("why", "")
-        self._at = _number(note.get("at", ""))
-
-    # ---- before the start ------------------------------------------------------------------------
+        self._saved = _saved_at(config_path)
+        self._failures, self._at, self._code, self._why = self._read()
 
     def waiting(self) -> tuple[int, str] | None:
         """
         None: start. Otherwise the exit code to leave with and what to say: what went wrong, until when
         nothing is tried, and how to try at once.
         """
-        pause = self._pause()
-        left = self._at + pause - self._now()
-        if not 0 < left <= pause:  # more than the whole pause: the clock stepped back
+        pauses = FATAL_PAUSES if self._code == MUST_BE_MENDED else PAUSES
+        pause = pauses[min(self._failures, len(pauses)) - 1] if self._failures else 0.0
+        if not 0 < self._at + pause - self._now() <= pause:  # more than the whole pause: the clock stepped back
             return None
         until = time.strftime("%H:%M:%S", time.localtime(self._at + pause))
-        code = MUST_BE_MENDED if self._is_fatal else 1
         what = self._why or "it ended without a word (killed, or out of memory)"
         times = "once" if self._failures == 1 else f"{self._failures} times in a row"
-        return code, (
+        return MUST_BE_MENDED if self._code == MUST_BE_MENDED else 1, (
             f"gridbot waits until {until}: the last start failed ({times}): {what}\n"
             f"  To try at once, after mending it: touch {self._config_path}"
         )
 
-    def _pause(self) -> float:
-        if not self._failures:
-            return 0.0
-        pauses = FATAL_PAUSES if self._is_fatal else PAUSES
-        return pauses[min(self._failures, len(pauses)) - 1]
-
-    @property
-    def _is_fatal(self) -> bool:
-        return self._code == str(MUST_BE_MENDED)
-
-    # ---- the life of a start ---------------------------------------------------------------------
-
     def begun(self) -> None:
         """This start counts as failed until it has lasted."""
         self._failures += 1
-        self._write("", "")
+        self._write(NO_END, "")
 
     def alive(self, running: bool) -> None:
         """To be called now and then; strikes off what went before once the bot has been ``running`` for a while."""
-        if not self._failures:
-            return
         if not running:
             self._running_since = None
         elif self._running_since is None:
             self._running_since = time.monotonic()
-        elif time.monotonic() - self._running_since >= LASTED:
+        elif self._failures and time.monotonic() - self._running_since >= LASTED:
             self._forget()
 
     def ended(self, code: int, why: str) -> None:
         """The bot ends with this exit code; 0 is no failure."""
         if code == 0:
             self._forget()
-            return
-        self._failures = max(self._failures, 1)
-        self._write(str(code), why)
+        else:
+            self._failures = max(self._failures, 1)
+            self._write(code, why)
 
     # ---- the note --------------------------------------------------------------------------------
 
@@ -115,44 +92,27 @@ class RestartGuard:
         except OSError:
             return  # nothing was noted, or it cannot be changed: then nothing could be noted either
 
-    def _read(self) -> dict[str, str]:
+    def _read(self) -> tuple[int, float, int, str]:
+        """Failures, when, exit code, why. A note that cannot be read, or is of other settings, holds nobody up."""
         try:
             with open(self._path, encoding="utf-8", errors="replace") as file:
-                lines = file.read(4000).splitlines()
-        except OSError:
-            return {}
-        return {key: value for key, _, value in (line.partition("=") for line in lines)}
+                failures, at, code, boot, saved, why = file.read(4000).rstrip("\n").split(" ", 5)
+            note = int(failures), float(at), int(code), why
+        except (OSError, ValueError):
+            return 0, 0.0, 0, ""
+        if saved != self._saved:
+            return 0, 0.0, 0, ""
+        powered_off = note[2] == NO_END and boot != _boot_id()
+        return (note[0] - 1, *note[1:]) if powered_off else note
 
-    def _write(self, code: str, why: str) -> None:
-        self._at = self._now()
-        note = {
-            "failures": str(self._failures),
-            "at": f"{self._at:.0f}",
-            "code": code,
-            "boot": _boot_id(),
-            "settings": self._settings_now,
-            "why": " ".join(why.split())[:1000],
-        }
-        draft = f"{self._path}.new"
+    def _write(self, code: int, why: str) -> None:
+        words = " ".join(why.split())[:1000]
+        note = f"{self._failures} {int(self._now())} {code} {_boot_id()} {self._saved} {words}\n"
         try:
-            handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.writelines(f"{key}={value}\n" for key, value in note.items())
-            os.replace(draft, self._path)
+            with open(self._path, "w", encoding="utf-8") as file:
+                file.write(note)
         except OSError:
             return  # a disk that is full or read-only is told by the database, with advice
-
-    def _settings(self) -> str:
-        """Changes when config.ini is saved or touched, and with the key; gives neither away."""
-        import hashlib
-
-        try:
-            stat = os.stat(self._config_path)
-            file = f"{stat.st_mtime_ns} {stat.st_size} {stat.st_ino}"
-        except OSError:
-            file = ""
-        key = [os.environ.get(f"GRIDBOT_API_{half}_KEY", "") for half in ("PUBLIC", "SECRET")]
-        return hashlib.sha256(repr((file, key)).encode()).hexdigest()[:16]
 
 
 def waiting(config_path: str) -> tuple[int, str] | None:
@@ -163,16 +123,17 @@ def waiting(config_path: str) -> tuple[int, str] | None:
         return None
 
 
+def _saved_at(config_path: str) -> str:
+    """Changes when config.ini is saved or touched."""
+    try:
+        return str(os.stat(config_path).st_mtime_ns)
+    except OSError:
+        return "-"
+
+
 def _boot_id() -> str:
     try:
         with open(BOOT_ID, encoding="ascii") as file:
             return file.read().strip()
     except OSError:
-        return ""
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0
+        return "-"

@@ -11,15 +11,15 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from gridbot.adapters.exchanges.simulated import ASSUMED_FEE
 from gridbot.core.registry import resolve
-from gridbot.core.trial import Trial
-from gridbot.infrastructure.database import DBConnect, Orderbook, Trades, UnsoldBuyOrderTXIDs
+from gridbot.core.trial import BUYS, ENDS, INVESTED, LEVELS, Trial
+from gridbot.infrastructure.database import DBConnect, Orderbook, Trade, Trades, UnsoldBuyOrderTXIDs
 from gridbot.models.configuration import DemoConfigDTO, FundsConfigDTO, NotificationConfigDTO, Settings
 from gridbot.models.exchange import BUY, SELL
 from gridbot.models.money import as_text
@@ -48,31 +48,24 @@ def run(settings: Settings, args: argparse.Namespace) -> int:
     logging.disable(logging.CRITICAL)  # the accidents are meant
     try:
         with tempfile.TemporaryDirectory(dir=IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None) as directory:
-            trial = on_trial(settings, Path(directory), seed, args.days, _progress(args.days))
+            trial = Trial(trial_settings(settings, Path(directory)), Path(directory), seed)
+            for day in range(1, args.days + 1):
+                trial.run_days(1)
+                _show(day, args.days)
+                if any(trial.broken.values()):
+                    break
+            trial.settle()
             promises = judge(trial)
     finally:
         logging.disable(logging.NOTSET)
-    _write(f"\n{accidents(trial)}\n")
+    counts = ", ".join(f"{what} {count}" for what, count in trial.fate.counts.most_common())
+    _write(f"\non purpose: {counts}\n")
     for promise in promises:
         _write(f"{promise}\n")
     good = all(promise.holds for promise in promises)
     verdict = "every promise held" if good else f"please report this, with: selftest --seed {seed} --days {args.days}"
     _write(f"{verdict} ({time.monotonic() - began:.0f} s)\n")
     return 0 if good else 1
-
-
-def on_trial(
-    settings: Settings, directory: Path, seed: int, days: int, after_day: Callable[[int, Trial], None]
-) -> Trial:
-    """A trial of so many days, and the hour of peace after it. ``after_day(day, trial)`` is called after each."""
-    trial = Trial(trial_settings(settings, directory), directory, seed)
-    for day in range(1, days + 1):
-        trial.run_days(1)
-        after_day(day, trial)
-        if trial.broken:
-            break
-    trial.settle()
-    return trial
 
 
 def trial_settings(settings: Settings, directory: Path) -> Settings:
@@ -93,13 +86,12 @@ def trial_settings(settings: Settings, directory: Path) -> Settings:
 # ---- the promises --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Promise:
+class Promise(NamedTuple):
     """One promise: how often it was put to the test, and what broke it."""
 
     text: str
-    count: str
-    broken: tuple[str, ...] = ()
+    tested: str
+    broken: Sequence[str] = ()
 
     @property
     def holds(self) -> bool:
@@ -107,45 +99,43 @@ class Promise:
         return not self.broken
 
     def __str__(self) -> str:
-        lines = [f"{'ok    ' if self.holds else 'BROKEN'} {self.text}: {self.count}"]
-        return "\n         ".join([*lines, *self.broken[:5]])
+        return "\n         ".join(
+            [f"{'ok    ' if self.holds else 'BROKEN'} {self.text}: {self.tested}", *self.broken[:5]]
+        )
 
 
 def judge(trial: Trial) -> list[Promise]:
     """Compare the bot's database with the exchange, after ``settle``."""
     db = DBConnect(trial.path, read_only=True)
     try:
-        book, trades = Orderbook(db, trial.userref), Trades(db, trial.userref)
-        unsold = UnsoldBuyOrderTXIDs(db, trial.userref)
+        book, trades = Orderbook(db, trial.userref), Trades(db, trial.userref).all()
+        orders = [*trial.exchange.open_orders.values(), *trial.exchange.finished.values()]
+        ours = [order for order in orders if order.userref == trial.userref]
         return [
-            _no_buy_forgotten(trial, book, trades, unsold),
+            _no_buy_forgotten(trial, ours, book, trades, UnsoldBuyOrderTXIDs(db, trial.userref)),
             *_at_every_moment(trial),
-            _trades_equal(trial, trades),
+            _trades_equal(trial, {order.txid for order in ours}, trades),
             _book_equal(trial, book),
-            _others_untouched(trial),
+            Promise(
+                "orders of others are not touched",
+                "1 order",
+                () if trial.foreign in trial.exchange.open_orders else ["it is gone"],
+            ),
         ]
     finally:
         db.close()
 
 
-def _all_orders(trial: Trial) -> dict[str, str]:
-    """txid -> side of every order of the bot that the exchange took and that was not cancelled."""
-    orders = [*trial.exchange.open_orders.values(), *trial.exchange.finished.values()]
-    return {o.txid: o.side for o in orders if o.userref == trial.userref and o.status != "canceled"}
-
-
-def _no_buy_forgotten(trial: Trial, book: Orderbook, trades: Trades, unsold: UnsoldBuyOrderTXIDs) -> Promise:
-    filled = [
-        o.txid
-        for o in trial.exchange.finished.values()
-        if o.userref == trial.userref and o.side == BUY and o.status == "closed"
-    ]
+def _no_buy_forgotten(
+    trial: Trial, ours: list[Any], book: Orderbook, trades: list[Trade], unsold: UnsoldBuyOrderTXIDs
+) -> Promise:
+    filled = [order.txid for order in ours if order.side == BUY and order.status == "closed"]
     if issubclass(resolve("strategy", trial.settings.bot.strategy, trial.settings.config_path.parent), CDCAStrategy):
         return Promise("what is bought is kept (cDCA), nothing is sold", f"{len(filled)} filled buys")
     sells: dict[str, set[str]] = {}
     for order in book.sells():
         sells.setdefault(order.sells, set()).add(order.txid)
-    for trade in trades.all():
+    for trade in trades:
         if trade.info.side == SELL:
             sells.setdefault(trade.sells, set()).add(trade.info.txid)
     broken = [
@@ -154,81 +144,52 @@ def _no_buy_forgotten(trial: Trial, book: Orderbook, trades: Trades, unsold: Uns
         if len(sells.get(txid, ())) + (unsold.get(txid) is not None) != 1
     ]
     known = {txid for txids in sells.values() for txid in txids}
-    strangers = [txid for txid, side in _all_orders(trial).items() if side == SELL and txid not in known]
-    broken += [f"sell {txid} is on the exchange, and the bot does not know why" for txid in strangers]
-    return Promise(
-        "every filled buy has exactly one sell or one unsold record", f"{len(filled)} filled buys", tuple(broken)
-    )
+    broken += [
+        f"sell {order.txid} is on the exchange, and the bot does not know why"
+        for order in ours
+        if order.side == SELL and order.status != "canceled" and order.txid not in known
+    ]
+    return Promise("every filled buy has exactly one sell or one unsold record", f"{len(filled)} filled buys", broken)
 
 
 def _at_every_moment(trial: Trial) -> list[Promise]:
-    bot = trial.settings.bot
-    kinds = {"level twice": "one level", "buys were": "buys were open", "invested": "were invested"}
-    broken = {kind: tuple(b for b in trial.broken if words in b) for kind, words in kinds.items()}
-    rest = tuple(b for b in trial.broken if not any(words in b for words in kinds.values()))
-    buys, starts = trial.seen["buys taken"], trial.seen["starts"]
+    bot, broken = trial.settings.bot, trial.broken
+    limit = f"{bot.max_investment:f} {bot.quote_currency}"
+    most = f"at most {trial.most_invested:.2f}"
     return [
-        Promise("no level is bought twice", f"{buys} buys placed", broken["level twice"]),
-        Promise(
-            f"never more than {bot.n_open_buy_orders} buys open", f"at most {trial.most_buys}", broken["buys were"]
-        ),
-        Promise(
-            f"no buy beyond max_investment of {bot.max_investment:f} {bot.quote_currency}",
-            f"at most {trial.most_invested:.2f}",
-            broken["invested"],
-        ),
-        Promise("it ends only when it is asked to, or killed", f"{starts} starts", rest),
+        Promise("no level is bought twice", f"{trial.seen['buys taken']} buys placed", broken[LEVELS]),
+        Promise(f"never more than {bot.n_open_buy_orders} buys open", f"at most {trial.most_buys}", broken[BUYS]),
+        Promise(f"no buy beyond max_investment of {limit}", most, broken[INVESTED]),
+        Promise("it ends only when it is asked to, or killed", f"{trial.seen['starts']} starts", broken[ENDS]),
     ]
 
 
-def _trades_equal(trial: Trial, trades: Trades) -> Promise:
-    orders = [*trial.exchange.open_orders.values(), *trial.exchange.finished.values()]
-    ours = {o.txid for o in orders if o.userref == trial.userref}
-    there = {
-        t.exec_id: " ".join([t.txid, t.side, *map(as_text, (t.price, t.volume, t.cost, t.fee))])
-        for t in trial.exchange.trades.values()
-        if t.txid in ours
-    }
-    here = {
-        i.exec_id: " ".join([i.txid, i.side, *map(as_text, (i.price, i.volume, i.cost, i.fee))])
-        for i in (trade.info for trade in trades.all())
-    }
+def _trades_equal(trial: Trial, ours: set[str], trades: list[Trade]) -> Promise:
+    there = {t.exec_id: _digits(t) for t in trial.exchange.trades.values() if t.txid in ours}
+    here = {trade.info.exec_id: _digits(trade.info) for trade in trades}
     differ = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
-    broken = tuple(f"{key}: exchange {there.get(key)}, bot {here.get(key)}" for key in differ)
+    broken = [f"{key}: exchange {there.get(key)}, bot {here.get(key)}" for key in differ]
     return Promise("its trades are the exchange's, to the last digit", f"{len(there)} trades", broken)
+
+
+def _digits(trade: Any) -> str:
+    return " ".join([trade.txid, trade.side, *map(as_text, (trade.price, trade.volume, trade.cost, trade.fee))])
 
 
 def _book_equal(trial: Trial, book: Orderbook) -> Promise:
     trial.exchange.check_money()
     there = {o.txid for o in trial.exchange.open_orders.values() if o.userref == trial.userref}
     here = {order.txid for order in book}
-    broken = tuple(f"{txid} is open {'there' if txid in there else 'here'} only" for txid in sorted(there ^ here))
+    broken = [f"{txid} is open {'there' if txid in there else 'here'} only" for txid in sorted(there ^ here)]
     return Promise("its open orders are the exchange's", f"{len(there)} open orders", broken)
 
 
-def _others_untouched(trial: Trial) -> Promise:
-    untouched = trial.foreign in trial.exchange.open_orders
-    return Promise("orders of others are not touched", "1 order", () if untouched else ("it is gone",))
-
-
-# ---- telling -------------------------------------------------------------------------------------
-
-
-def accidents(trial: Trial) -> str:
-    """What went wrong on purpose, in one paragraph."""
-    counts = sorted(trial.fate.counts.items(), key=lambda item: -item[1])
-    return "on purpose: " + ", ".join(f"{what} {count}" for what, count in counts)
-
-
-def _progress(days: int) -> Callable[[int, Trial], None]:
-    def show(day: int, _trial: Trial) -> None:
-        if sys.stdout.isatty():
-            done = BAR * day // days
-            _write(f"\r[{'#' * done}{'.' * (BAR - done)}] day {day} of {days}")
-        elif day == days or day % 10 == 0:
-            _write(f"day {day} of {days}\n")
-
-    return show
+def _show(day: int, days: int) -> None:
+    if sys.stdout.isatty():
+        done = BAR * day // days
+        _write(f"\r[{'#' * done}{'.' * (BAR - done)}] day {day} of {days}")
+    elif day == days or day % 10 == 0:
+        _write(f"day {day} of {days}\n")
 
 
 def _write(text: str) -> None:

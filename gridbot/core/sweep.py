@@ -15,17 +15,15 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from importlib import import_module
 from itertools import product
-from pathlib import Path
 
-from gridbot.core.backtest import Backtest, Play, pair_from_file
+from gridbot.core.backtest import Backtest
 from gridbot.core.backtest_result import Result
 from gridbot.core.candles import MarketData, Period
-from gridbot.core.commands_past import ASSUMED_FEE, Progress, add_market, changed_bot
-from gridbot.core.registry import resolve
+from gridbot.core.commands_past import Progress, add_market, changed_bot, play_of
 from gridbot.exceptions import ConfigurationError
 from gridbot.models.configuration import BotConfigDTO, Settings, plain, read_fraction
 from gridbot.models.money import ONE, percent
@@ -38,28 +36,14 @@ DONE = 0
 class Job:
     """One backtest, in values that travel to another process or machine."""
 
-    bot: BotConfigDTO
-    files: tuple[str, ...]
+    settings: Settings  # the bot to try, the play money, and the folder of config.ini; no keys
+    market: argparse.Namespace  # the options of ``add_market``
     period: Period
-    path: str
-    fee: Decimal
-    base: Decimal
-    quote: Decimal
-    ordermin: Decimal
-    costmin: Decimal
-    decimals: int
-    touch: bool
-    fee_tiers: tuple[tuple[Decimal, Decimal], ...]
-    directory: str  # where a strategy of one's own is looked for
-
-    def over(self, period: Period) -> "Job":
-        """The same settings on another period."""
-        return Job(**{**vars(self), "period": period})
 
     @property
     def name(self) -> str:
         """What tells it from the others."""
-        bot = self.bot
+        bot = self.settings.bot
         return (
             f"{bot.strategy} interval {plain(bot.interval * 100)} % amount {plain(bot.amount_per_grid)} "
             f"n {bot.n_open_buy_orders}"
@@ -80,17 +64,8 @@ class Outcome:
 
 def run_job(job: Job) -> Outcome:
     """One backtest. Raises ConfigurationError."""
-    data = MarketData([Path(file) for file in job.files], job.path)
-    play = Play(
-        bot=job.bot,
-        strategy=resolve("strategy", job.bot.strategy, Path(job.directory)),
-        pair=pair_from_file(job.bot, job.decimals, job.ordermin, job.costmin),
-        fee=job.fee,
-        base_balance=job.base,
-        quote_balance=job.quote,
-        touch=job.touch,
-        fee_tiers=job.fee_tiers,
-    )
+    data = MarketData(job.market.data, job.market.path)
+    play = play_of(job.settings, job.settings.bot, job.market, data)
     return Outcome(job, Backtest(play, data.step).run(data, job.period))
 
 
@@ -146,7 +121,7 @@ def search(
     ``later`` one, in the same order.
     """
     ranked = sorted(_all(executor, jobs, progress), key=lambda o: (-o.result.gain, o.job.name))
-    judged = _all(executor, [outcome.job.over(later) for outcome in ranked[:top]], None)
+    judged = _all(executor, [replace(outcome.job, period=later) for outcome in ranked[:top]], None)
     by_name = {outcome.job.name: outcome for outcome in judged}
     return ranked, [by_name[outcome.job.name] for outcome in ranked[:top]]
 
@@ -222,24 +197,10 @@ def sweep(settings: Settings, args: argparse.Namespace) -> int:
     data = MarketData(args.data, args.path)
     bots, refused = combinations(settings.bot, args)
     earlier, later = cut(Period(args.start, args.end), data, args.held_out)
-    jobs = [
-        Job(
-            bot=bot,
-            files=tuple(str(file.resolve()) for file in args.data),
-            period=earlier,
-            path=args.path,
-            fee=bot.fee if bot.fee is not None else (args.fee_tiers[0][1] if args.fee_tiers else ASSUMED_FEE),
-            base=settings.paper.base_balance if args.base is None else args.base,
-            quote=settings.paper.quote_balance if args.quote is None else args.quote,
-            ordermin=args.ordermin,
-            costmin=args.costmin,
-            decimals=data.decimals if args.price_decimals is None else args.price_decimals,
-            touch=args.touch,
-            fee_tiers=args.fee_tiers,
-            directory=str(settings.config_path.parent.resolve()),
-        )
-        for bot in bots
-    ]
+    # Other machines look under the same paths, and never see a key.
+    market = argparse.Namespace(**{**vars(args), "data": [file.resolve() for file in args.data]})
+    folder = settings.config_path.resolve()
+    jobs = [Job(Settings(bot=bot, paper=settings.paper, config_path=folder), market, earlier) for bot in bots]
     with workers(args.jobs, args.dask) as executor:
         ranked, judged = search(executor, jobs, later, max(1, args.top), Progress())
     if args.json:

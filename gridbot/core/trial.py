@@ -8,7 +8,7 @@ is an exception that nobody catches, after which only the database file and the 
 """
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -31,8 +31,6 @@ from gridbot.models.exchange import (
     SELL,
     CreateOrderResponseSchema,
     OnMessageSchema,
-    OrderInfoSchema,
-    PairBalanceSchema,
     TickerUpdateSchema,
 )
 from gridbot.models.money import ONE, ZERO
@@ -43,12 +41,16 @@ LATE = 4.0  # seconds by which an order may be late, below its deadline
 ABSENCE = (0, 0, 1, 20, 240)  # ticks between a death and the next start
 
 # Chances. At every order: what becomes of it; at every question, commit, message and price: that it fails.
-ORDER_FATES = {"reply lost": 0.03, "request lost": 0.03, "late": 0.02, "paused": 0.02, "no connection": 0.02}
+ORDER_FATES = {"reply lost": 0.03, "request lost": 0.03, "late": 0.02, "not sent": 0.04}
 QUESTION_FAILS = 0.03
+QUESTIONS = ("get_open_orders", "get_closed_orders", "get_orders_info", "get_pair_balance")
 NEWS_LOST, NEWS_TWICE = 0.02, 0.05
 PART_FILLED = 0.002
 DEATH = {"order": 0.01, "commit": 0.003, "price": 0.0003}
 STOPS = 0.0002  # asked to stop, as by SIGTERM
+
+# What must hold at every moment.
+ENDS, BUYS, INVESTED, LEVELS = "ends", "buys", "invested", "levels"
 
 
 class Killed(BaseException):
@@ -67,9 +69,7 @@ class TrialClock(IClock):
         """Unix seconds."""
         return self.now
 
-    def monotonic(self) -> float:
-        """The same clock: it never steps."""
-        return self.now
+    monotonic = time  # it never steps
 
     def wait(self, seconds: float) -> bool:
         """Time passes at once."""
@@ -100,13 +100,6 @@ class Fate:
         """Perhaps the process dies here."""
         if self.strikes(f"killed {where}", chance):
             raise Killed(where)
-
-    def of_order(self) -> str:
-        """One of ORDER_FATES, or "" when all goes well."""
-        for what, chance in ORDER_FATES.items():
-            if self.strikes(what, chance):
-                return what
-        return ""
 
 
 class MortalDB(DBConnect):
@@ -139,15 +132,22 @@ class FaultyRest(SimulatedRESTService):
         self._watch = watch
         self.late: list[dict[str, Any]] = []
         self.wake: Callable[[], None] = lambda: None
+        for question in QUESTIONS:
+            setattr(self, question, self._over_a_bad_line(getattr(self, question)))
+
+    def _over_a_bad_line(self, question: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(*args: Any, **kwargs: Any) -> Any:
+            self._may_fail()
+            return question(*args, **kwargs)
+
+        return asked
 
     def create_order(self, **order: Any) -> CreateOrderResponseSchema:
         """See the interface; with what may become of an order on its way."""
         self._fate.death("before an order", DEATH["order"])
-        what = self._fate.of_order()
-        if what == "paused":
+        what = next((what for what, chance in ORDER_FATES.items() if self._fate.strikes(what, chance)), "")
+        if what == "not sent":
             raise PlacementPaused("on trial: the order was not sent", 5.0)
-        if what == "no connection":
-            raise PlacementPaused("on trial: no connection came about", 1.0)
         if what == "late":
             self.late.append(order)
             self.wake()
@@ -172,33 +172,11 @@ class FaultyRest(SimulatedRESTService):
                 self._watch(order["side"])
 
     def cancel_order(self, txid: str) -> None:
-        """See the interface."""
+        """See the interface; the answer may be lost."""
         self._may_fail()
         super().cancel_order(txid)
         self._fate.death("after a cancellation", DEATH["order"])
         self._may_fail()
-
-    def get_open_orders(self, userref: int, trades: bool | None = None) -> list[OrderInfoSchema]:
-        """See the interface."""
-        self._may_fail()
-        return super().get_open_orders(userref, trades)
-
-    def get_closed_orders(
-        self, userref: int, trades: bool = False, start: float | None = None
-    ) -> list[OrderInfoSchema]:
-        """See the interface."""
-        self._may_fail()
-        return super().get_closed_orders(userref, trades, start)
-
-    def get_orders_info(self, txids: list[str]) -> dict[str, OrderInfoSchema]:
-        """See the interface."""
-        self._may_fail()
-        return super().get_orders_info(txids)
-
-    def get_pair_balance(self) -> PairBalanceSchema:
-        """See the interface."""
-        self._may_fail()
-        return super().get_pair_balance()
 
     def _may_fail(self) -> None:
         if self._fate.strikes("question not answered", QUESTION_FAILS):
@@ -231,7 +209,8 @@ class TrialFeed(SimulatedFeed):
             return []
         if frame == "pause":  # what calls have caused comes before the next price
             self._put("tick")
-            return self._found_again()
+            was_lost, self._lost = self._lost, False
+            return [OnMessageSchema(channel="executions", type="snapshot", executions=[])] if was_lost else []
         self._put("pause")
         self._fate.death("between two prices", DEATH["price"])
         if self._fate.strikes("asked to stop", STOPS):
@@ -255,12 +234,6 @@ class TrialFeed(SimulatedFeed):
             return [lost, *(m for m in messages if m.channel != "executions")]
         return messages * 2 if self._fate.strikes("news told twice", NEWS_TWICE) else messages
 
-    def _found_again(self) -> list[OnMessageSchema]:
-        if not self._lost:
-            return []
-        self._lost = False
-        return [OnMessageSchema(channel="executions", type="snapshot", executions=[])]
-
     def close(self) -> None:
         """There is no thread."""
 
@@ -268,7 +241,7 @@ class TrialFeed(SimulatedFeed):
 class Trial:
     """
     One bot and its exchange; ``run_days`` lets it live and die. ``fate`` holds what went wrong, ``seen``
-    what the exchange saw, ``broken`` the promises that did not hold at some moment.
+    what the exchange saw, ``broken`` what broke the promises that must hold at every moment, by ENDS to LEVELS.
     """
 
     def __init__(self, settings: Settings, directory: Path, seed: int) -> None:
@@ -276,7 +249,7 @@ class Trial:
         self.path = directory / "trial.db"
         self.fate = Fate(seed)
         self.clock = TrialClock()
-        self.broken: list[str] = []
+        self.broken: defaultdict[str, list[str]] = defaultdict(list)
         self.seen: Counter[str] = Counter()
         self.most_buys, self.most_invested = 0, ZERO
         bot = settings.bot
@@ -298,20 +271,17 @@ class Trial:
             seed=seed,
         )
         self.exchange.on_price(self.market.price, self.clock.now)
-        self.foreign = self._order_of_somebody_else(bot.amount_per_grid)
-        self.rest = FaultyRest(self.exchange, self.clock, self.fate, self._watch)
-        self.engine: BotEngine | None = None
-
-    def _order_of_somebody_else(self, amount: Decimal) -> str:
-        price = self.exchange.pair.truncate_price(self.settings.demo.start_price / 10)
-        return self.exchange.create_order(
+        low = self.exchange.pair.truncate_price(settings.demo.start_price / 10)
+        self.foreign = self.exchange.create_order(
             side=BUY,
-            price=price,
-            volume=self.exchange.pair.truncate_volume(amount / price),
+            price=low,
+            volume=self.exchange.pair.truncate_volume(bot.amount_per_grid / low),
             userref=self.userref + 1,
             post_only=True,
             time=self.clock.now,
         )
+        self.rest = FaultyRest(self.exchange, self.clock, self.fate, self._watch)
+        self.engine: BotEngine | None = None
 
     def run_days(self, days: float) -> None:
         """So many days of market time; the bot ends with the last one, asked to stop. Raises what a bot raises."""
@@ -335,7 +305,7 @@ class Trial:
             self.engine = BotEngine(self.settings, self.clock, Exchange(self.rest, feed, simulated=True), db)
             code = self.engine.run()
             if code:
-                self.broken.append(f"the bot ended by itself with exit code {code}")
+                self.broken[ENDS].append(f"the bot ended by itself with exit code {code}")
                 self.clock.now = self.clock.end
         except Killed:
             db.db.conn.close()  # what was not committed is gone, as after a power cut
@@ -348,17 +318,11 @@ class Trial:
         self.rest.bring_late_orders()
 
     def _next_price(self) -> Decimal | None:
-        if self.fate.strikes("executed in part", PART_FILLED):
-            self._execute_a_part()
-        return self.market.advance()
-
-    def _execute_a_part(self) -> None:
-        ours = self._ours()
-        if ours:
+        if self.fate.strikes("executed in part", PART_FILLED) and (ours := self._ours()):
             order = self.fate.random.choice(ours)
-            part = self.exchange.pair.truncate_volume((order.volume - order.executed) / 3)
-            if part > 0:
+            if part := self.exchange.pair.truncate_volume((order.volume - order.executed) / 3):
                 self.exchange.fill(order.txid, part)
+        return self.market.advance()
 
     def _ours(self) -> list[Any]:
         return [o for o in self.exchange.open_orders.values() if o.userref == self.userref]
@@ -374,9 +338,9 @@ class Trial:
         self.most_buys = max(self.most_buys, len(prices))
         self.most_invested = max(self.most_invested, invested)
         if len(prices) > bot.n_open_buy_orders:
-            self.broken.append(f"{len(prices)} buys were open at once")
+            self.broken[BUYS].append(f"{len(prices)} buys were open at once")
         if invested > bot.max_investment:
-            self.broken.append(f"{invested:f} were invested at once")
+            self.broken[INVESTED].append(f"{invested:f} were invested at once")
         for low, high in pairwise(prices):
             if high / low - ONE < bot.interval / 2:
-                self.broken.append(f"one level twice: buys at {low:f} and {high:f}")
+                self.broken[LEVELS].append(f"one level twice: buys at {low:f} and {high:f}")

@@ -41,7 +41,7 @@ class VitalSigns:
     def ended(self, code: int) -> int:
         """The run is over with this exit code, which is returned."""
         self._guard.ended(code, self._why)
-        self._heartbeat.end(self._why)
+        self._heartbeat.end(self._why, on_request=code == 0)
         return code
 
     def __exit__(self, _type: type[BaseException] | None, exc: BaseException | None, _tb: TracebackType | None) -> None:

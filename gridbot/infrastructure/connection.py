@@ -8,7 +8,7 @@ the disk, so the process must end, and the next start reads the truth from the d
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from sqlite_utils.db import Database
@@ -58,12 +58,12 @@ class DBConnect:
         except sqlite3.DatabaseError:
             return False
 
-    @contextmanager
-    def atomic(self) -> Iterator[None]:
+    def atomic(self) -> AbstractContextManager[None]:
         """All of the block, or nothing. An inner block joins the outer one. Raises DatabaseError."""
-        if self.db.conn.in_transaction:
-            yield
-            return
+        return nullcontext() if self.db.conn.in_transaction else self._transaction()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         try:
             with self.db.atomic():
                 yield

@@ -9,6 +9,7 @@ much a row, and given a Decimal they would store a float. Decimals become text h
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from operator import attrgetter
 
 from gridbot.exceptions import DatabaseError
 from gridbot.infrastructure.connection import MEMORY, DBConnect, open_or_rebuild
@@ -152,7 +153,7 @@ class Orderbook:
     def _of(self, side: str) -> tuple[BookOrder, ...]:
         if side not in self._sorted:
             orders = (order for order in self._orders.values() if order.side == side)
-            self._sorted[side] = tuple(sorted(orders, key=lambda o: o.price, reverse=side == BUY))
+            self._sorted[side] = tuple(sorted(orders, key=attrgetter("price"), reverse=side == BUY))
         return self._sorted[side]
 
     def add(self, order: BookOrder) -> None:
@@ -352,7 +353,8 @@ class Trades:
 
     def of_order(self, txid: str) -> list[Trade]:
         """The executions of one order, in order of time."""
-        return self._select("AND txid = ?", (txid,))
+        # Without the hint SQLite prefers the primary key, and reads every execution for each sell.
+        return self._select("AND txid = ?", (txid,), "INDEXED BY trades_by_order")
 
     def provisional(self) -> list[Trade]:
         """Rows that stand for executions whose single fills were not told yet."""
@@ -366,9 +368,9 @@ class Trades:
         """How many executions are booked."""
         return int(self._db.execute("SELECT count(*) FROM trades WHERE userref = ?", (self._userref,)).fetchone()[0])
 
-    def _select(self, where: str, values: tuple[object, ...]) -> list[Trade]:
+    def _select(self, where: str, values: tuple[object, ...], index: str = "") -> list[Trade]:
         rows = self._db.execute(
-            "SELECT exec_id, txid, side, price, volume, cost, fee, time, sells FROM trades"
+            f"SELECT exec_id, txid, side, price, volume, cost, fee, time, sells FROM trades {index}"
             f" WHERE userref = ? {where} ORDER BY time, exec_id",
             (self._userref, *values),
         )

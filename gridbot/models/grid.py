@@ -90,6 +90,7 @@ class GridView:
     unsold: tuple[UnsoldBuy, ...] = ()
     pending: tuple[Placement, ...] = ()
     highest_buy_price: Decimal = ZERO  # h
+    surplus: Decimal = ZERO  # base of cancelled buys, kept to be sold as such
 
     @property
     def investment(self) -> Decimal:

@@ -40,26 +40,35 @@ class BookSync:
         adopted = [info for info in opened if not desk.knows(info.txid)]
         for info in adopted:
             desk.adopt(info)
-        if since is not None:
-            strangers = [info for info in closed if info.vol_exec > ZERO and not desk.knows(info.txid)]
-            for info in strangers:
-                desk.adopt(info)
         reports = {info.txid: info for info in (*opened, *closed)}
-        unmentioned = [order.txid for order in desk.book if order.txid not in reports]
-        itemise = [txid for txid in desk.provisional if txid not in reports]
-        if unmentioned or itemise:
-            reports |= self._rest.get_orders_info([*unmentioned, *(t for t in itemise if t not in unmentioned)])
+        reports |= self._asked_for(reports)
+        for txid, info in reports.items():
+            told_of = txid in desk.strangers or (since is not None and info in closed)
+            if told_of and info.vol_exec > ZERO and not desk.knows(txid):
+                desk.adopt(info)
+        desk.strangers = {txid for txid in desk.strangers if txid not in reports and not desk.knows(txid)}
         news = News(
             reports=[info for txid, info in reports.items() if desk.book.get(txid) is not None],
             trades=self._executions(list(reports.values())),
             adopted=adopted,
         )
         for txid in desk.provisional & news.trades.keys():
-            for trade in news.trades[txid]:
+            for trade in news.trades[txid] if desk.book.get(txid) is None else ():
                 desk.itemise(trade)
         desk.refresh_funds()
         desk.finished.prune(desk.now() - FORGET_AFTER)
         return news
+
+    def _asked_for(self, reports: dict[str, OrderInfoSchema]) -> dict[str, OrderInfoSchema]:
+        """Orders of ours that the lists did not mention: of the book, booked in sum, told of by the feed."""
+        desk = self._desk
+        wanted = dict.fromkeys([*(order.txid for order in desk.book), *desk.provisional, *sorted(desk.strangers)])
+        missing = [txid for txid in wanted if txid not in reports]
+        if not missing:
+            return {}
+        found = self._rest.get_orders_info(missing)
+        ours = {info.txid for info in self._ours(list(found.values()))}
+        return {txid: info for txid, info in found.items() if txid in ours}
 
     def _closed(self, since: float | None) -> list[OrderInfoSchema]:
         """Closed orders that may be news: all since then, and those that may be placements on their way."""

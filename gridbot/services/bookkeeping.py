@@ -7,8 +7,8 @@ times ends in the same books.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -36,7 +36,10 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Finished:
-    """An order that has just left the book. ``status`` in the exchange's words; amounts as booked."""
+    """
+    An order that has just left the book. ``status`` in the exchange's words; amounts as booked;
+    ``is_filled``: executed as far as its owner wanted it to be, amendments included.
+    """
 
     order: BookOrder
     status: str
@@ -44,12 +47,8 @@ class Finished:
     cost: Decimal
     fee: Decimal
     at: float
+    is_filled: bool
     reason: str = ""
-
-    @property
-    def is_filled(self) -> bool:
-        """Completely executed."""
-        return self.executed >= self.order.volume
 
 
 class Bookkeeping:
@@ -78,6 +77,7 @@ class Bookkeeping:
         self.funds = Funds(ZERO)
         self.own_at_start: tuple[Decimal | None, Decimal | None] = (None, None)  # base, quote; None: not told
         self._traded: tuple[Decimal, Decimal] | None = None  # summed up when it is first asked for
+        self.strangers: set[str] = set()  # orders told with our userref that we know nothing of
         self.sync_reason = ""  # why the whole book should be compared with the exchange soon; "" for no reason
         self._provisional = {row.info.txid for row in self.trades.provisional()}
         self._totals = {order.txid: self._stored_totals(order.txid) for order in self.book if order.executed}
@@ -134,11 +134,9 @@ class Bookkeeping:
             quote - bound_quote,
         )
 
-    @contextmanager
-    def atomic(self) -> Iterator[None]:
+    def atomic(self) -> AbstractContextManager[None]:
         """What is booked in the block is stored as one step, or not at all."""
-        with self._db.atomic():
-            yield
+        return self._db.atomic()
 
     def request_sync(self, why: str) -> None:
         """Something does not fit: compare the whole book with the exchange soon, at a bounded pace."""
@@ -189,10 +187,11 @@ class Bookkeeping:
             self._amended(order, update.limit_price, update.order_qty)
         order = self._order(order.txid)
         told_executed = max(update.cum_qty or ZERO, order.executed)
-        if update.order_status == "filled":
+        if update.order_status == "filled" and update.cum_qty is None:
             told_executed = order.volume
         ended = update.exec_type in (self._domain.CANCELED, self._domain.EXPIRED)
-        if not ended and told_executed < order.volume:
+        filled = told_executed >= order.volume or update.order_status == "filled"
+        if not ended and not filled:
             return None
         at = update.time or self.now()
         self._book_missing(order, told_executed, update.cum_cost, None, at)
@@ -219,6 +218,9 @@ class Bookkeeping:
         order = self.book.get(info.txid)
         if order is None:
             return None
+        if (info.price, info.vol) != (order.price, order.volume):
+            self._amended(order, info.price, info.vol)
+            order = self._order(info.txid)
         for trade in trades:
             self._book_trade(order, trade)
         order = self._order(order.txid)
@@ -293,7 +295,12 @@ class Bookkeeping:
                 if taken < row.info.volume:
                     self.trades.add(_without(row.info, taken), row.sells)
                 to_place -= taken
-        if self.book.get(trade.txid) is not None:
+            order = self.book.get(trade.txid)
+            if order is not None and to_place > 0:  # more than was booked in sum: so much is new
+                self.book.set_executed(order.txid, order.executed + to_place)
+                share = to_place / trade.volume
+                self.funds.executed(order.side, order.price, to_place, trade.cost * share, trade.fee * share)
+        if order is not None:
             self._totals[trade.txid] = self._stored_totals(trade.txid)
         if not any(row.info.exec_id.startswith(PROVISIONAL) for row in self.trades.of_order(trade.txid)):
             self._provisional.discard(trade.txid)
@@ -307,14 +314,14 @@ class Bookkeeping:
     def _finish(self, txid: str, status: str, at: float, reason: str) -> Finished:
         """Out of the book, for good."""
         order = self._order(txid)
-        if order.executed >= order.volume:
+        if order.executed >= order.volume > ZERO:
             status = self._domain.CLOSED
         with self._db.atomic():
             self.book.remove(txid)
             self.finished.add(txid, status, at)
         self.funds.release(order.side, order.price, order.volume - order.executed)
         cost, fee = self._totals.pop(txid, (ZERO, ZERO))
-        return Finished(order, status, order.executed, cost, fee, at, reason)
+        return Finished(order, status, order.executed, cost, fee, at, status == self._domain.CLOSED, reason)
 
     def _amended(self, order: BookOrder, price: Decimal, volume: Decimal) -> None:
         """Its owner changed it by hand."""

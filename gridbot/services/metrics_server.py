@@ -111,10 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
     """One request per connection: GET or HEAD, answered in JSON, errors too."""
 
     server: _Server
-
-    def setup(self) -> None:
-        self.timeout = CLIENT_SECONDS
-        super().setup()
+    timeout = CLIENT_SECONDS
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path

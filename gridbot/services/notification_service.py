@@ -133,7 +133,8 @@ class Outbox:
         self._fold(now)
         # Once one fill is due, those that came while it waited go with it.
         oldest = min((line.at for line in self.lines if line.kind is Kind.FILL), default=now)
-        batch, room = [], LONGEST_BATCH
+        batch: list[Line] = []
+        room = LONGEST_BATCH
         for line in self.lines:
             room -= len(line.text) + LINE_EXTRA
             if (batch and room < 0) or (line.kind is Kind.FILL and oldest + DIGEST_SECONDS > now):

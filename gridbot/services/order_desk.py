@@ -11,11 +11,13 @@ from collections.abc import Callable
 
 from gridbot.exceptions import (
     AccessDenied,
+    ExchangeError,
     InsufficientFunds,
     OrderFateUnknown,
     OrderRejected,
     PlacementPaused,
     PostOnlyWouldCross,
+    TemporaryFailure,
     UnknownOrderError,
 )
 from gridbot.infrastructure.database import (
@@ -28,9 +30,9 @@ from gridbot.models.exchange import BUY, ExecutionsUpdateSchema, OrderInfoSchema
 from gridbot.models.grid import SURPLUS, BookOrder, PlaceBuy, Placement, PlaceSell
 from gridbot.models.money import as_text
 from gridbot.services.bookkeeping import Bookkeeping, Finished
-from gridbot.services.pauses import Pauses
+from gridbot.services.pauses import LONGEST_PAUSE, Pauses
 
-__all__ = ["BUYING", "CROSSING", "LONGEST_CROSSING_PAUSE", "PLACING", "Finished", "OrderDesk"]
+__all__ = ["BUYING", "CROSSING", "LONGEST_CROSSING_PAUSE", "LONGEST_PAUSE", "PLACING", "Finished", "OrderDesk"]
 
 LOG = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ SELL_FLAGS = "fciq"
 PLACING = "placing"  # pauses: any order at all
 BUYING = "buys"
 CROSSING = "crossing"  # post-only buys that would have crossed: the price moves faster than we place
-LONGEST_HALT = 900.0  # seconds; a lockout lasts about a quarter of an hour
+LONGEST_HALT = 60.0  # seconds, unless the exchange itself asks for longer
 LONGEST_CROSSING_PAUSE = 60.0
 
 
@@ -202,6 +204,8 @@ class OrderDesk(Bookkeeping):
 
     def settle_by_message(self, update: ExecutionsUpdateSchema) -> bool:
         """True when ``update`` is about a placement on its way, which is thereby accepted."""
+        if self.knows(update.order_id):
+            return False  # two sells may look alike; one that is in the book is not the one that is missing
         for placement in self.pending.all():
             if (
                 update.userref == self._userref
@@ -239,6 +243,10 @@ class OrderDesk(Bookkeeping):
             self._rest.cancel_order(txid)
         except UnknownOrderError:
             return self._rest.get_orders_info([txid]).get(txid)
+        except (AccessDenied, TemporaryFailure):
+            raise
+        except ExchangeError as exc:
+            LOG.warning("the cancellation of %s was refused (%s); looking it up", txid, exc)
         return None
 
     def unconfirmed_cancels(self) -> list[str]:

@@ -1,5 +1,7 @@
 """Growing pauses: what was refused is tried again when it can succeed, not on every ticker."""
 
+from collections.abc import Iterable
+
 from gridbot.interfaces.clock import IClock
 
 FIRST_PAUSE = 10.0  # seconds
@@ -54,9 +56,9 @@ class Pauses:
         now = self._clock.monotonic()
         return min((until for until in self._until.values() if until > now), default=None)
 
-    def cut_short(self, except_for: tuple[str, ...] = ()) -> None:
-        """Something changed that may let refused things succeed: each may be tried once more now."""
+    def cut_short(self, whats: Iterable[str]) -> None:
+        """Something changed that may let these succeed: each may be tried once more now."""
         now = self._clock.monotonic()
-        for what, until in self._until.items():
-            if what not in except_for:
-                self._until[what] = min(until, now)
+        for what in whats:
+            if what in self._until:
+                self._until[what] = min(self._until[what], now)

@@ -33,8 +33,8 @@ from gridbot.services.tables import Cell, Column, Table, digits, moment
 
 DAY = 86400.0
 
-# What the rests of sold buys are, by what the strategy is for.
-ACCUMULATES = ("GridHODL", "SWING", "cDCA")
+# The strategy that sells all it buys: what it keeps is left over. Any other one, an own one too, keeps on purpose.
+KEEPS_NOTHING = "GridSell"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Summary:
     profit: Profit
     held: Holding  # every lot that is not sold yet
     waiting: Holding  # of it: lots whose sell is still to come
-    kept: Holding  # of it: base accumulated (GridHODL, SWING, cDCA), or dust of sells (GridSell)
+    kept: Holding  # of it: base accumulated, or dust of sells (GridSell)
     surplus: Holding  # of it: executed parts of cancelled buys
     accumulates: bool  # what is kept is kept on purpose
     executions: int
@@ -75,7 +75,7 @@ def summary_of(ledger: Ledger, price: Decimal, strategy: str, books: str) -> Sum
         waiting=waiting,
         kept=kept,
         surplus=unassigned,
-        accumulates=strategy in ACCUMULATES,
+        accumulates=strategy != KEEPS_NOTHING,
         executions=len(ledger.rows),
         books=books,
     )

@@ -38,28 +38,37 @@ def ladder(grid: GridView, units: Units) -> str:
              >    50000.0 USD
         buy       49504.9    -0.99 %   0.00202000 BTC
     """
-    sells = [_rung(order, grid.ticker, units) for order in reversed(grid.sells[:MOST_RUNGS])]
+    sells = [rung(order, grid.ticker, units) for order in reversed(grid.sells[:MOST_RUNGS])]
     if len(grid.sells) > MOST_RUNGS:
         sells.insert(0, f"  ... and {len(grid.sells) - MOST_RUNGS} sells above")
-    buys = [_rung(order, grid.ticker, units) for order in grid.buys]
+    buys = [rung(order, grid.ticker, units) for order in grid.buys]
     return "\n".join([*sells, f"    >{shown(grid.ticker, units.price_decimals):>12} {units.quote}", *buys])
 
 
-def _rung(order: BookOrder, ticker: Decimal, units: Units) -> str:
-    distance = (order.price - ticker) / ticker if ticker else ZERO
-    away = f"{'+' if distance >= 0 else '-'}{percent(abs(distance))}"
+def away(price: Decimal, ticker: Decimal) -> str:
+    """How far ``price`` is from the present one: "+1.00 %"."""
+    distance = (price - ticker) / ticker if ticker else ZERO
+    return f"{'+' if distance >= 0 else '-'}{percent(abs(distance))}"
+
+
+def rung(order: BookOrder, ticker: Decimal, units: Units) -> str:
+    """One order of the grid: price, distance, volume."""
     price = shown(order.price, units.price_decimals)
     part = f", {units.volume(order.executed)} of it filled" if order.executed else ""
-    return f"{order.side:<5}{price:>12} {away:>10}   {units.volume(order.volume)}{part}"
+    return f"{order.side:<5}{price:>12} {away(order.price, ticker):>10}   {units.volume(order.volume)}{part}"
+
+
+def headline(name: str, strategy: str, units: Units, simulated: bool) -> str:
+    """Whose figures follow: "demo: GridHODL on BTC/USD, play money"."""
+    return f"{name}: {strategy} on {units.base}/{units.quote}{', play money' if simulated else ''}"
 
 
 def status_message(status: Status) -> str:
     """The hourly status message."""
     grid, units = status.grid, status.units
-    play = " on play money" if status.simulated else ""
     wealth = status.quote_balance + status.base_balance * grid.ticker
     lines = [
-        f"{status.name}: {status.strategy} on {units.base}/{units.quote}{play}",
+        headline(status.name, status.strategy, units, status.simulated),
         f"price       {shown(grid.ticker, units.price_decimals)} {units.quote}",
         f"balances    {units.volume(status.base_balance)} ({units.volume(grid.base_available)} free), "
         f"{units.money(status.quote_balance)} ({units.money(grid.quote_available)} free)",

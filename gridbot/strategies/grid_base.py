@@ -26,6 +26,7 @@ from gridbot.models.exchange import (
 )
 from gridbot.models.grid import (
     EXTRA,
+    SURPLUS,
     CancelOrder,
     Cause,
     Decision,
@@ -37,23 +38,25 @@ from gridbot.models.grid import (
     Waiting,
 )
 from gridbot.models.money import ONE, ZERO
-from gridbot.services.order_desk import CROSSING, LONGEST_CROSSING_PAUSE, PLACING, Finished
+from gridbot.services.order_desk import BUYING, CROSSING, LONGEST_CROSSING_PAUSE, LONGEST_PAUSE, Finished
 from gridbot.strategies import grid_rules as rules
-from gridbot.strategies.grid_orders import Surroundings
+from gridbot.strategies.grid_orders import Surroundings, short_lived
 from gridbot.strategies.grid_sync import (
+    BLIND,
     CANCELS,
     FUNDS,
     FUNDS_PAUSE,
     LONGEST_FUNDS_PAUSE,
     LONGEST_SETTLE_PAUSE,
     SETTLE_PAUSE,
-    SYNC,
     GridCatchUp,
 )
 
 LOG = logging.getLogger(__name__)
 
 ACCEPTED = ("pending_new", "new")  # events of an order in the book that say nothing new
+YOUNG = 60.0  # seconds: an order that the exchange cancels before is not simply placed again
+BY_HAND = "User requested"  # Kraken's words for a cancellation by its owner, who does not do it in a loop
 MAX_STEPS = 50  # a grid check settles in three or four; more means two rules undo each other
 
 
@@ -143,12 +146,16 @@ class GridStrategyBase(GridCatchUp):
         """One message of the feed. A ticker inside the quiet band costs a comparison."""
         if message.ticker_data is not None:
             self._on_ticker(message.ticker_data)
+        elif message.channel == "ticker" and message.type == "lost":
+            self._waiting_for.add("ticker")  # the price known now may be an hour old when executions come back
+            self._band = rules.NO_BAND
         elif message.channel == "executions":
             if message.type == "lost":
                 self._waiting_for.add("executions")
                 self._blind_since = self._blind_since or self._desk.now()
             elif message.type == "snapshot":
                 self._waiting_for.discard("executions")
+                self._desk.pauses.end(BLIND)
                 self._find_unknown_orders(message.executions or [])
                 self._desk.sync_reason = "the feed of executions is there"
                 self._synchronise_if_due()
@@ -165,9 +172,10 @@ class GridStrategyBase(GridCatchUp):
             return
         if self._waiting_for:
             self._waiting_for.discard("ticker")
-            self._synchronise_if_due()
-        else:
-            self._check_price_range()
+            if not self.is_ready or self._desk.sync_reason:
+                self._synchronise_if_due()
+                return
+        self._check_price_range()
 
     def _on_execution(self, update: ExecutionsUpdateSchema) -> None:
         if update.symbol is not None and update.symbol != self._symbol:
@@ -194,7 +202,7 @@ class GridStrategyBase(GridCatchUp):
         self._send(placement)
         if finished is None:
             return
-        self._desk.pauses.cut_short(except_for=(PLACING, FUNDS, SYNC))
+        self._desk.pauses.cut_short([BUYING, SURPLUS, EXTRA, *(buy.txid for buy in self._desk.unsold.all())])
         self._after_the_end_of(finished)
 
     def _note_price(self, update: ExecutionsUpdateSchema) -> None:
@@ -212,24 +220,29 @@ class GridStrategyBase(GridCatchUp):
         if self._desk.settle_by_message(update) or self._adopt_told(update):
             return True
         if not self._desk.knows(update.order_id) and not self._desk.sync_reason:
+            self._desk.strangers.add(update.order_id)
             self._desk.request_sync(f"order {update.order_id} carries our userref and is not in the book")
         return False
 
     def _after_the_end_of(self, finished: Finished) -> None:
-        """A check that waited for its own cancellations goes on; a crossing buy is not repeated at once."""
-        if finished.order.cancel_requested:
+        """A check that waited for its own cancellations goes on; what the exchange cancels is not repeated at once."""
+        order = finished.order
+        if order.cancel_requested:
             if not self._desk.unconfirmed_cancels():
                 self._desk.pauses.end(CANCELS)
                 self._check_price_range()
-        elif not finished.is_filled and "post" in finished.reason.lower():
-            self._desk.pauses.begin(CROSSING, first=1.0, longest=LONGEST_CROSSING_PAUSE)
+        elif finished.is_filled:
+            self._desk.pauses.end(short_lived(order.side, order.sells))
+        elif finished.at - order.placed_at < YOUNG and finished.reason != BY_HAND:
+            longest = LONGEST_CROSSING_PAUSE if order.side == BUY else LONGEST_PAUSE
+            self._desk.pauses.begin(short_lived(order.side, order.sells), first=1.0, longest=longest)
 
     # ---- the grid check ------------------------------------------------------------------------
 
     def _check_price_range(self) -> None:
         """Bring the grid into the order the rules want; ends with the band in which it stays so."""
         self._band = rules.NO_BAND
-        if not self.is_ready or self._check_configuration_changes():
+        if not self.is_ready or self._check_pending_txids() or self._check_configuration_changes():
             return
         for _ in range(MAX_STEPS):
             if self._check_pending_txids():
@@ -238,7 +251,8 @@ class GridStrategyBase(GridCatchUp):
             decision = self._next_step(grid)
             self._tell_shortage(grid, decision)
             if not decision.intents:
-                self._desk.pauses.end(CROSSING)
+                if all(self._desk.now() - order.placed_at > YOUNG for order in grid.buys):
+                    self._desk.pauses.end(CROSSING)
                 self._band = self._quiet_band(grid, decision)
                 return
             if not self._carry_out(decision.intents):

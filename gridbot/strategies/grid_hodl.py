@@ -10,5 +10,4 @@ class GridHODLStrategy(GridStrategyBase):
 
     def sell_after(self, buy: UnsoldBuy) -> PlaceSell | None:
         price = self._get_sell_order_price(buy.price)
-        volume = min(rules.volume_returning_quote(price, self.settings), buy.volume)
-        return PlaceSell(price, volume, buy.txid, f"for the buy {buy.txid}")
+        return PlaceSell(price, rules.volume_for(buy, price, self.settings), buy.txid, f"for the buy {buy.txid}")

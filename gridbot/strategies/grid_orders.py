@@ -165,7 +165,7 @@ class GridOrders:
 
     def _new_sell_order(self, buy: UnsoldBuy) -> Placement | None:
         """Write down the sell for a filled buy; None when it must wait: the buy then stays unsold."""
-        if not self._desk.may_place() or not self._desk.pauses.over(buy.txid):
+        if not self._may_sell(buy.txid):
             return None
         try:
             intent = self.sell_after(buy)
@@ -181,7 +181,7 @@ class GridOrders:
         max_price = stored.vol_of_unfilled_remaining_max_price
         if not rules.surplus_is_worth_a_sell(remaining, max_price, self.settings):
             return None
-        if not self._desk.may_place() or not self._desk.pauses.over(SURPLUS):
+        if not self._may_sell(SURPLUS):
             return None
         try:
             intent = rules.surplus_sell(remaining, max_price, self.ticker, self.settings)
@@ -208,6 +208,10 @@ class GridOrders:
         self._desk.pauses.begin(what)
         if not said_before:
             self._publish(OrderRefused(side, price, volume, reason, "it is kept and sold when it can be"))
+
+    def _may_sell(self, sells: str) -> bool:
+        pauses = self._desk.pauses
+        return self._desk.may_place() and pauses.over(sells) and pauses.over(short_lived(SELL, sells))
 
     def _may_buy(self) -> bool:
         pauses = self._desk.pauses
@@ -245,4 +249,10 @@ class GridOrders:
             unsold=desk.unsold.all(),
             pending=desk.pending.all(),
             highest_buy_price=desk.configuration.get().highest_buy_price,
+            surplus=desk.configuration.get().vol_of_unfilled_remaining,
         )
+
+
+def short_lived(side: str, sells: str) -> str:
+    """The pause after an order that the exchange took and cancelled again at once."""
+    return CROSSING if side == BUY else f"short-lived {sells}"

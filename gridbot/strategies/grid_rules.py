@@ -7,6 +7,7 @@ to the tick. Each ``check_...`` is one step of the grid check: what to do now, a
 wanted is not done. ``quiet_band`` says between which prices the check has nothing to do.
 """
 
+from dataclasses import replace
 from decimal import Decimal
 
 from gridbot.exceptions import OrderTooSmall
@@ -71,6 +72,15 @@ def extra_sell_price(ticker: Decimal, highest_buy_price: Decimal, settings: Grid
 def buy_volume(price: Decimal, settings: GridSettings) -> Decimal:
     """A / q, cut to the lot. Raises OrderTooSmall below the pair's minimums."""
     return _placeable(settings.amount_per_grid / price, price, settings.pair)
+
+
+def volume_for(buy: UnsoldBuy, price: Decimal, settings: GridSettings) -> Decimal:
+    """
+    What must be sold at ``price`` so that the quote spent on ``buy`` comes back; never more than it
+    brought. A buy made when A was larger gets its own quote back. Raises OrderTooSmall.
+    """
+    amount = max(settings.amount_per_grid, buy.price * buy.volume)
+    return min(volume_returning_quote(price, replace(settings, amount_per_grid=amount)), buy.volume)
 
 
 def volume_returning_quote(price: Decimal, settings: GridSettings) -> Decimal:
@@ -226,14 +236,15 @@ def check_extra_sell_order(grid: GridView) -> Decision:
     settings = grid.settings
     if grid.sells or grid.unsold or grid.pending or len(grid.buys) != settings.n_open_buy_orders:
         return Decision()
-    if grid.base_available * grid.ticker <= settings.amount_with_fee:
+    free = grid.base_available - grid.surplus
+    if free * grid.ticker <= settings.amount_with_fee:
         return Decision()
     price = extra_sell_price(grid.ticker, grid.highest_buy_price, settings)
     try:
         volume = volume_returning_quote(price, settings)
     except OrderTooSmall as exc:
         return Decision(waiting=(Waiting(Cause.MINIMUM, price, str(exc)),))
-    if volume > grid.base_available:
+    if volume > free:
         return Decision()
     return Decision((PlaceSell(price, volume, EXTRA, "extra sell: base that no buy brought in"),))
 
@@ -253,9 +264,10 @@ def quiet_band(grid: GridView, decision: Decision) -> Band:
 
 def extra_sell_band(grid: GridView, band: Band) -> Band:
     """SWING: ``band`` cut off at the price from which the free base would be worth an extra sell."""
-    if grid.sells or not grid.base_available:
+    free = grid.base_available - grid.surplus
+    if grid.sells or free <= 0:
         return band
-    worth_a_sell = grid.settings.amount_with_fee / grid.base_available
+    worth_a_sell = grid.settings.amount_with_fee / free
     # Above that price the rule was asked and said no for another reason: ask again every time.
     return NO_BAND if grid.ticker >= worth_a_sell else (band[0], min(band[1], worth_a_sell))
 

@@ -27,6 +27,9 @@ FUNDS_PAUSE = 10.0
 LONGEST_FUNDS_PAUSE = 60.0
 SETTLE_PAUSE = 3.0
 REGULAR_SPACING = 600.0  # a slow look at the whole book, whatever the feed says
+BLIND = "blind"
+LONGEST_BLINDNESS = 300.0  # seconds without the feed of executions
+SYNCED_AGE = 6 * 3600.0  # so far back a restart asks for closed orders, at most, while all is well
 MEMORY = 7 * 86400.0  # after the loss of the database the exchange is asked for so much of the past
 SECOND_LOOK = 70.0  # after a doubt: REST may have answered from a minute ago
 LONGEST_SETTLE_PAUSE = 20.0  # one look-up costs 5 of Kraken's counter of 15, which loses 1 in 3 s
@@ -47,6 +50,7 @@ class GridCatchUp(GridOrders):
         self._started_at: float | None = None  # when the first synchronisation was done
         self._last_sync = self._clock.monotonic()
         self._next_look = self._clock.monotonic() + self.regular_spacing
+        self._adopted: set[str] = set()  # orders adopted since the last synchronisation
         self._early: list[ExecutionsUpdateSchema] = []  # told before the first synchronisation
         self._blind_since: float | None = None  # since when the executions were not heard, exchange's clock
 
@@ -81,7 +85,7 @@ class GridCatchUp(GridOrders):
         doubt = bool(self._desk.sync_reason)
         since = self._synced_before() if not self.is_ready else None
         caught_up = self._sync_order_book(since)
-        if caught_up or not self.is_ready:
+        if caught_up or not self.is_ready or self._desk.now() - self._desk.configuration.get().synced_at > SYNCED_AGE:
             self._desk.configuration.update(synced_at=self._desk.now())
         if self._started_at is None:
             self._started_at = self._desk.now()
@@ -91,13 +95,22 @@ class GridCatchUp(GridOrders):
         self._hear(early)
         self._check_price_range()
 
+    def remember_the_time(self) -> None:
+        """At a stop by request: everything up to now was heard, the next start need not look further back."""
+        if self.is_ready and not self._waiting_for and not self._desk.sync_reason:
+            self._desk.configuration.update(synced_at=self._desk.now())
+
     def _hear(self, updates: list[ExecutionsUpdateSchema]) -> None:
         """News of our orders; what is told before the first synchronisation has no book to go into yet, and waits."""
         if not self.is_ready:
             self._early += updates
             return
         for update in updates:
-            self._on_execution(update)
+            try:
+                self._on_execution(update)
+            except TemporaryFailure as exc:
+                # What this news called for failed; the news behind it must be heard all the same.
+                self._desk.request_sync(f"{exc}; an order's news was answered only in part")
 
     def _synced_before(self) -> float | None:
         """
@@ -113,6 +126,7 @@ class GridCatchUp(GridOrders):
     def _sync_order_book(self, since: float | None) -> bool:
         """Book what happened meanwhile, then place what follows from it. True when there was news."""
         news = self._sync(since)
+        self._adopted |= {info.txid for info in news.adopted}
         if not self._desk.configuration.exists:
             if since is not None:
                 self._tell_of_a_lost_database()
@@ -127,6 +141,7 @@ class GridCatchUp(GridOrders):
             done = self._update_order_book_handle_closed_order(info, news.trades.get(info.txid, []))
             if done is not None:
                 finished.append(done)
+        self._adopted.clear()
         self._tell_what_happened(since, finished, news)
         self._add_missed_sell_orders()
         for done in finished:
@@ -163,6 +178,7 @@ class GridCatchUp(GridOrders):
         if over or not (price and volume and side) or self._desk.knows(update.order_id):
             return False
         LOG.warning("order %s carries our userref and is not in the book; adopted", update.order_id)
+        self._adopted.add(update.order_id)
         self._desk.adopt(
             OrderInfoSchema(
                 pair=self._rest_api.rest_altname,
@@ -197,7 +213,7 @@ class GridCatchUp(GridOrders):
             buy = rules.buy_behind(sell, self._desk.unsold.all(), self.settings)
             if buy is not None:
                 self._desk.is_sold_by(buy, sell)
-            elif self._desk.configuration.get().vol_of_unfilled_remaining:
+            elif txid in self._adopted and self._desk.configuration.get().vol_of_unfilled_remaining:
                 self._desk.is_sold_as_surplus(sell)
 
     def _update_order_book_handle_closed_order(
@@ -214,7 +230,8 @@ class GridCatchUp(GridOrders):
 
     def _tell_what_happened(self, since: float | None, finished: list[Finished], news: News) -> None:
         away_since = self._blind_since or since
-        self._blind_since = None
+        if "executions" not in self._waiting_for:
+            self._blind_since = None
         if away_since is None or not (finished or news.adopted):
             return
         filled = [done.order.side for done in finished if done.is_filled]
@@ -244,6 +261,7 @@ class GridCatchUp(GridOrders):
         """Called about once a second: what was put off and may be tried now."""
         if not self.is_ready or self._waiting_for or self._desk.sync_reason:
             self._synchronise_if_due()
+            self._look_while_blind()
             return
         if self._clock.monotonic() >= self._next_look:
             self._synchronise_if_due()
@@ -296,10 +314,29 @@ class GridCatchUp(GridOrders):
             self._desk.book.forget_cancel_request(txid)
         self._handle_closed_meanwhile(info)
 
+    def _look_while_blind(self) -> None:
+        """The feed of executions stays away: say so, and ask over REST, so that filled buys get their sells."""
+        if not self.is_ready or self._blind_since is None or not self._desk.pauses.over(BLIND):
+            return
+        blind = self._desk.now() - self._blind_since
+        if blind < LONGEST_BLINDNESS:
+            return
+        if not self._desk.pauses.known(BLIND):
+            self._publish(
+                Trouble(
+                    f"no connection to the feed of our orders for {blind / 60:.0f} minutes: no buy is placed until it "
+                    "is back, and fills are asked for every few minutes. Check the key's WebSocket permission"
+                )
+            )
+        self._desk.pauses.begin(BLIND, first=LONGEST_BLINDNESS, longest=self.regular_spacing)
+        self._try_to_prepare()
+
     def _synchronise_if_due(self) -> None:
         """The synchronisation, once everything it needs is there and not too often."""
-        if self._waiting_for or not self._desk.pauses.over(SYNC):
-            return
+        if not self._waiting_for and self._desk.pauses.over(SYNC):
+            self._try_to_prepare()
+
+    def _try_to_prepare(self) -> None:
         try:
             self._prepare_for_trading()
         except TemporaryFailure as exc:

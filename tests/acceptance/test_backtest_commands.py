@@ -1,16 +1,22 @@
 """The commands about the past, as their owner types them."""
 
 import json
+import re
+import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from gridbot.core.cli import main
-from gridbot.core.journal import records, unpacked
-from tests.past import ROOT, diced_candles, write_candles
+from gridbot.core.journal import records
+from gridbot.infrastructure.audits import Snapshots
+from gridbot.models.money import shown
+from tests.past import ROOT, diced_candles, played, write_candles
 from tests.unit.test_replay import Session, prices
 from tests.world import USERREF
 
@@ -49,7 +55,10 @@ def told(folder: Path, capsys, *words: str, code: int = 0) -> str:
 
 def test_backtest_tells_wealth_against_holding_and_fixed_times(folder, capsys):
     out = told(folder, capsys, "backtest", "--data", "a.csv")
-    for word in ("wealth", "holding", "fixed times", "cycles", "fees", "in market", "verdict", "assumed"):
+    for word in (
+        *("cycles", "grid profit", "price move", "change", "accumulated", "fees", "in market", "wealth", "holding"),
+        *("fixed times", "verdict", "assumed"),
+    ):
         assert f"\n{word}" in out, out
 
 
@@ -57,7 +66,39 @@ def test_backtest_as_json_holds_amounts_as_text(folder, capsys):
     document = json.loads(told(folder, capsys, "backtest", "--data", "a.csv", "--json", "--quote", "5000"))
     assert document["start_quote"] == "5000"
     assert document["candles"] == 1200
-    assert isinstance(document["profit"], str)
+    assert isinstance(document["profit"]["grid_profit"]["net"], str)
+
+
+def keep_as_demo(past, folder: Path, strategy: str = "GridHODL", base: str = "0") -> None:
+    """The backtest's database as that of a demo, with its config.ini."""
+    past.desk._db.execute("UPDATE configuration SET market = 'Demo BTC/USD'")
+    past.desk._db.execute("COMMIT")
+    with closing(sqlite3.connect(folder / "past.db")) as file:
+        past.desk._db.db.conn.backup(file)
+    text = CONFIG.replace("none.db", "past.db").replace("GridHODL", strategy)
+    (folder / "config.ini").write_text(text + f"[paper]\nbase_balance = {base}\nquote_balance = 10000\n")
+
+
+@pytest.mark.parametrize(("strategy", "base"), [("GridHODL", "0"), ("SWING", "0.05"), ("cDCA", "0")])
+def test_the_lines_are_those_of_report_on_the_same_database(folder, capsys, strategy, base):
+    past = played([folder / "a.csv"], base=base, changes={"strategy": strategy})
+    keep_as_demo(past, folder, strategy=strategy, base=base)
+    last = str(past.outcome.last_price)
+    reported = json.loads(told(folder, capsys, "report", "--json", "--price", last))
+    document = past.outcome.document()
+    for key in ("profit", "held", "for_sale", "accumulated", "surplus", "price", "executions"):
+        assert reported[key] == document[key], key
+    moved = Decimal(base) * (past.outcome.last_price - past.outcome.first_price)
+    gained = past.outcome.wealth - past.outcome.start_wealth
+    assert Decimal(reported["profit"]["change"]["net"]) + moved == gained
+
+
+def test_money_has_two_decimals_and_prices_no_padding_whatever_the_file_has(folder, capsys):
+    padded = [tuple(f"{price}0000" for price in candle) for candle in diced_candles(200, 7)]
+    write_candles(folder / "a.csv", padded)
+    out = told(folder, capsys, "backtest", "--data", "a.csv")
+    assert "price 50000 to " in out
+    assert not re.search(r"\.\d{3,} USD", out), out
 
 
 def test_the_options_change_the_settings_for_once(folder, capsys):
@@ -105,6 +146,33 @@ def test_plan_shows_the_ladder_and_sends_nothing(folder, capsys):
     assert not (folder / "none.db").exists()
 
 
+def test_plan_goes_on_from_the_price_and_the_funds_the_bot_has_seen(folder, capsys):
+    past = played([folder / "a.csv"])
+    funds = past.desk.funds
+    seen = {
+        "price": str(past.outcome.last_price),
+        "base_free": str(funds.base_available),
+        "quote_free": str(funds.quote_available),
+        "price_decimals": 1,
+    }
+    Snapshots(past.desk._db, 7).put(time.time() - 7200, seen)
+    keep_as_demo(past, folder)
+    out = told(folder, capsys, "plan")
+    assert f"price {past.outcome.last_price} (from what the bot saw, 2 h ago; --price sets another)" in out
+    free = shown(funds.quote_available)
+    assert f"and {free} USD (what the bot saw 2 h ago; --base and --quote set others)" in out
+    assert "nothing to place, nothing to cancel: the grid is in order" in out
+    asked = told(folder, capsys, "plan", "--price", "50000", "--base", "0", "--quote", "300")
+    assert "price 50000.0 (as asked)" in asked
+    assert "free 0.00000000 BTC and 300.00 USD (as asked)" in asked
+
+
+def test_plan_without_books_says_whose_money_it_counts(folder, capsys):
+    out = told(folder, capsys, "plan")
+    assert "price 50000.0 ([demo] start_price; --price sets another)" in out
+    assert "([paper], not your account: give --base and --quote)" in out
+
+
 def test_a_backtest_imports_nothing_of_the_network(folder):
     code = (
         "import sys; from gridbot.core.cli import main; "
@@ -133,7 +201,7 @@ def test_backtest_against_live_takes_the_bots_own_period(folder, capsys):
     session = Session(folder).live(prices(220))
     with (folder / "t.csv").open("w") as file:
         for _, record in records(session.path):
-            for message in unpacked(record["m"]) if record["k"] == "frame" else ():
+            for message in record["r"] if record["n"] == "feed.on_message" else ():
                 if message.ticker_data is not None:
                     file.write(f"{message.ticker_data.time:.6f},{message.ticker_data.last},1\n")
     text = CONFIG.replace("none.db", "bot.db").replace("userref = 7", f"userref = {USERREF}")

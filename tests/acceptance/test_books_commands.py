@@ -306,7 +306,7 @@ def test_status_shows_the_ladder_and_what_comes_next(capsys: pytest.CaptureFixtu
     code, out, _ = run(capsys, "status")
     lines = out.splitlines()
     assert code == 0
-    assert lines[0] == "mine: GridHODL on Demo BTC/USD on play money, NOT RUNNING"
+    assert lines[0] == "mine: GridHODL on BTC/USD, play money, NOT RUNNING"
     assert len([line for line in lines if line.startswith("buy  ")]) == 5
     assert [line for line in lines if line.startswith(">")]
     assert "next     a start of the bot; what is filled until then is booked at that start" in lines
@@ -528,4 +528,5 @@ def test_what_was_filled_behind_the_back_of_a_stopped_bot_is_a_difference_and_ex
     assert code == 1
     assert "open in the bot's books, closed at the exchange" in out
     assert "not in the bot's books" in out
+    assert "Start the bot once, then audit again" in out
     assert "unexplained" not in out

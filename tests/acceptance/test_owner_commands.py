@@ -9,15 +9,19 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import ClassVar, Self
+from unittest.mock import Mock
 
 import pytest
 
+from gridbot.adapters.exchanges.demo import demo_pair
+from gridbot.adapters.exchanges.simulated import SimulatedExchange, SimulatedRESTService
 from gridbot.core import heartbeat, single_instance
 from gridbot.core.cli import main
 from gridbot.core.commands_owner import backup, restore
 from gridbot.core.database_check import problems_in
 from gridbot.core.heartbeat import Heartbeat
 from gridbot.exceptions import DatabaseError
+from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeFactory
 from gridbot.interfaces.notification import INotificationChannel
 from gridbot.models.configuration import DBConfigDTO, NotificationConfigDTO, Settings
 from gridbot.models.grid import BookOrder, Placement
@@ -252,7 +256,7 @@ class Phone(INotificationChannel):
 
 
 def test_a_dead_bot_is_told_once_and_its_return_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heartbeat, "_paths", lambda database: [f"{database}.alive"])
+    monkeypatch.setattr(heartbeat, "sign_path", lambda database: f"{database}.alive")
     (tmp_path / "config.ini").write_text(CONFIG)
     words = ["--config", str(tmp_path / "config.ini"), "watch", "--notify"]
     Phone.heard.clear()
@@ -274,6 +278,18 @@ def test_a_dead_bot_is_told_once_and_its_return_once(tmp_path: Path, monkeypatch
     os.utime(told, (time.time() - 6 * 3600 - 1,) * 2)
     assert main(words) == 1
     assert len(Phone.heard) == 4, "a bot that stays dead is told again after six hours"
+
+
+def test_a_bot_that_was_stopped_on_request_is_not_alive_and_no_alarm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(heartbeat, "sign_path", lambda database: f"{database}.alive")
+    (tmp_path / "config.ini").write_text(CONFIG)
+    Phone.heard.clear()
+    Heartbeat(tmp_path / "gridbot.db").end("asked to stop", on_request=True)
+    assert main(["--config", str(tmp_path / "config.ini"), "watch", "--notify"]) == 1
+    assert capsys.readouterr().out.startswith("the bot was stopped on request at 20")
+    assert Phone.heard == []
 
 
 # ---- doctor --------------------------------------------------------------------------------------------
@@ -351,6 +367,44 @@ def test_the_doctor_tells_an_amount_that_is_too_small(kraken: Ground, capsys: py
     code, text = doctor(kraken, capsys)
     assert code == 2
     assert "PROBLEM minimum: amount_per_grid is too small at the present price" in text
+
+
+class Quiet(IExchangeFactory):
+    """An exchange of one's own, without a price and without a smallest volume."""
+
+    def create(self, setup: ExchangeSetup) -> Exchange:
+        pair = demo_pair("BTC", "USD", Decimal(50000)).model_copy(update={"ordermin": Decimal("0.00")})
+        rest = SimulatedRESTService(
+            SimulatedExchange(
+                pair, base_balance=Decimal(0), quote_balance=Decimal(9999), fee=Decimal("0.0025"), symbol="BTC/USD"
+            ),
+            now=time.time,
+        )
+        return Exchange(rest, Mock(), simulated=True)
+
+
+def test_an_exchange_that_has_no_price_yet_is_no_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "tests.acceptance.test_owner_commands:Quiet"
+    (tmp_path / "config.ini").write_text(CONFIG.replace("exchange = Demo", f"exchange = {name}"))
+    code = main(["--config", str(tmp_path / "config.ini"), "doctor"])
+    text = capsys.readouterr().out
+    assert (code, text.splitlines()[-1]) == (0, "everything is ready"), text
+    assert "BTC/USD can be traded; smallest order 0.5 USD\n" in text
+    assert "hint    price: Simulated: no price of BTC/USD is known yet; the minimums cannot be looked at" in text
+    assert f"dry run: {name}, play money" in text
+
+
+def test_without_the_key_real_orders_are_refused_and_the_books_are_not(
+    kraken: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = kraken.directory / "config.ini"
+    path.write_text(path.read_text().replace(f"api_secret_key = {TEST_SECRET}", "api_secret_key ="))
+    code, text = doctor(kraken, capsys)
+    assert (code, "PROBLEM settings: " in text) == (2, True)
+    for command, refused in (("run", True), ("audit", True), ("watch", False), ("check", False), ("status", False)):
+        main(["--config", str(path), command])
+        assert ("real orders need both" in capsys.readouterr().err) is refused, command
+    assert not [call for call in kraken.fake.calls if call.private]
 
 
 # ---- selftest ------------------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ def test_watch_tells_the_living_from_the_dead_and_the_stopped(ground: Ground) ->
     started(ground)
     ground.terminate()
     code, text = ground.call("watch")
-    assert (code, "(asked to stop)" in text) == (1, True)
+    assert (code, text.startswith("the bot was stopped on request at ")) == (1, True)
 
 
 # ---- a machine that is not ready -------------------------------------------------------------------------

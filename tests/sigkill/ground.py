@@ -110,8 +110,7 @@ class Ground:
         self._ended.set()
         self.kill()
         self.server.stop()
-        for path in heartbeat._paths(self.database):
-            Path(path).unlink(missing_ok=True)
+        Path(heartbeat.sign_path(self.database)).unlink(missing_ok=True)
 
     def write_config(self, server: FakeKrakenServer, key: str = TEST_KEY) -> None:
         """config.ini for a bot on ``server``."""

@@ -3,7 +3,8 @@
 import gc
 import re
 from decimal import Decimal
-from itertools import islice
+from itertools import islice, pairwise
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,8 @@ from gridbot.exceptions import ConfigurationError
 from gridbot.infrastructure.database import DBConnect
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup
 from gridbot.models.configuration import DBConfigDTO, PaperConfigDTO, Settings
+from gridbot.models.events import OrderExecuted, OrderPlaced
+from gridbot.models.grid import EXTRA
 from tests.past import BEGIN, FEE, bot, diced_candles, played, real_candles, write_candles
 from tests.unit.test_paper import PublicFeed, PublicRest
 from tests.world import ManualClock
@@ -39,8 +42,8 @@ def test_one_round_of_gridhodl_is_what_a_pencil_says(tmp_path):
     assert (buy.price, buy.volume, buy.fee) == (Decimal("49504.9"), Decimal("0.00202000"), Decimal("0.24999"))
     assert (sell.price, sell.volume, sell.fee) == (Decimal("49999.9"), Decimal("0.00201005"), Decimal("0.25125"))
     # 100.502298995 - 0.25125, less what the sold part of the buy had cost: 100.249888 x 0.00201005 / 0.00202
-    assert result.profit.quantize(Decimal("1e-12")) == Decimal("0.494966136386")
-    assert result.base_kept == result.base == Decimal("0.00000995")
+    assert result.summary.profit.grid.net.quantize(Decimal("1e-12")) == Decimal("0.494966136386")
+    assert result.summary.kept.volume == result.base == Decimal("0.00000995")
     assert result.fees == Decimal("0.50124")
     assert result.quote == Decimal("10000.001160995")
     assert result.wealth == result.quote + result.base * 50000
@@ -49,7 +52,8 @@ def test_one_round_of_gridhodl_is_what_a_pencil_says(tmp_path):
 def test_one_round_of_gridsell_gains_quote(tmp_path):
     result = played([write_candles(tmp_path / "a.csv", ROUND)], changes={"strategy": "GridSell"}).outcome
     # 0.00202 x 49999.9 = 100.999798, fee 0.25249
-    assert result.profit == Decimal("100.999798") - Decimal("0.25249") - Decimal("99.999898") - Decimal("0.24999")
+    bought, sold = Decimal("99.999898") + Decimal("0.24999"), Decimal("100.999798") - Decimal("0.25249")
+    assert result.summary.profit.grid.net == sold - bought
     assert result.base == 0
 
 
@@ -231,7 +235,8 @@ def test_memory_holds_no_candles(tmp_path):
 def test_the_report_reads_as_sentences_with_units(tmp_path):
     past = played([write_candles(tmp_path / "a.csv", ROUND)])
     text = report(past.outcome, units_of(bot(), past.strategy.settings.pair), "title")
-    assert "cycles      1, gain 0.49 USD and 0.00000995 BTC kept" in text
+    assert "cycles      1 buys sold again\ngrid profit +0.49 USD by what was sold, after 0.50 of fees" in text
+    assert "accumulated 0.00000995 BTC, worth 0.49 USD" in text
     assert "orders      1 buys and 1 sells filled, grid moved up 0 times" in text
     assert re.search(r"verdict     better than holding, by \+\d\.\d\d %", text)
 
@@ -241,10 +246,70 @@ def test_live_and_backtest_are_compared_to_the_last_digit(tmp_path):
     fills = past.tally.fills
     dearer = [f.__class__(f.time + 1, f.side, f.price, f.volume, f.fee * 2, None) for f in fills[:-3]]
     comparison = LiveTrades(tuple(dearer), fills[0].time, fills[-1].time).compare(fills)
-    assert comparison.pairs == len(fills) - 3
-    assert comparison.only_live == ()
+    assert len(comparison.pairs) == len(fills) - 3
+    assert comparison.only_live == []
     assert len(comparison.only_past) == 3
-    assert comparison.fees == -sum(f.fee for f in fills[:-3])
-    assert comparison.prices == 0
-    parts = comparison.fees + comparison.prices + comparison.only_live_value - comparison.only_past_value
-    assert parts == comparison.live - comparison.past
+    parts = comparison.parts()
+    assert parts["from_fees"] == -sum(f.fee for f in fills[:-3])
+    assert parts["from_prices"] == 0
+    assert parts["difference"] == parts["live"] - parts["backtest"]
+    assert parts["difference"] == parts["from_fees"] + parts["only_live_value"] + parts["only_backtest_value"]
+
+
+class Watched:
+    """A backtest that is looked at after every bar and every placement that anybody acted on."""
+
+    def __init__(self, file: Path, **changes: object) -> None:
+        data = MarketData([file])
+        settings = bot(**changes)
+        pair = pair_from_file(settings, max(1, data.decimals))
+        strategy = resolve("strategy", settings.strategy)
+        play = Play(settings, strategy, pair, FEE, Decimal("0.02"), Decimal(4000))
+        self.settings = settings
+        self.bought: set[str] = set()
+        self.past = Backtest(play, data.step, publish=self.hear)
+        act = self.past.act
+
+        def watched(block, index) -> None:
+            act(block, index)
+            self.look()
+
+        self.past.act = watched
+        self.period = Period(data.first_time, data.first_time + 90 * 86400)
+        self.outcome = self.past.run(data, self.period)
+
+    def hear(self, event) -> None:
+        if isinstance(event, OrderExecuted) and event.side == "buy":
+            self.bought.add(event.txid)
+        elif isinstance(event, OrderExecuted):
+            self.bought -= {row.sells for row in self.past.desk.trades.of_order(event.txid)}
+        elif isinstance(event, OrderPlaced) and event.side == "buy":
+            assert sum(order.value for order in self.past.desk.book) <= self.settings.max_investment
+
+    def look(self) -> None:
+        desk, exchange = self.past.desk, self.past.exchange
+        exchange.check_money()
+        assert desk.funds.base_available == exchange.base_available
+        assert desk.funds.quote_available == exchange.quote_available
+        assert {order.txid for order in desk.book} == set(exchange.open_orders)
+        buys, sells = desk.book.buys(), desk.book.sells()
+        assert len(buys) <= self.settings.n_open_buy_orders
+        assert all(a.price / b.price > 1 + self.settings.interval / 2 for a, b in pairwise(buys))
+        for_buys = [order.sells for order in sells if order.sells != EXTRA] + [buy.txid for buy in desk.unsold.all()]
+        if self.settings.strategy != "cDCA":
+            assert sorted(for_buys) == sorted(self.bought)
+        assert len(sells) - len([order for order in sells if order.sells != EXTRA]) <= 1
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_three_months_of_real_minutes_break_nothing(strategy):
+    run = Watched(real_candles(), strategy=strategy, interval="1.5%", max_investment="2500")
+    assert run.outcome.candles > 120_000
+    assert run.outcome.buys > 30
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_weeks_of_diced_hours_break_nothing(tmp_path, strategy):
+    file = write_candles(tmp_path / "a.csv", diced_candles(1200, 13, volatility=0.006), step=3600)
+    run = Watched(file, strategy=strategy, max_investment="2500")
+    assert run.outcome.buys > 30

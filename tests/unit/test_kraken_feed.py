@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gridbot.adapters.exchanges.kraken_feed import LOST, KrakenWebSocketService
+from gridbot.adapters.exchanges.kraken_feed import LOST, PRICE_LOST, KrakenWebSocketService
 from gridbot.adapters.exchanges.kraken_limits import KrakenLimits
 from gridbot.adapters.exchanges.kraken_socket import ConnectLimiter, Happening, pause_before
 from gridbot.models.exchange import OnMessageSchema
@@ -211,7 +211,7 @@ def test_frames_of_an_older_connection_are_dropped(feed):
 
 
 def test_losing_the_public_connection_says_nothing_about_our_orders(feed):
-    assert hear(feed, TICKER, Happening.LOST, name="public")[1:] == []
+    assert hear(feed, TICKER, Happening.LOST, name="public")[1:] == [PRICE_LOST]
 
 
 def test_heartbeats_without_a_snapshot_are_not_enough(feed, clock):

@@ -103,7 +103,7 @@ def test_a_request_that_is_none_gets_a_400_as_json(server: MetricsServer) -> Non
 def test_a_client_that_falls_silent_is_sent_away_in_time(
     server: MetricsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics_server, "CLIENT_SECONDS", 0.2)
+    monkeypatch.setattr(metrics_server._Handler, "timeout", 0.2)
     with socket.create_connection((HOST, server.port), timeout=3) as slow:
         slow.sendall(b"GET / HT")
         assert slow.recv(100) == b""
@@ -128,7 +128,7 @@ def test_hanging_clients_block_neither_another_nor_the_stop(server: MetricsServe
 def test_there_is_a_limit_to_the_clients_and_room_again_when_they_leave(
     server: MetricsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics_server, "CLIENT_SECONDS", 0.3)
+    monkeypatch.setattr(metrics_server._Handler, "timeout", 0.3)
     monkeypatch.setattr(metrics_server, "MOST_THREADS", threading.active_count() + 4)
     hanging = [socket.create_connection((HOST, server.port)) for _ in range(4)]
     with socket.create_connection((HOST, server.port), timeout=3) as one_too_many:

@@ -10,7 +10,7 @@ import pytest
 
 from gridbot.adapters.exchanges.simulated_feed import SimulatedFeed
 from gridbot.core.engine import BotEngine
-from gridbot.core.journal import Journal, packed, record_session, records, unpacked
+from gridbot.core.journal import Journal, as_json, from_json, record_session, records
 from gridbot.core.replay import Diverged, engine_of, play
 from gridbot.exceptions import ConfigurationError, OrderFateUnknown, PlacementPaused
 from gridbot.infrastructure.database import DBConnect
@@ -80,7 +80,7 @@ def replayed(path: Path):
 
 def changed_journal(path: Path, change) -> Path:
     """A copy in which ``change`` has edited one record at a time."""
-    lines = [json.dumps(change(record)) + "\n" for _, record in records(path)]
+    lines = [as_json(change(record)) + "\n" for _, record in records(path)]
     copy = path.with_name("changed.gz")
     copy.write_bytes(gzip.compress("".join(lines).encode()))
     return copy
@@ -89,9 +89,7 @@ def changed_journal(path: Path, change) -> Path:
 @pytest.mark.parametrize("strategy", ["GridHODL", "GridSell", "SWING", "cDCA"])
 def test_every_decision_of_a_session_is_reached_again(tmp_path, strategy):
     session = Session(tmp_path, strategy=strategy).live(prices())
-    calls = [
-        r for _, r in records(session.path) if r["k"] == "call" and r["n"].endswith(("create_order", "cancel_order"))
-    ]
+    calls = [r for _, r in records(session.path) if r["n"].endswith(("create_order", "cancel_order"))]
     engine, script, ending = replayed(session.path)
     assert ending == "the journal is at its end"
     assert script.decisions == len(calls) > 20
@@ -113,11 +111,10 @@ def test_one_other_digit_in_an_order_is_a_divergence(tmp_path):
     done = []
 
     def dearer(record):
-        if record["k"] == "call" and record["n"] == "rest.create_order" and not done:
+        if record["n"] == "rest.create_order" and not done:
             done.append(record)
-            for pair in record["a"][1]["O"]:
-                if pair[0] == "volume":
-                    pair[1]["D"] += "0"  # the same number in other bytes
+            order = record["a"][1]
+            order["volume"] = Decimal(f"{order['volume']}0")  # the same number in other bytes
         return record
 
     with pytest.raises(Diverged, match=r"after 0 equal decisions:\n  recorded  rest\.create_order\("):
@@ -129,8 +126,7 @@ def test_a_second_life_begins_with_the_books_of_the_first(tmp_path):
     second = Session(tmp_path, "second.gz", first.world)
     second.clock.now = first.clock.now + 60
     second.live(prices(100, seed=4))
-    stored = next(r for _, r in records(second.path) if r["k"] == "database")
-    assert len(stored["tables"]["orderbook"]["rows"]) >= 5
+    assert len(next(records(second.path))[1]["tables"]["orderbook"]["rows"]) >= 5
     engine, script, ending = replayed(second.path)
     assert ending == "the journal is at its end"
     assert script.decisions > 0
@@ -163,7 +159,6 @@ def test_a_journal_that_was_cut_off_is_replayed_as_far_as_it_goes(tmp_path):
         Decimal("1.10"),
         [1, "a", 2.5],
         {"a": Decimal(1)},
-        ("x", b"frame"),
         OrderInfoSchema(
             pair="XBTUSD",
             price=Decimal(1),
@@ -178,15 +173,15 @@ def test_a_journal_that_was_cut_off_is_replayed_as_far_as_it_goes(tmp_path):
     ],
 )
 def test_values_come_back_as_they_were(value):
-    back = unpacked(json.loads(json.dumps(packed(value))))
+    back = from_json(as_json(value))
     assert back == value
     assert str(back) == str(value)
 
 
 def test_errors_come_back_with_what_they_know():
-    paused = unpacked(packed(PlacementPaused("slow down", retry_after=7.5)))
+    paused = from_json(as_json(PlacementPaused("slow down", retry_after=7.5)))
     assert (type(paused), paused.message, paused.retry_after) == (PlacementPaused, "slow down", 7.5)
-    assert type(unpacked(packed(OrderFateUnknown("no answer")))) is OrderFateUnknown
+    assert type(from_json(as_json(OrderFateUnknown("no answer")))) is OrderFateUnknown
 
 
 def test_a_journal_never_overwrites_a_file(tmp_path):

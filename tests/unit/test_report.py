@@ -45,6 +45,7 @@ def test_no_profit_without_the_word_on_the_books() -> None:
     [
         ("GridHODL", "accumulated 0.00200000 BTC, worth 0.30 USD"),
         ("SWING", "accumulated 0.00200000 BTC, worth 0.30 USD"),
+        ("my_strategy:Mine", "accumulated 0.00200000 BTC, worth 0.30 USD"),
         ("GridSell", "dust        0.00200000 BTC left over by sells that sold a lot unit less"),
     ],
 )

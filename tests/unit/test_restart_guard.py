@@ -22,11 +22,10 @@ class Machine:
         self.now = NOW
         self.steady = 1000.0
         self.directory = directory
-        self.boot = "first boot"
+        self.boot = "first-boot"
         (directory / "config.ini").write_text("[bot]\n")
         monkeypatch.setattr(restart_guard, "_boot_id", lambda: self.boot)
         monkeypatch.setattr(restart_guard.time, "monotonic", lambda: self.steady)
-        monkeypatch.delenv("GRIDBOT_API_PUBLIC_KEY", raising=False)
 
     def guard(self) -> RestartGuard:
         return RestartGuard(str(self.directory / "config.ini"), str(self.directory / "bot.db"), lambda: self.now)
@@ -97,7 +96,7 @@ def test_being_killed_counts_like_a_failure(machine: Machine) -> None:
 
 def test_a_power_cut_is_no_failure(machine: Machine) -> None:
     for number in range(6):
-        machine.boot = f"boot {number}"
+        machine.boot = f"boot-{number}"
         assert machine.guard().waiting() is None
         machine.guard().begun()
 
@@ -109,13 +108,6 @@ def test_saving_the_settings_ends_the_pause_and_forgets_the_failures(machine: Ma
     assert machine.guard().waiting() is None
     machine.fail(2)
     assert machine.pause() == 60
-
-
-def test_another_key_in_the_environment_ends_the_pause(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine.fail(2)
-    assert machine.guard().waiting() is not None
-    monkeypatch.setenv("GRIDBOT_API_PUBLIC_KEY", "another")
-    assert machine.guard().waiting() is None
 
 
 def test_a_stop_by_request_forgets_the_failures(machine: Machine) -> None:
@@ -161,9 +153,10 @@ def test_a_clock_that_steps_ends_the_pause_at_the_most(machine: Machine, step: f
     assert machine.guard().waiting() is None
 
 
-@pytest.mark.parametrize("text", ["", "nonsense", "failures=x\nat=y\ncode=2\n", "failures=99999999999\nat=nan\n"])
+@pytest.mark.parametrize("text", ["", "nonsense", "x y 2 z - no\n", "99999999999 nan 2 first-boot SAVED no\n"])
 def test_a_note_that_cannot_be_read_stops_nobody(machine: Machine, text: str) -> None:
-    (machine.directory / "bot.db.restarts").write_text(text)
+    saved = restart_guard._saved_at(str(machine.directory / "config.ini"))
+    (machine.directory / "bot.db.restarts").write_text(text.replace("SAVED", saved))
     assert machine.guard().waiting() is None
 
 
@@ -171,7 +164,6 @@ def test_a_start_that_must_wait_leaves_before_anything_heavy_is_imported(machine
     (machine.directory / "config.ini").write_text("[bot]\nexchange = Demo\n[database]\npath = bot.db\n")
     machine.now = time.time()
     guard = machine.guard()
-    guard._settings_now = RestartGuard(str(machine.directory / "config.ini"), "x")._settings_now
     guard.begun()
     guard.ended(2, "the key is wrong")
     program = (
@@ -179,9 +171,7 @@ def test_a_start_that_must_wait_leaves_before_anything_heavy_is_imported(machine
         "print(code, [name for name in ('pydantic', 'requests', 'sqlite_utils', 'logging') if name in sys.modules])"
     )
     note = machine.directory / "bot.db.restarts"
-    note.write_text(
-        note.read_text().replace("boot=first boot", f"boot={Path(restart_guard.BOOT_ID).read_text().strip()}")
-    )
+    note.write_text(note.read_text().replace("first-boot", Path(restart_guard.BOOT_ID).read_text().strip()))
     done = subprocess.run(
         [sys.executable, "-c", program, "--config", str(machine.directory / "config.ini")],
         capture_output=True,
@@ -193,19 +183,13 @@ def test_a_start_that_must_wait_leaves_before_anything_heavy_is_imported(machine
     assert "the key is wrong" in done.stderr
 
 
-def test_the_note_holds_no_key(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GRIDBOT_API_SECRET_KEY", "very-secret")
-    machine.fail(2)
-    assert "very-secret" not in (machine.directory / "bot.db.restarts").read_text()
-
-
 # ---- the heartbeat -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "bot.db"
-    monkeypatch.setattr(heartbeat, "_paths", lambda database: [f"{database}.alive"])
+    monkeypatch.setattr(heartbeat, "sign_path", lambda database: f"{database}.alive")
     return path
 
 
@@ -252,9 +236,25 @@ def test_a_process_that_is_gone_is_dead_at_once(database: Path) -> None:
     assert look(database, 1001.0).text == f"the bot (pid {child}) is dead; its last sign of life is 1 s old"
 
 
-def test_a_bot_that_was_stopped_says_why(database: Path) -> None:
-    Heartbeat(database, lambda: 1000.0).end("asked to stop")
-    assert look(database, 1060.0).text == "the bot ended 60 s ago (asked to stop)"
+def test_a_bot_that_ended_by_itself_says_why(database: Path) -> None:
+    Heartbeat(database, lambda: 1000.0).end("the database is full\n  Delete something.")
+    assert look(database, 1060.0).text == "the bot ended 60 s ago (the database is full)"
+
+
+def test_a_bot_that_was_stopped_on_request_says_when(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Heartbeat(database, lambda: 1000.0).end("asked to stop", on_request=True)
+    monkeypatch.setattr(heartbeat.time, "time", lambda: NOW + 60)
+    life = look(database, 1060.0)
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(NOW))
+    assert (life.is_alive, life.was_stopped) == (False, True)
+    assert life.text == f"the bot was stopped on request at {when}"
+
+
+def test_a_change_of_state_is_seen_at_once(database: Path) -> None:
+    beat = Heartbeat(database, lambda: 1000.0)
+    beat.beat("starting")
+    beat.beat("RUNNING")
+    assert "is alive: RUNNING" in look(database, 1000.0).text
 
 
 def test_a_sign_of_before_the_reboot_says_nothing(database: Path) -> None:

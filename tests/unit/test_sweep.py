@@ -10,9 +10,11 @@ import pytest
 
 from gridbot.core.backtest_result import Result
 from gridbot.core.candles import MarketData, Period
+from gridbot.core.commands_past import add_market
 from gridbot.core.sweep import Job, Outcome, combinations, cut, run_job, search, text, verdict, workers
 from gridbot.exceptions import ConfigurationError
-from tests.past import BEGIN, FEE, bot, diced_candles, played, write_candles
+from gridbot.models.configuration import PaperConfigDTO, Settings
+from tests.past import BEGIN, bot, diced_candles, played, write_candles
 
 
 class AtOnce:
@@ -29,21 +31,10 @@ class AtOnce:
 
 
 def job(file: Path, period: Period = Period(), **changes: object) -> Job:  # noqa: B008 - frozen
-    return Job(
-        bot=bot(**changes),
-        files=(str(file),),
-        period=period,
-        path="high-first",
-        fee=FEE,
-        base=Decimal(0),
-        quote=Decimal(10000),
-        ordermin=Decimal("0.00005"),
-        costmin=Decimal("0.5"),
-        decimals=1,
-        touch=False,
-        fee_tiers=(),
-        directory=".",
-    )
+    parser = argparse.ArgumentParser()
+    add_market(parser)
+    paper = PaperConfigDTO(base_balance="0", quote_balance="10000")
+    return Job(Settings(bot=bot(**changes), paper=paper), parser.parse_args(["--data", str(file)]), period)
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ CLOSING = 0.4  # seconds that close() waits for each thread
 SHOWN = 120  # characters of an unreadable frame that are logged
 
 LOST = OnMessageSchema(channel="executions", type="lost")
+PRICE_LOST = OnMessageSchema(channel="ticker", type="lost")
 
 
 class TokenSource(Protocol):
@@ -211,7 +212,7 @@ class KrakenWebSocketService(IExchangeWebSocketService):
             return []
         line.dead = line.number
         # Without a snapshot nothing was known on this connection: the loss was told before.
-        return [LOST] if line.name == PRIVATE and line.answered else []
+        return self._loss(line) if line.answered else []
 
     def _give_up(self, line: _Line, why: str) -> list[OnMessageSchema]:
         """Take the present connection down; what it may still bring is not believed."""
@@ -219,7 +220,10 @@ class KrakenWebSocketService(IExchangeWebSocketService):
         line.dead = line.number
         if socket := self._sockets.get(line.name):
             socket.drop(line.number)
-        return [LOST] if line.name == PRIVATE else []
+        return self._loss(line)
+
+    def _loss(self, line: _Line) -> list[OnMessageSchema]:
+        return [LOST if line.name == PRIVATE else PRICE_LOST]
 
     def _cannot_read(self, line: _Line, payload: object, exc: Exception) -> list[OnMessageSchema]:
         self.unreadable += 1
