@@ -56,7 +56,7 @@ LOG = logging.getLogger(__name__)
 
 ACCEPTED = ("pending_new", "new")  # events of an order in the book that say nothing new
 YOUNG = 60.0  # seconds: an order that the exchange cancels before is not simply placed again
-BY_HAND = "User requested"  # Kraken's words for a cancellation by its owner, who does not do it in a loop
+BY_HAND = "User requested"  # Kraken's words for a cancellation by its owner: the first one costs no pause
 MAX_STEPS = 50  # a grid check settles in three or four; more means two rules undo each other
 
 
@@ -233,9 +233,12 @@ class GridStrategyBase(GridCatchUp):
                 self._check_price_range()
         elif finished.is_filled:
             self._desk.pauses.end(short_lived(order.side, order.sells))
-        elif finished.at - order.placed_at < YOUNG and finished.reason != BY_HAND:
+        elif finished.at - order.placed_at < YOUNG:
+            what = short_lived(order.side, order.sells)
+            by_its_owner = finished.reason == BY_HAND and not self._desk.pauses.known(what)
             longest = LONGEST_CROSSING_PAUSE if order.side == BUY else LONGEST_PAUSE
-            self._desk.pauses.begin(short_lived(order.side, order.sells), first=1.0, longest=longest)
+            if self._desk.pauses.over(what):  # several at one stroke count once
+                self._desk.pauses.begin(what, first=0.0 if by_its_owner else 1.0, longest=longest)
 
     # ---- the grid check ------------------------------------------------------------------------
 

@@ -163,7 +163,7 @@ def test_the_executed_part_of_a_cancelled_buy_is_sold_once_it_is_worth_a_grid_am
         top = world.buys[0]
         world.exchange.fill(top.txid, top.volume * Decimal("0.6"))
         world.exchange.cancel_order(top.txid, world.clock.now)
-        world.price(price)
+        world.price(price, price)
     # 0.001212 of 0.00202 @ 49504.9 and 0.00122412 of 0.0020402 @ 49014.7: worth 120 > 100
     stored = world.desk.configuration.get()
     [sell] = world.sells

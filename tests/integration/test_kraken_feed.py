@@ -155,9 +155,7 @@ def test_garbage_among_prices_is_passed_over(fake: FakeKraken, bot: Bot):
 
 
 @pytest.mark.parametrize("break_it", ["silence", "half_open"])
-def test_a_connection_that_only_looks_open_is_replaced(
-    fake: FakeKraken, server: FakeKrakenServer, break_it: str
-):
+def test_a_connection_that_only_looks_open_is_replaced(fake: FakeKraken, server: FakeKrakenServer, break_it: str):
     bot = Bot(server, silence=1.5).start()
     try:
         bot.hear("executions", "snapshot")

@@ -96,9 +96,7 @@ def test_a_disk_that_fails_later_is_logged_and_calls_go_on(path: Path, caplog: p
 
 
 @pytest.mark.parametrize("text", ["", "garbage", "-5", "²", "9" * 30, "12.5"])
-def test_a_damaged_mark_is_told_and_the_clock_takes_over(
-    path: Path, text: str, caplog: pytest.LogCaptureFixture
-):
+def test_a_damaged_mark_is_told_and_the_clock_takes_over(path: Path, text: str, caplog: pytest.LogCaptureFixture):
     path.parent.mkdir()
     path.write_text(text, encoding="utf-8")
     assert NonceSource(StillClock(), path).next() == 1_790_000_000_000_000_000

@@ -37,8 +37,7 @@ BALANCE, ADD_ORDER = f"{BASE}/private/Balance", f"{BASE}/private/AddOrder"
 NONCE = "1616492376594"
 FORM = "nonce=1616492376594&ordertype=limit&pair=XBTUSD&price=37500&type=buy&volume=1.25"
 JSON = (
-    '{"nonce": "1616492376594", "ordertype": "limit", "pair": "XBTUSD", '
-    '"price": 37500, "type": "buy", "volume": 1.25}'
+    '{"nonce": "1616492376594", "ordertype": "limit", "pair": "XBTUSD", "price": 37500, "type": "buy", "volume": 1.25}'
 )
 
 
@@ -94,9 +93,7 @@ def test_a_float_is_never_sent():
 
 
 def test_small_numbers_are_sent_without_an_exponent():
-    assert (
-        encode({"volume": Decimal("1E-8"), "price": Decimal("4.950E+4")}) == "volume=0.00000001&price=49500"
-    )
+    assert encode({"volume": Decimal("1E-8"), "price": Decimal("4.950E+4")}) == "volume=0.00000001&price=49500"
 
 
 @pytest.mark.parametrize(
@@ -142,9 +139,7 @@ def test_a_question_is_asked_five_times_with_growing_pauses_and_a_fresh_nonce_ea
     nonces = [int(body["nonce"][0]) for body in bodies(web)]
     assert len(nonces) == 5
     assert sorted(set(nonces)) == nonces
-    assert [low <= wait <= low + 0.5 for low, wait in zip((0.5, 1, 2, 4), clock.waits, strict=True)] == [
-        True
-    ] * 4
+    assert [low <= wait <= low + 0.5 for low, wait in zip((0.5, 1, 2, 4), clock.waits, strict=True)] == [True] * 4
 
 
 def test_a_question_that_does_not_get_through_is_one_line_in_the_log(client, web, caplog):
@@ -277,12 +272,8 @@ UNKNOWN_FATE = {
     "closed": {"body": requests.ConnectionError("Remote end closed connection")},
     "cut": {"body": requests.exceptions.ChunkedEncodingError()},
     "damaged encoding": {"body": requests.exceptions.ContentDecodingError()},
-    "TLS": {
-        "body": requests.exceptions.SSLError(MaxRetryError(None, "/", SSLError(OSError("bad record mac"))))
-    },
-    "proxy": {
-        "body": requests.exceptions.ProxyError(MaxRetryError(None, "/", ProxyError("502", OSError("502"))))
-    },
+    "TLS": {"body": requests.exceptions.SSLError(MaxRetryError(None, "/", SSLError(OSError("bad record mac"))))},
+    "proxy": {"body": requests.exceptions.ProxyError(MaxRetryError(None, "/", ProxyError("502", OSError("502"))))},
     "empty": {"body": ""},
     "blank": {"body": " \n"},
     "half": {"body": '{"error":[],"resu'},
@@ -292,10 +283,7 @@ UNKNOWN_FATE = {
     "no error list": {"body": '{"result":{"txid":["OABC"]}}'},
     "odd error list": {"body": '{"error":[1]}'},
     "redirect": {"status": 307, "headers": {"Location": "https://elsewhere/"}},
-    **{
-        f"HTTP {status}": {"status": status, "body": "<html>"}
-        for status in (500, 502, 503, 504, 520, 522, 524, 530)
-    },
+    **{f"HTTP {status}": {"status": status, "body": "<html>"} for status in (500, 502, 503, 504, 520, 522, 524, 530)},
     "HTTP 503 with an envelope": {"status": 503, "json": {"error": ["EOrder:Insufficient funds"]}},
     "redirect with an envelope": {"status": 308, "json": {"error": [], "result": {"txid": ["OABC"]}}},
     "HTTP 404 with a page": {"status": 404, "body": "<html>"},
@@ -321,9 +309,7 @@ def test_the_same_answer_to_a_question_is_asked_for_again(client, web, reply):
 NEVER_SENT = {
     "connect time-out": requests.ConnectTimeout(),
     "refused": requests.ConnectionError(MaxRetryError(POOL, "/", NewConnectionError(None, "refused"))),
-    "unknown name": requests.ConnectionError(
-        MaxRetryError(POOL, "/", NameResolutionError("h", None, OSError()))
-    ),
+    "unknown name": requests.ConnectionError(MaxRetryError(POOL, "/", NameResolutionError("h", None, OSError()))),
     "no proxy": requests.exceptions.ProxyError(
         MaxRetryError(POOL, "/", ProxyError("no proxy", NewConnectionError(None, "refused")))
     ),

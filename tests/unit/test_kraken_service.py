@@ -128,9 +128,7 @@ def rest(kraken: ScriptedKraken, clock: StillClock) -> KrakenRESTService:
     return service(kraken, clock)
 
 
-def service(
-    kraken: ScriptedKraken, clock: StillClock, base: str = "BTC", quote: str = "USD"
-) -> KrakenRESTService:
+def service(kraken: ScriptedKraken, clock: StillClock, base: str = "BTC", quote: str = "USD") -> KrakenRESTService:
     return KrakenRESTService("KEY", SECRET, base, quote, clock=clock, transport=kraken)
 
 
@@ -201,9 +199,7 @@ def test_truncating_cuts_toward_zero_to_krakens_precision(rest):
 
 
 def test_an_exchange_that_is_not_online_is_asked_again_and_then_told(kraken, clock, rest):
-    kraken.will_answer(
-        "SystemStatus", {"status": "maintenance"}, {"status": "post_only"}, {"status": "online"}
-    )
+    kraken.will_answer("SystemStatus", {"status": "maintenance"}, {"status": "post_only"}, {"status": "online"})
     rest.check_exchange_status(tries=2)
     assert clock.waits == [0.5, 1.0]
     kraken.will_answer("SystemStatus", {"status": "cancel_only"})

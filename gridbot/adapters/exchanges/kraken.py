@@ -44,9 +44,7 @@ class KrakenExchange(IExchangeFactory):
 def public_kraken(setup: ExchangeSetup) -> Exchange:
     """Kraken's live prices and pair rules without a key: nothing private is ever called."""
     kraken, bot = setup.settings.kraken, setup.settings.bot
-    rest = KrakenRESTService(
-        "", "", bot.base_currency, bot.quote_currency, clock=setup.clock, rest_url=kraken.rest_url
-    )
+    rest = KrakenRESTService("", "", bot.base_currency, bot.quote_currency, clock=setup.clock, rest_url=kraken.rest_url)
     return Exchange(rest, _feed(rest, setup, private=False))
 
 

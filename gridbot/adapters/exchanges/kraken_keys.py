@@ -55,9 +55,7 @@ def _judge(missing: list[str], dangerous: list[str]) -> None:
     if missing:
         parts.append(f"it lacks: {', '.join(missing)}. Set these ticks")
     if dangerous:
-        parts.append(
-            f"it may withdraw money ({', '.join(dangerous)}), which no bot may. Take these ticks away"
-        )
+        parts.append(f"it may withdraw money ({', '.join(dangerous)}), which no bot may. Take these ticks away")
     if parts:
         raise AccessDenied(
             f"The API key does not have the right permissions: {'; '.join(parts)} at Kraken "
@@ -83,9 +81,7 @@ def _probe(client: KrakenClient, altname: str) -> tuple[list[str], list[str]]:
         "close-trades": ("CancelOrder", {"cl_ord_id": PROBE_REFERENCE}),
         "create-ws-token": ("GetWebSocketsToken", {}),
     }
-    missing = [
-        NEEDED[name] for name, (method, params) in probes.items() if not _allowed(client, method, params)
-    ]
+    missing = [NEEDED[name] for name, (method, params) in probes.items() if not _allowed(client, method, params)]
     withdraw = _allowed(client, "WithdrawMethods", {})
     return missing, ["Withdraw Funds"] if withdraw else []
 

@@ -94,9 +94,7 @@ class KrakenLimits:
 
     def raise_to(self, maxratecount: int) -> None:
         """Take over the tier that ``maxratecount`` tells; never one below the present."""
-        tier = max(
-            (t for t in TIERS.values() if t.engine_maximum <= maxratecount), key=_size, default=STARTER
-        )
+        tier = max((t for t in TIERS.values() if t.engine_maximum <= maxratecount), key=_size, default=STARTER)
         if _size(tier) > _size(self._tier):
             self._tier = tier
             self.rest.set_limits(tier.rest_maximum, tier.rest_decay)

@@ -135,9 +135,7 @@ def wallet_names(asset_id: str, altname: str, asset_class: str) -> frozenset[str
     return frozenset(names)
 
 
-def pair_balance(
-    rows: Iterable[AssetBalanceSchema], base: frozenset[str], quote: frozenset[str]
-) -> PairBalanceSchema:
+def pair_balance(rows: Iterable[AssetBalanceSchema], base: frozenset[str], quote: frozenset[str]) -> PairBalanceSchema:
     """
     Sum the wallets of both currencies. With auto-earn the hold stands at another wallet than the money
     and may exceed that wallet's balance, so only the sums are subtracted, and never below zero.
@@ -242,9 +240,7 @@ def accepted_txid(result: Any) -> str:
 
 def ticker(row: Row) -> TickerUpdateSchema:
     """``{"symbol":"BTC/USD","bid":83744.1,"last":83744.2,"timestamp":"2026-09-25T09:04:31.742599Z", ...}``"""
-    return TickerUpdateSchema(
-        symbol=row["symbol"], last=number(row["last"]), time=unix_seconds(row.get("timestamp"))
-    )
+    return TickerUpdateSchema(symbol=row["symbol"], last=number(row["last"]), time=unix_seconds(row.get("timestamp")))
 
 
 def execution(row: Row) -> ExecutionsUpdateSchema:

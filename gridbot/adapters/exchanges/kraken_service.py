@@ -329,9 +329,7 @@ class KrakenRESTService(IExchangeRESTService):
     def get_trades_info(self, exec_ids: list[str]) -> dict[str, TradeInfoSchema]:
         """See the interface; twenty to a call."""
         rows = self._query("QueryTrades", {}, exec_ids, TRADES_PER_QUERY)
-        return {
-            exec_id: _read("QueryTrades", parse.trade_info, exec_id, row) for exec_id, row in rows.items()
-        }
+        return {exec_id: _read("QueryTrades", parse.trade_info, exec_id, row) for exec_id, row in rows.items()}
 
     def _query(self, method: str, params: dict[str, Any], ids: list[str], at_once: int) -> dict[str, Any]:
         """

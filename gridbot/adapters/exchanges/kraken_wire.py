@@ -132,9 +132,7 @@ def checked_address(rest_url: str) -> str:
     url = rest_url.strip().rstrip("/").removesuffix("/0").rstrip("/")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError(
-            f"[kraken] rest_url = {rest_url}: this is no web address. Right would be {REST_URL}"
-        )
+        raise ConfigurationError(f"[kraken] rest_url = {rest_url}: this is no web address. Right would be {REST_URL}")
     return url
 
 

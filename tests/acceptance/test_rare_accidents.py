@@ -1,0 +1,277 @@
+"""Accidents that need two things to go wrong at once, each found by reading the money path with suspicion."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from gridbot.exceptions import ExchangeError, TemporaryFailure
+from gridbot.models.events import OrderPlaced, Trouble
+from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, OnMessageSchema, TickerUpdateSchema
+from tests.world import USERREF, World
+
+LOST = OnMessageSchema(channel="executions", type="lost")
+PRICE_LOST = OnMessageSchema(channel="ticker", type="lost")
+
+
+def unheard(world: World, *prices: str) -> None:
+    """The market trades while nobody tells the bot."""
+    for price in prices:
+        world.exchange.on_price(Decimal(price), world.clock.now)
+    world.exchange.take_events()
+    world.frames.clear()
+
+
+def snapshot(world: World) -> OnMessageSchema:
+    """What the feed tells of open orders after a reconnect."""
+    rows = [
+        ExecutionsUpdateSchema(
+            order_id=order.txid,
+            exec_type="new",
+            order_status="new",
+            userref=USERREF,
+            symbol="BTC/USD",
+            side=order.side,
+            limit_price=order.price,
+            order_qty=order.vol,
+            time=order.opened_at,
+        )
+        for order in world.rest.get_open_orders(USERREF)
+    ]
+    return OnMessageSchema(channel="executions", type="snapshot", executions=rows)
+
+
+def ticker(world: World, price: str) -> OnMessageSchema:
+    update = TickerUpdateSchema(symbol="BTC/USD", last=Decimal(price), time=world.clock.now)
+    return OnMessageSchema(channel="ticker", ticker_data=update)
+
+
+def test_of_two_sells_alike_the_known_one_is_not_taken_for_the_lost_one() -> None:
+    world = World()
+    world.rest.answers_lag = 60.0
+    world.start("50000")
+    world.deliver([LOST])
+    world.clock.now += 5
+    unheard(world, "49000", "52000")  # two buys filled, and both sells stand one interval over 52000
+    world.deliver([ticker(world, "52000")])
+    world.rest.faults = [None, "lost before"]
+    world.deliver([snapshot(world)])
+    world.clock.now += 3
+    world.deliver([LOST, snapshot(world)])
+    world.wait(200)
+    assert world.on_exchange(SELL) == ["52520.0", "52520.0"]
+    assert sorted(order.sells for order in world.sells) == ["S00001-SIM00-BUY", "S00002-SIM00-BUY"]
+
+
+@pytest.mark.parametrize("filled_while_away", [False, True])
+def test_an_order_amended_by_its_owner_is_booked_and_sold_as_amended(tmp_path: Path, filled_while_away: bool) -> None:
+    world = World("GridSell", path=tmp_path / "bot.db").start("50000")
+    order = world.exchange.open_orders[world.buys[0].txid]
+    order.volume = Decimal("0.00101")
+    held = order.price * order.volume * Decimal("1.0025")
+    world.exchange.money.quote_held += held - order.held
+    order.held = held
+    if filled_while_away:
+        unheard(world, "49400")
+    world.restart().price("49450")
+    world.price("49400")
+    [trade] = world.desk.trades.of_order(order.txid)
+    assert trade.info.volume == Decimal("0.00101")
+    assert [sell.volume for sell in world.sells] == [Decimal("0.00101")]
+    assert world.desk.configuration.get().vol_of_unfilled_remaining == 0
+
+
+def test_an_old_adopted_sell_does_not_swallow_a_later_surplus() -> None:
+    world = World(base=Decimal("0.01"))
+    unheard(world, "50000")
+    world.rest.create_order(
+        ordertype="limit", side=SELL, volume=Decimal("0.005"), price=Decimal("60000"), userref=USERREF
+    )
+    world.start("50000")
+    top = world.buys[0]
+    world.exchange.fill(top.txid, Decimal("0.001"))
+    world.exchange.cancel_order(top.txid, world.clock.now)
+    world.price("50000")
+    world.wait(1300)  # two regular comparisons
+    assert world.desk.configuration.get().vol_of_unfilled_remaining == Decimal("0.001")
+
+
+def test_after_an_absence_nothing_is_decided_on_the_price_from_before_it() -> None:
+    world = World().start("50000")
+    world.deliver([LOST, PRICE_LOST])
+    world.clock.now += 700
+    unheard(world, "49300", "53000")
+    world.deliver([snapshot(world)])
+    world.settle()
+    assert world.sells == ()
+    world.deliver([ticker(world, "53000")])
+    world.settle()
+    assert world.sell_prices() == ["53530.0"]
+
+
+def test_losing_only_the_prices_costs_no_comparison() -> None:
+    world = World().start("50000")
+    world.rest.calls.clear()
+    world.deliver([PRICE_LOST, ticker(world, "50001")])
+    assert world.rest.calls == []
+    world.price("60000")
+    assert world.buy_prices()[0] == "59405.9"
+
+
+def test_news_behind_a_question_that_failed_is_heard_all_the_same() -> None:
+    world = World().start("50000").restart(n_open_buy_orders=4)
+    world.settle()
+    world.clock.now += 1
+    top = world.buys[0]
+    world.deliver([ticker(world, "50000")])  # the fifth buy is asked to be cancelled
+    confirmation = world.exchange.take_events()
+    fill = world.exchange.on_price(Decimal("49400"), world.clock.now)
+    world.frames.clear()
+    world.strategy.ticker, world.strategy._ticker_time = Decimal(53000), world.clock.now + 1
+
+    def busy(txid: str) -> None:
+        raise TemporaryFailure("too many cancellations", 3.0)
+
+    world.rest.cancel_order = busy  # type: ignore[method-assign]
+    world.deliver([OnMessageSchema(channel="executions", type="update", executions=[*confirmation, *fill])])
+    assert world.desk.book.get(top.txid) is None
+    assert world.on_exchange(SELL) == ["53530.0"]
+
+
+@pytest.mark.parametrize("reason", ["Post only order", "Self trade prevention"])
+def test_buys_that_the_exchange_takes_and_cancels_are_not_placed_in_a_loop(reason: str) -> None:
+    world = World()
+    place = world.rest.create_order
+
+    def taken_and_cancelled(**order: object) -> object:
+        reply = place(**order)
+        world.exchange.cancel_order(reply.txid, world.clock.now)
+        world.exchange.pending_events[-1] = world.exchange.pending_events[-1].model_copy(update={"reason": reason})
+        return reply
+
+    world.rest.create_order = taken_and_cancelled  # type: ignore[method-assign]
+    world.start("50000")
+    world.price(*["50000"] * 300)
+    placed = len(world.told(OrderPlaced))
+    assert placed < 5 * 12  # pauses of 1, 2, 4, ... 60 s instead of once per ticker
+    world.rest.create_order = place  # type: ignore[method-assign]
+    world.wait(60).price("50000")
+    assert len(world.buys) == 5
+
+
+def test_a_sell_that_the_exchange_takes_and_cancels_is_not_placed_in_a_loop() -> None:
+    world = World().start("50000")
+    place = world.rest.create_order
+
+    def taken_and_cancelled(**order: object) -> object:
+        reply = place(**order)
+        if order["side"] == SELL:
+            world.exchange.cancel_order(reply.txid, world.clock.now)
+        return reply
+
+    world.rest.create_order = taken_and_cancelled  # type: ignore[method-assign]
+    world.price("49500")
+    world.wait(600)
+    assert len([e for e in world.told(OrderPlaced) if e.side == SELL]) < 15
+    assert len(world.desk.unsold) == 1
+    world.rest.create_order = place  # type: ignore[method-assign]
+    world.wait(1300)
+    assert world.on_exchange(SELL) == ["49999.9"]
+
+
+def test_executions_booked_in_sum_and_told_later_one_by_one_count_once() -> None:
+    world = World().start("50000")
+    top = world.buys[0]
+    told = world.rest.get_trades_info
+    world.rest.get_trades_info = lambda exec_ids: {}  # type: ignore[method-assign]  # REST is behind
+    world.exchange.fill(top.txid, Decimal("0.0005"))
+    unheard(world)
+    world.desk.request_sync("a test")
+    world.wait(10)
+    assert world.desk.provisional == {top.txid}
+    world.rest.get_trades_info = told  # type: ignore[method-assign]
+    world.exchange.fill(top.txid, Decimal("0.0010"))
+    unheard(world)
+    world.desk.request_sync("a test")
+    world.wait(100)
+    rows = [row.info for row in world.desk.trades.of_order(top.txid)]
+    assert [row.volume for row in rows] == [Decimal("0.0005"), Decimal("0.0010")]
+    assert world.desk.provisional == frozenset()
+    order = world.desk.book.get(top.txid)
+    assert order is not None
+    assert order.executed == Decimal("0.0015")
+
+
+def test_while_the_feed_of_executions_stays_away_fills_are_asked_for_and_the_owner_is_told() -> None:
+    world = World().start("50000")
+    world.deliver([LOST])
+    unheard(world, "49400")
+    world.wait(320)
+    assert world.on_exchange(SELL) == ["50500.0"]  # over the last price known
+    assert len(world.on_exchange(BUY)) == 4  # nothing is bought blindly
+    world.wait(3600)
+    assert len(world.told(Trouble)) == 1
+
+
+def test_after_weeks_of_health_a_restart_looks_back_hours_only(tmp_path: Path) -> None:
+    world = World(path=tmp_path / "bot.db").start("50000")
+    for _ in range(3 * 24):
+        world.clock.now += 3600 - 2
+        world.price("50000")
+        world.wait(1)
+    stored = world.desk.configuration.get()
+    assert world.clock.now - stored.synced_at < 8 * 3600
+
+
+def test_an_order_of_ours_that_nobody_knew_is_found_once_it_is_told() -> None:
+    world = World("GridSell").start("50000")
+    txid = world.exchange.create_order(
+        side=BUY,
+        price=Decimal("47000"),
+        volume=Decimal("0.002"),
+        userref=USERREF,
+        post_only=True,
+        time=world.clock.now,
+    )
+    unheard(world)
+    world.exchange.fill(txid)
+    world.settle()
+    world.wait(10)
+    sold = [row.info.txid for row in world.desk.trades.all()]
+    assert txid in sold
+    assert [order.sells for order in world.sells] == [txid] or world.exchange.base_available == 0
+
+
+def test_swing_leaves_the_surplus_to_its_own_sell() -> None:
+    world = World("SWING", base=Decimal("0.0005")).start("50000")
+    top = world.buys[0]
+    world.exchange.fill(top.txid, Decimal("0.0019"))
+    world.exchange.cancel_order(top.txid, world.clock.now)
+    world.price("50000", "50001")
+    assert world.sells == ()  # 0.0005 of its own are worth 25, not 100
+
+
+def test_a_buy_made_with_a_larger_amount_gets_its_own_quote_back() -> None:
+    world = World().start("50000")
+    unheard(world, "49500")
+    world.restart(amount_per_grid=Decimal(50)).price("49500")
+    [sell] = world.sells
+    assert (f"{sell.price:f}", f"{sell.volume:f}") == ("49999.9", "0.00201005")
+
+
+def test_a_cancellation_the_exchange_refuses_for_an_unknown_reason_is_looked_up() -> None:
+    world = World().start("50000")
+    cancel = world.rest.cancel_order
+    refused: list[str] = []
+
+    def odd(txid: str) -> None:
+        if not refused:
+            refused.append(txid)
+            raise ExchangeError("EOrder:Something new")
+        cancel(txid)
+
+    world.rest.cancel_order = odd  # type: ignore[method-assign]
+    world.price("60000")
+    world.wait(10).price("60000")
+    assert world.on_exchange(BUY)[0] == "59405.9"
+    assert len(world.on_exchange(BUY)) == 5
