@@ -16,7 +16,7 @@ from types import FrameType
 from gridbot.core.account import AccountView
 from gridbot.core.clock import SystemClock
 from gridbot.core.event_bus import EventBus
-from gridbot.core.registry import resolve
+from gridbot.core.registry import channels_of, resolve
 from gridbot.core.single_instance import key_state_path
 from gridbot.core.state_machine import StateMachine, States
 from gridbot.core.vital_signs import VitalSigns
@@ -146,11 +146,10 @@ class BotEngine:
         try:
             frame = self._queue.get(timeout=timeout)
         except Empty:
-            pass  # nothing came: only the timers
-        else:
-            if frame is not None:  # None only wakes up
-                for message in self._exchange.feed.on_message(frame):
-                    self.handle(message)
+            frame = None  # nothing came, as after a wake-up: only the timers
+        if frame is not None:
+            for message in self._exchange.feed.on_message(frame):
+                self.handle(message)
         now = self._clock.monotonic()
         if now >= self._next_timer:
             self._next_timer = now + TIMER_SPACING
@@ -251,11 +250,7 @@ class BotEngine:
     def _open_ears(self) -> None:
         """Notification and status server; neither stops a trade."""
         settings = self._settings
-        channels = []
-        names = [*(["telegram"] if settings.notification.telegram else []), *settings.notification.channels]
-        for name in dict.fromkeys(names):
-            channel = resolve("channel", name, settings.config_path.parent)
-            channels.append(channel.from_settings(settings.notification))
+        channels = channels_of(settings)
         if channels:
             service = NotificationService(channels, self._in_words)
             self.event_bus.subscribe(Event, service.on_event)

@@ -171,21 +171,19 @@ def _send(config_path: str, text: str) -> bool:
     from pathlib import Path
 
     from gridbot.core.config_file import load_settings
-    from gridbot.core.registry import resolve
+    from gridbot.core.registry import channels_of
     from gridbot.exceptions import GridBotError
 
     settings = load_settings(Path(config_path))
-    notification = settings.notification
-    names = [*(["telegram"] if notification.telegram else []), *notification.channels]
-    if not names:
+    channels = channels_of(settings)
+    if not channels:
         _say("no channel is configured, so nobody was told; see [telegram] in config.ini")
     taken = []
-    for name in dict.fromkeys(names):
+    for channel in channels:
         try:
-            channel = resolve("channel", name, settings.config_path.parent).from_settings(notification)
             taken.append(bool(channel.send(f"{settings.bot.name}: {text}")))
         except GridBotError as exc:
-            _say(f"{name}: {exc.message}")
+            _say(f"{type(channel).__name__}: {exc.message}")
     return any(taken)
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from gridbot.exceptions import ConfigurationError
-from gridbot.models.configuration import did_you_mean
+from gridbot.interfaces.notification import INotificationChannel
+from gridbot.models.configuration import Settings, did_you_mean
 
 EXCHANGES = {
     "Kraken": "gridbot.adapters.exchanges.kraken:KrakenExchange",
@@ -60,6 +61,14 @@ def resolve(kind: str, name: str, directory: Path | None = None) -> type[Any]:
             f"({interface.__module__}); derive it from that class and write the methods named there"
         )
     return found
+
+
+def channels_of(settings: Settings) -> list[INotificationChannel]:
+    """The notification channels these settings name, built. Raises ConfigurationError."""
+    notification = settings.notification
+    names = [*(["telegram"] if notification.telegram else []), *notification.channels]
+    directory = settings.config_path.parent
+    return [resolve("channel", name, directory).from_settings(notification) for name in dict.fromkeys(names)]
 
 
 def _make_importable(directory: Path | None) -> None:

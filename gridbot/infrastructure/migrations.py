@@ -13,8 +13,8 @@ migrations = Migrations("gridbot")
 
 
 @migrations()
-def m001_book_and_trades(db: Database) -> None:
-    """The book, placements on their way, buys without a sell, executions, and the stored settings."""
+def m001_configuration(db: Database) -> None:
+    """What the bot remembers beside its orders: one row for each userref."""
     db.execute(
         """
         CREATE TABLE configuration (
@@ -30,6 +30,11 @@ def m001_book_and_trades(db: Database) -> None:
         ) STRICT
         """
     )
+
+
+@migrations()
+def m002_orders(db: Database) -> None:
+    """The book, placements on their way, and filled buys without a sell."""
     db.execute(
         """
         CREATE TABLE orderbook (
@@ -72,6 +77,11 @@ def m001_book_and_trades(db: Database) -> None:
         ) STRICT, WITHOUT ROWID
         """
     )
+
+
+@migrations()
+def m003_trades(db: Database) -> None:
+    """Executions, and orders that are over."""
     db.execute(
         """
         CREATE TABLE trades (
