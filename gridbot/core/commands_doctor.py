@@ -21,7 +21,7 @@ from gridbot.models.configuration import Settings, plain
 from gridbot.models.grid import GridSettings
 from gridbot.models.money import percent, shown
 from gridbot.strategies import grid_rules as rules
-from gridbot.strategies.grid_base import grid_settings
+from gridbot.strategies.grid_rules import grid_settings
 
 SLOW_CLOCK = 5.0  # seconds: less does no harm, more makes logs and nonces odd
 STOPPED_BY_ERROR, MUST_BE_MENDED = 1, 2

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from gridbot.exceptions import BotStateError, ConfigurationError
-from gridbot.models.configuration import BotConfigDTO, check_interval_pays
 from gridbot.models.events import (
     ExtraSellPlaced,
     FundsShort,
@@ -19,7 +18,6 @@ from gridbot.models.events import (
 )
 from gridbot.models.exchange import (
     BUY,
-    AssetPairInfoSchema,
     ExecutionsUpdateSchema,
     OnMessageSchema,
     TickerUpdateSchema,
@@ -30,7 +28,6 @@ from gridbot.models.grid import (
     CancelOrder,
     Cause,
     Decision,
-    GridSettings,
     GridView,
     Intent,
     PlaceBuy,
@@ -127,7 +124,7 @@ class GridStrategyBase(GridCatchUp):
         pair = self._rest_api.get_asset_pair_info()
         self._symbol = self._rest_api.ws_symbol
         fee = self._config.fee if self._config.fee is not None else self._rest_api.get_maker_fee()
-        self.settings = grid_settings(self._config, pair, fee)
+        self.settings = rules.grid_settings(self._config, pair, fee)
         self._desk.funds.fee = self.settings.fee
 
     def _check_market(self) -> None:
@@ -393,30 +390,3 @@ class GridStrategyBase(GridCatchUp):
     def send_status_update(self) -> None:
         """Publish the status message."""
         self._publish(StatusUpdate(self._report(self)))
-
-
-def grid_settings(config: BotConfigDTO, pair: AssetPairInfoSchema, fee: Decimal | None) -> GridSettings:
-    """
-    The numbers of the rules, checked against the pair and the fee. Raises ConfigurationError for what
-    cannot pay or cannot be placed: no fee known, an interval that fees eat up, an amount below the minimums.
-    """
-    if fee is None:
-        raise ConfigurationError(
-            "[grid] fee: the exchange does not tell the fee of this account.\n"
-            "  Set it to your maker fee per side, for example fee = 0.25%"
-        )
-    check_interval_pays(config.interval, fee)
-    if config.amount_per_grid < pair.costmin:
-        raise ConfigurationError(
-            f"[grid] amount_per_grid = {config.amount_per_grid:f}: the exchange takes no order on "
-            f"{config.base_currency}/{config.quote_currency} below {pair.costmin:f} {config.quote_currency}.\n"
-            f"  Raise amount_per_grid to {pair.costmin * 2:f} or more."
-        )
-    return GridSettings(
-        amount_per_grid=config.amount_per_grid,
-        interval=config.interval,
-        fee=fee,
-        n_open_buy_orders=config.n_open_buy_orders,
-        max_investment=config.max_investment,
-        pair=pair,
-    )

@@ -8,9 +8,10 @@ wanted is not done. ``quiet_band`` says between which prices the check has nothi
 """
 
 from dataclasses import replace
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal
 
-from gridbot.exceptions import OrderTooSmall
+from gridbot.exceptions import ConfigurationError, OrderTooSmall
+from gridbot.models.configuration import BotConfigDTO, check_interval_pays
 from gridbot.models.events import GridShifted
 from gridbot.models.exchange import AssetPairInfoSchema
 from gridbot.models.grid import (
@@ -36,9 +37,40 @@ SHIFT_UP_MARGIN = Decimal("1.001")
 SAME_MOMENT = 5.0
 
 TWO = Decimal(2)
+CENT = Decimal("0.01")
 INFINITY = Decimal("Infinity")
 Band = tuple[Decimal, Decimal]
 NO_BAND: Band = (ONE, ZERO)
+
+
+# ---- the settings of the rules ----------------------------------------------------------------
+
+
+def grid_settings(config: BotConfigDTO, pair: AssetPairInfoSchema, fee: Decimal | None) -> GridSettings:
+    """
+    The numbers of the rules, checked against the pair and the fee. Raises ConfigurationError for what
+    cannot pay or cannot be placed: no fee known, an interval that fees eat up, an amount below the minimums.
+    """
+    if fee is None:
+        raise ConfigurationError(
+            "[grid] fee: the exchange does not tell the fee of this account.\n"
+            "  Set it to your maker fee per side, for example fee = 0.25%"
+        )
+    check_interval_pays(config.interval, fee)
+    if config.amount_per_grid < pair.costmin:
+        raise ConfigurationError(
+            f"[grid] amount_per_grid = {config.amount_per_grid:f}: the exchange takes no order on "
+            f"{config.base_currency}/{config.quote_currency} below {pair.costmin:f} {config.quote_currency}.\n"
+            f"  Raise amount_per_grid to {pair.costmin * 2:f} or more."
+        )
+    return GridSettings(
+        amount_per_grid=config.amount_per_grid,
+        interval=config.interval,
+        fee=fee,
+        n_open_buy_orders=config.n_open_buy_orders,
+        max_investment=config.max_investment,
+        pair=pair,
+    )
 
 
 # ---- prices and volumes ------------------------------------------------------------------------
@@ -72,6 +104,19 @@ def extra_sell_price(ticker: Decimal, highest_buy_price: Decimal, settings: Grid
 def buy_volume(price: Decimal, settings: GridSettings) -> Decimal:
     """A / q, cut to the lot. Raises OrderTooSmall below the pair's minimums."""
     return _placeable(settings.amount_per_grid / price, price, settings.pair)
+
+
+def check_amount(ticker: Decimal, settings: GridSettings) -> None:
+    """
+    Return when a first buy below ``ticker`` is large enough for the exchange. Raises OrderTooSmall naming
+    the amount_per_grid that would do.
+    """
+    price = buy_price(ticker, ticker, settings)
+    try:
+        buy_volume(price, settings)
+    except OrderTooSmall as exc:
+        enough = max(settings.pair.ordermin * ticker, settings.pair.costmin).quantize(CENT, ROUND_UP)
+        raise OrderTooSmall(f"a buy @ {price:f}: {exc}. Raise amount_per_grid to {enough:f} or more") from exc
 
 
 def volume_for(buy: UnsoldBuy, price: Decimal, settings: GridSettings) -> Decimal:

@@ -6,7 +6,7 @@ Nothing here waits. What cannot be done now is noted as a pause, and ``on_timer`
 
 import logging
 
-from gridbot.exceptions import TemporaryFailure
+from gridbot.exceptions import ConfigurationError, OrderTooSmall, TemporaryFailure
 from gridbot.models.events import CaughtUp, Trouble
 from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, News, OrderInfoSchema, TradeInfoSchema
 from gridbot.models.money import ZERO
@@ -82,6 +82,7 @@ class GridCatchUp(GridOrders):
         if self._clock.monotonic() - self._last_sync > LONGEST_FAILURE_PAUSE:
             self._desk.pauses.end(SYNC)
         self._last_sync = self._clock.monotonic()
+        self._check_amount()
         doubt = bool(self._desk.sync_reason)
         since = self._synced_before() if not self.is_ready else None
         caught_up = self._sync_order_book(since)
@@ -94,6 +95,19 @@ class GridCatchUp(GridOrders):
         early, self._early = self._early, []
         self._hear(early)
         self._check_price_range()
+
+    def _check_amount(self) -> None:
+        """
+        A bot that never traded is told at once that its orders are too small to be placed. One with a
+        history starts all the same: what it holds must be sold. Raises ConfigurationError.
+        """
+        if self._desk.configuration.exists:
+            return
+        try:
+            rules.check_amount(self.ticker, self.settings)
+        except OrderTooSmall as exc:
+            amount = self.settings.amount_per_grid
+            raise ConfigurationError(f"[grid] amount_per_grid = {amount:f}: {exc}.") from exc
 
     def remember_the_time(self) -> None:
         """At a stop by request: everything up to now was heard, the next start need not look further back."""

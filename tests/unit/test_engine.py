@@ -9,7 +9,7 @@ import pytest
 
 from gridbot.core.engine import BotEngine
 from gridbot.core.state_machine import States
-from gridbot.exceptions import AccessDenied, GridBotError, TemporaryFailure
+from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError, TemporaryFailure
 from gridbot.infrastructure.database import DBConnect, open_or_rebuild
 from gridbot.interfaces.exchange import Exchange
 from gridbot.models.configuration import DBConfigDTO, Settings
@@ -169,6 +169,14 @@ def test_unless_it_is_told_to_wait_on(tmp_path: Path) -> None:
     house.price("49500")
     house.turn()
     assert len(house.engine.desk.book.sells()) == 1
+
+
+def test_an_amount_too_small_for_the_exchange_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    house = House(tmp_path, amount_per_grid=Decimal(2))
+    house.engine._connect()
+    with pytest.raises(ConfigurationError, match=r"smallest volume of 0\.00005\. Raise .* to 2\.50 or more"):
+        house.start()
+    assert house.world.rest.calls == []
 
 
 def test_one_status_message_an_hour(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

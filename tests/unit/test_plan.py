@@ -11,7 +11,7 @@ from gridbot.core.registry import resolve
 from gridbot.exceptions import ConfigurationError
 from gridbot.infrastructure.database import StoredConfiguration
 from gridbot.models.grid import BookOrder, UnsoldBuy
-from gridbot.strategies.grid_base import grid_settings
+from gridbot.strategies.grid_rules import grid_settings
 from tests.past import FEE, bot
 
 PRICE = Decimal("50000.0")
