@@ -10,7 +10,7 @@ import json
 import sys
 import threading
 from dataclasses import asdict, dataclass, replace
-from decimal import ROUND_UP, Decimal
+from decimal import Decimal
 from typing import Any
 
 from gridbot.adapters.exchanges.demo import demo_pair
@@ -25,7 +25,7 @@ from gridbot.interfaces.exchange import ExchangeSetup
 from gridbot.models.configuration import Settings, smallest_paying_interval
 from gridbot.models.events import Event, OrderCancelled, OrderPlaced
 from gridbot.models.exchange import BUY, SELL, AssetPairInfoSchema
-from gridbot.models.grid import BookOrder, GridSettings, UnsoldBuy
+from gridbot.models.grid import BookOrder, UnsoldBuy
 from gridbot.models.money import ONE, ZERO, as_text, percent, shown, step_of, to_decimal
 from gridbot.services.messages import Units, duration
 from gridbot.strategies import grid_rules as rules
@@ -114,7 +114,7 @@ def make_plan(play: Play, standing: Standing) -> Plan:
         missing=tuple(f"{shown(w.price, play.pair.pair_decimals)}: {w.reason}" for w in world.strategy.waiting),
         cycle=one_cycle(world.strategy, standing.price),
         falls=fall_through(world, standing.price, wealth),
-        smallest_amount=smallest_amount(standing.price, settings),
+        smallest_amount=rules.smallest_amount(standing.price, settings),
         smallest_interval=smallest_paying_interval(settings.fee),
     )
 
@@ -167,7 +167,7 @@ def one_cycle(strategy: GridStrategyBase, price: Decimal) -> Cycle:
     except OrderTooSmall as exc:
         raise ConfigurationError(
             f"amount_per_grid = {settings.amount_per_grid:f} is too little at {price:f}: {exc}.\n  The smallest "
-            f"amount that works at this price is {smallest_amount(price, settings):f}"
+            f"amount that works at this price is {rules.smallest_amount(price, settings):f}"
         ) from exc
     if sell is None:
         return Cycle(level, bought, ZERO, ZERO, ZERO, bought)
@@ -190,14 +190,6 @@ def fall_through(world: Backtest, price: Decimal, before: Decimal) -> tuple[Fall
         loss = ONE - wealth / before if before else ZERO
         falls.append(Fall(fraction, present, money.base, money.quote, wealth, loss, len(world.desk.book.buys())))
     return tuple(falls)
-
-
-def smallest_amount(price: Decimal, settings: GridSettings) -> Decimal:
-    """The smallest amount_per_grid, to the cent, of which a buy and its sell near ``price`` are large enough."""
-    pair = settings.pair
-    top = price * (ONE + settings.interval)  # sells stand above the price
-    least = max(pair.ordermin * top, pair.costmin + pair.lot * top)
-    return least.quantize(CENT, ROUND_UP)
 
 
 # ---- the command -------------------------------------------------------------------------------

@@ -115,8 +115,16 @@ def check_amount(ticker: Decimal, settings: GridSettings) -> None:
     try:
         buy_volume(price, settings)
     except OrderTooSmall as exc:
-        enough = max(settings.pair.ordermin * ticker, settings.pair.costmin).quantize(CENT, ROUND_UP)
+        enough = smallest_amount(ticker, settings)
         raise OrderTooSmall(f"a buy @ {price:f}: {exc}. Raise amount_per_grid to {enough:f} or more") from exc
+
+
+def smallest_amount(price: Decimal, settings: GridSettings) -> Decimal:
+    """The smallest amount_per_grid, to the cent, of which a buy and its sell near ``price`` are large enough."""
+    pair = settings.pair
+    top = price * (ONE + settings.interval)  # sells stand above the price
+    least = max(pair.ordermin * top, pair.costmin + pair.lot * top)
+    return least.quantize(CENT, ROUND_UP)
 
 
 def volume_for(buy: UnsoldBuy, price: Decimal, settings: GridSettings) -> Decimal:

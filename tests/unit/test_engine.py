@@ -174,7 +174,7 @@ def test_unless_it_is_told_to_wait_on(tmp_path: Path) -> None:
 def test_an_amount_too_small_for_the_exchange_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
     house = House(tmp_path, amount_per_grid=Decimal(2))
     house.engine._connect()
-    with pytest.raises(ConfigurationError, match=r"smallest volume of 0\.00005\. Raise .* to 2\.50 or more"):
+    with pytest.raises(ConfigurationError, match=r"smallest volume of 0\.00005\. Raise .* to 2\.53 or more"):
         house.start()
     assert house.world.rest.calls == []
 
