@@ -156,6 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser(words).parse_args(words)
         command = COMMANDS[args.command]
         if command.trades:
+            _leave_at_once_on_sigterm()
             if running := single_instance.claim_early(args.config):
                 print(running)
                 return STOPPED_BY_REQUEST
@@ -174,6 +175,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has left (status | head). stdout must not be flushed again when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return STOPPED_BY_REQUEST
+
+
+def _leave_at_once_on_sigterm() -> None:
+    """While the bot is only being imported nothing is in hand: a stop is a stop by request."""
+    import signal
+
+    def leave(_signum: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def _plain_start(words: Sequence[str]) -> str:
