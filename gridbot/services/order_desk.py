@@ -32,7 +32,16 @@ from gridbot.models.money import as_text
 from gridbot.services.bookkeeping import Bookkeeping, Finished
 from gridbot.services.pauses import LONGEST_PAUSE, Pauses
 
-__all__ = ["BUYING", "CROSSING", "LONGEST_CROSSING_PAUSE", "LONGEST_PAUSE", "PLACING", "Finished", "OrderDesk"]
+__all__ = [
+    "BUYING",
+    "CROSSING",
+    "DEADLINE",
+    "LONGEST_CROSSING_PAUSE",
+    "LONGEST_PAUSE",
+    "PLACING",
+    "Finished",
+    "OrderDesk",
+]
 
 LOG = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from gridbot.exceptions import ConfigurationError, OrderTooSmall, TemporaryFailu
 from gridbot.models.events import CaughtUp, Trouble
 from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, News, OrderInfoSchema, TradeInfoSchema
 from gridbot.models.money import ZERO
-from gridbot.services.order_desk import Finished
+from gridbot.services.order_desk import DEADLINE, Finished
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_orders import GridOrders, Surroundings
 
@@ -166,16 +166,22 @@ class GridCatchUp(GridOrders):
     def _find_unknown_orders(self, opened: list[ExecutionsUpdateSchema]) -> None:
         """
         The snapshot of the feed names every open order and is never behind, as REST may be. Orders of
-        ours that the database does not know mean that it is new or old; while REST shows other orders as
-        open than the feed, it does not know yet what the lost database's bot did last, and we wait.
+        ours that the database does not know mean that it is new or old. Its lost successor may have sent an
+        order that is still on its way, so we wait until the exchange must refuse that; and for longer while
+        REST shows other orders as open than the feed, for then it is behind.
         """
         ours = [update for update in opened if update.userref == self._config.userref]
         adopted = [update for update in ours if not self._desk.settle_by_message(update) and self._adopt_told(update)]
         lost = not self._desk.configuration.exists and len(self._desk.book)
         if not self.is_ready and (adopted or lost):
-            LOG.warning("%d open orders are ours, and the database does not know them", len(adopted))
-            if self._rest_is_behind({update.order_id for update in ours}):
-                self._desk.pauses.begin(SYNC, at_least=self._rest_api.answers_lag)
+            behind = self._rest_is_behind({update.order_id for update in ours})
+            seconds = self._rest_api.answers_lag if behind else DEADLINE + SETTLE_PAUSE
+            self._desk.pauses.begin(SYNC, at_least=seconds)
+            LOG.warning(
+                "%d open orders are ours, and the database does not know them; comparing with the exchange in %.0f s",
+                len(adopted),
+                seconds,
+            )
 
     def _rest_is_behind(self, told: set[str]) -> bool:
         """True when REST shows other open orders than the feed has just told."""
