@@ -35,6 +35,8 @@ from gridbot.models.money import ONE, ZERO, percent, shown
 SHIFT_UP_MARGIN = Decimal("1.001")
 # Seconds within which two times of the exchange may be told in either order.
 SAME_MOMENT = 5.0
+# A sale returns the quote spent up to cutting, and to what a fee that has changed since then makes of it.
+NEARLY = Decimal("0.99")
 
 TWO = Decimal(2)
 CENT = Decimal("0.01")
@@ -179,19 +181,20 @@ def surplus_sell(remaining: Decimal, max_price: Decimal, ticker: Decimal, settin
 
 def buy_behind(sell: BookOrder, unsold: tuple[UnsoldBuy, ...], settings: GridSettings) -> UnsoldBuy | None:
     """
-    The buy that a sell of unknown origin sells: filled before the sell was placed, cheaper, of no less
-    volume; of several the one whose own sell would stand nearest. None when there is none.
+    The buy that a sell of unknown origin sells: filled before the sell was placed, cheaper, and such that
+    the sell returns the quote spent and no more base than was bought; of several the dearest, because a
+    sell stands over its buy, at whatever interval there was then. None when there is none.
     """
+    returned = sell.volume * sell.price * (ONE - TWO * settings.fee)
     possible = [
         buy
         for buy in unsold
-        if buy.filled_at <= sell.placed_at + SAME_MOMENT and buy.price < sell.price and buy.volume >= sell.volume
+        if buy.filled_at <= sell.placed_at + SAME_MOMENT
+        and buy.price < sell.price
+        and sell.volume <= buy.volume
+        and returned >= buy.price * buy.volume * NEARLY
     ]
-    return min(
-        possible,
-        key=lambda buy: (abs(buy.price * (ONE + settings.interval) - sell.price), buy.filled_at),
-        default=None,
-    )
+    return max(possible, key=lambda buy: (buy.price, -buy.filled_at), default=None)
 
 
 def buy_after_sell(sold_at: Decimal, grid: GridView) -> Decision:
