@@ -272,7 +272,10 @@ def _where_instead(section: str, key: str) -> str:
 def describe(settings: Settings) -> list[str]:
     """The settings in force, in human units, one line each; no secrets."""
     bot, quote = settings.bot, settings.bot.quote_currency
-    fee = f"{as_percent(bot.fee)} ({plain(bot.fee)}) a side" if bot.fee is not None else "the account's own maker fee"
+    if bot.fee is not None:
+        fee = f"{as_percent(bot.fee)} ({plain(bot.fee)}) a side"
+    else:
+        fee = "assumed, see below" if bot.simulated else "the account's own maker fee"
     lines = [
         f"{bot.name}: {bot.strategy} on {bot.base_currency}/{quote}, userref {bot.userref}, {_at_stake(bot)}",
         f"{bot.n_open_buy_orders} open buys of {plain(bot.amount_per_grid)} {quote} each",

@@ -102,7 +102,7 @@ def test_without_a_command_the_bot_runs(
     assert [s.bot.name for s in fake.started_with] == ["mine"]
     out = capsys.readouterr().out
     assert "mine: GridHODL on BTC/USD, userref 7, demo: made-up prices, play money" in out
-    assert "interval 1 % (0.01), fee the account's own maker fee" in out
+    assert "interval 1 % (0.01), fee assumed, see below" in out
     assert "a payload" not in out
     assert (tmp_path / "gridbot.db.lock").exists()
 

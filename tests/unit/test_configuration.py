@@ -463,7 +463,7 @@ def test_the_settings_in_force_are_said_in_human_units_and_without_secrets(write
     ]
     dry = describe(load_settings(write(("fee = 0.25%", ""))))
     assert dry[0].endswith("dry run: live prices of Kraken, play money, no order leaves")
-    assert dry[2] == "interval 1 % (0.01), fee the account's own maker fee"
+    assert dry[2] == "interval 1 % (0.01), fee assumed, see below"
     assert dry[5] == "play money at the first start: 0 BTC and 10000 USD"
 
 
