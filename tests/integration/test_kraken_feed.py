@@ -60,6 +60,15 @@ class Bot:
                     return message
         raise AssertionError(f"no {channel} {kind} in {PATIENCE:g} s")
 
+    def settle(self) -> "Bot":
+        """Both sockets have their snapshot: whatever the exchange does next is heard as an update."""
+        missing = {"ticker", "executions"}
+        until = time.monotonic() + PATIENCE
+        while missing:
+            for message in self.feed.on_message(self.queue.get(timeout=until - time.monotonic())):
+                missing.discard(message.channel if message.type == "snapshot" else "")
+        return self
+
     def buy(self) -> str:
         return self.rest.create_order(
             ordertype="limit",
@@ -94,9 +103,10 @@ def server(fake: FakeKraken) -> Iterator[FakeKrakenServer]:
 @pytest.fixture
 def bot(server: FakeKrakenServer) -> Iterator[Bot]:
     bot = Bot(server).start()
-    bot.hear("executions", "snapshot")
-    yield bot
-    bot.close()
+    try:
+        yield bot.settle()
+    finally:
+        bot.close()
 
 
 def test_prices_and_our_fills_arrive(fake: FakeKraken, bot: Bot):
