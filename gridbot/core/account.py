@@ -8,7 +8,7 @@ from typing import Any
 from gridbot.infrastructure.audits import Audits, Snapshots
 from gridbot.infrastructure.database import DBConnect
 from gridbot.models.configuration import Settings
-from gridbot.models.grid import EXTRA, SURPLUS, BookOrder, Placement, UnsoldBuy, Waiting
+from gridbot.models.grid import NO_BUY, BookOrder, Placement, UnsoldBuy, Waiting
 from gridbot.models.money import as_text
 from gridbot.services.order_desk import BUYING, CROSSING, PLACING, OrderDesk
 from gridbot.services.report import profit_lines, summarise
@@ -29,7 +29,7 @@ def spoken_for(
 ) -> frozenset[str]:
     """The buys whose sell is open, on its way, or still to be placed."""
     named = {order.sells for order in orders} | {placement.sells for placement in pending}
-    return frozenset(named | {buy.txid for buy in unsold}) - {"", SURPLUS, EXTRA}
+    return frozenset(named | {buy.txid for buy in unsold}) - NO_BUY
 
 
 def snapshot(status: Status, pauses: list[str]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from gridbot.models.money import ZERO
 
 SURPLUS = "surplus"  # in place of a buy's txid: the sell takes from vol_of_unfilled_remaining
 EXTRA = "extra"  # in place of a buy's txid: SWING's extra sell, covered by the free balance
+UNKNOWN = "unknown"  # in place of a buy's txid: an adopted sell that fits no buy we know
+NO_BUY = frozenset(("", SURPLUS, EXTRA, UNKNOWN))
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class BookOrder:
     volume: Decimal
     placed_at: float  # unix seconds on the exchange's clock
     executed: Decimal = ZERO
-    sells: str = ""  # a sell: the txid of the buy it sells, SURPLUS or EXTRA
+    sells: str = ""  # a sell: the txid of the buy it sells, SURPLUS, EXTRA or UNKNOWN; "": just adopted
     cancel_requested: bool = False  # asked to be cancelled, not yet confirmed
 
     @property

@@ -26,7 +26,7 @@ from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import IExchangeRESTService
 from gridbot.models.events import Event
 from gridbot.models.exchange import BUY, ExecutionsUpdateSchema, OrderInfoSchema, TradeInfoSchema
-from gridbot.models.grid import SURPLUS, BookOrder, UnsoldBuy
+from gridbot.models.grid import SURPLUS, UNKNOWN, BookOrder, UnsoldBuy
 from gridbot.models.money import ONE, ZERO, as_text
 from gridbot.services.funds import EVERYTHING, Funds, OwnShare
 from gridbot.services.ledger import PROVISIONAL, by_cycle, holding
@@ -163,11 +163,15 @@ class Bookkeeping:
             self.book.set_sells(sell.txid, buy.txid)
             self.unsold.remove(buy.txid)
 
-    def is_sold_as_surplus(self, sell: BookOrder) -> None:
-        """An adopted sell that belongs to no buy: it sells what cancelled buys had executed."""
-        LOG.info("the adopted sell %s is taken off the surplus", sell.txid)
+    def is_sold_without_a_buy(self, sell: BookOrder) -> None:
+        """
+        An adopted sell that belongs to no buy sells what cancelled buys had executed, as far as there is any
+        now. It is asked for once: what is left over of later buys is not what it sells.
+        """
+        surplus = bool(self.configuration.get().vol_of_unfilled_remaining)
+        LOG.info("the adopted sell %s fits no buy%s", sell.txid, ", and is taken off the surplus" if surplus else "")
         with self._db.atomic():
-            self.book.set_sells(sell.txid, SURPLUS)
+            self.book.set_sells(sell.txid, SURPLUS if surplus else UNKNOWN)
             self._take_from_surplus(sell.volume)
 
     def book_message(self, update: ExecutionsUpdateSchema) -> Finished | None:

@@ -20,7 +20,7 @@ from decimal import ROUND_DOWN, Context, Decimal, localcontext
 from gridbot.infrastructure.audits import AuditMark
 from gridbot.infrastructure.database import Trade
 from gridbot.models.exchange import BUY
-from gridbot.models.grid import EXTRA, SURPLUS
+from gridbot.models.grid import EXTRA, NO_BUY
 from gridbot.models.money import ZERO, as_text
 from gridbot.services.messages import counted
 
@@ -183,7 +183,7 @@ def by_cycle(rows: Sequence[Trade], spoken_for: Iterable[str] = (), base_before:
                  from lots as far as there are any, and only what no lot covers is base from before
     """
     waiting = frozenset(spoken_for)
-    named = frozenset(row.sells for row in rows if row.sells not in ("", SURPLUS, EXTRA)) | waiting
+    named = frozenset(row.sells for row in rows if row.sells not in NO_BUY) | waiting
     return _account(rows, named, waiting, base_before, in_order_of_age=False)
 
 

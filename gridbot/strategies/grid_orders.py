@@ -18,6 +18,7 @@ from gridbot.models.events import Event, FundsShort, OrderCancelled, OrderExecut
 from gridbot.models.exchange import BUY, SELL, News
 from gridbot.models.grid import (
     EXTRA,
+    NO_BUY,
     SURPLUS,
     BookOrder,
     GridSettings,
@@ -94,7 +95,7 @@ class GridOrders:
         """A sell was cancelled: what it did not sell stays to be sold, as its buy or as surplus."""
         rest = order.volume - order.executed
         bought_at = order.price / (ONE + self.settings.interval)
-        if order.sells in ("", SURPLUS) or rest < self.settings.pair.ordermin:
+        if order.sells in NO_BUY or rest < self.settings.pair.ordermin:
             self._desk.add_to_surplus(rest, bought_at)
             return
         rows = self._desk.trades.of_order(order.sells)

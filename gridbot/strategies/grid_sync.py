@@ -9,6 +9,7 @@ import logging
 from gridbot.exceptions import ConfigurationError, OrderTooSmall, TemporaryFailure
 from gridbot.models.events import CaughtUp, Trouble
 from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, News, OrderInfoSchema, TradeInfoSchema
+from gridbot.models.grid import UNKNOWN
 from gridbot.models.money import ZERO
 from gridbot.services.order_desk import DEADLINE, Finished
 from gridbot.strategies import grid_rules as rules
@@ -50,7 +51,6 @@ class GridCatchUp(GridOrders):
         self._started_at: float | None = None  # when the first synchronisation was done
         self._last_sync = self._clock.monotonic()
         self._next_look = self._clock.monotonic() + self.regular_spacing
-        self._adopted: set[str] = set()  # orders adopted since the last synchronisation
         self._early: list[ExecutionsUpdateSchema] = []  # told before the first synchronisation
         self._blind_since: float | None = None  # since when the executions were not heard, exchange's clock
 
@@ -140,7 +140,6 @@ class GridCatchUp(GridOrders):
     def _sync_order_book(self, since: float | None) -> bool:
         """Book what happened meanwhile, then place what follows from it. True when there was news."""
         news = self._sync(since)
-        self._adopted |= {info.txid for info in news.adopted}
         if not self._desk.configuration.exists:
             if since is not None:
                 self._tell_of_a_lost_database()
@@ -155,7 +154,6 @@ class GridCatchUp(GridOrders):
             done = self._update_order_book_handle_closed_order(info, news.trades.get(info.txid, []))
             if done is not None:
                 finished.append(done)
-        self._adopted.clear()
         self._tell_what_happened(since, finished, news)
         self._add_missed_sell_orders()
         for done in finished:
@@ -198,7 +196,6 @@ class GridCatchUp(GridOrders):
         if over or not (price and volume and side) or self._desk.knows(update.order_id):
             return False
         LOG.warning("order %s carries our userref and is not in the book; adopted", update.order_id)
-        self._adopted.add(update.order_id)
         self._desk.adopt(
             OrderInfoSchema(
                 pair=self._rest_api.rest_altname,
@@ -229,12 +226,13 @@ class GridCatchUp(GridOrders):
         does not know, because an older copy of it was brought back. It must not be placed twice.
         """
         sell = self._desk.book.get(txid)
-        if sell is not None and not sell.sells:
-            buy = rules.buy_behind(sell, self._desk.unsold.all(), self.settings)
-            if buy is not None:
-                self._desk.is_sold_by(buy, sell)
-            elif txid in self._adopted and self._desk.configuration.get().vol_of_unfilled_remaining:
-                self._desk.is_sold_as_surplus(sell)
+        if sell is None or sell.sells not in ("", UNKNOWN):
+            return
+        buy = rules.buy_behind(sell, self._desk.unsold.all(), self.settings)
+        if buy is not None:
+            self._desk.is_sold_by(buy, sell)
+        elif not sell.sells:
+            self._desk.is_sold_without_a_buy(sell)
 
     def _update_order_book_handle_closed_order(
         self, info: OrderInfoSchema, trades: list[TradeInfoSchema]

@@ -100,6 +100,32 @@ def test_a_lost_database_costs_no_buy_its_sell_and_gives_none_two(path: Path, re
     assert house.violations == []
 
 
+@pytest.mark.parametrize("dies_after", [0, *range(3, 28, 3)])
+def test_a_surplus_that_was_sold_is_not_sold_again_after_the_loss_of_the_database(path: Path, dies_after: int) -> None:
+    effects = SideEffects()
+    house = House(path, "GridSell", effects)
+    house.start()
+    house.run(3)
+    for _ in range(2):  # 0.6 of two buys is filled before somebody cancels them
+        buy = house.own_open("buy")[0]
+        house.fake.fill(buy.txid, buy.volume * 6 / 10)
+        house.run(3)
+        house.fake.cancel(buy.txid)
+        house.run(3)
+    [surplus] = [order for order in house.own() if order.side == "sell"]
+    assert surplus.status == "closed"  # its price was below the market
+    house.stop()
+    lose(path)
+    effects.kill_at = effects.count + dies_after if dies_after else 0
+    house.forgot = True
+    house.start()
+    house.run(100)
+    assert house.kills == bool(dies_after)
+    assert house.violations == []
+    assert invariants.nothing_is_sold_twice(house) == []
+    assert len(house.own_open("buy")) == 5
+
+
 def test_orders_of_a_lost_database_are_seen_before_rest_tells_of_them(path: Path) -> None:
     house = House(path, "GridHODL", SideEffects())
     house.start()
