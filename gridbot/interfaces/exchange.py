@@ -38,6 +38,11 @@ class IExchangeRESTService(ABC):
 
     answers_lag = 60.0
 
+    @property
+    def left_suddenly(self) -> bool:
+        """True when an earlier process was cut off minutes ago at the most: what it sent may still arrive."""
+        return False
+
     # ---- may we trade here? ----------------------------------------------------------------------
     @abstractmethod
     def check_exchange_status(self, tries: int = 0) -> None:

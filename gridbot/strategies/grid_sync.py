@@ -84,6 +84,7 @@ class GridCatchUp(GridOrders):
         self._last_sync = self._clock.monotonic()
         self._check_amount()
         doubt = bool(self._desk.sync_reason)
+        self._adopt_unknown(self._early)  # REST may not show them yet, and their levels are taken
         since = self._synced_before() if not self.is_ready else None
         caught_up = self._sync_order_book(since)
         if caught_up or not self.is_ready or self._desk.now() - self._desk.configuration.get().synced_at > SYNCED_AGE:
@@ -155,6 +156,8 @@ class GridCatchUp(GridOrders):
             if done is not None:
                 finished.append(done)
         self._tell_what_happened(since, finished, news)
+        for sell in self._desk.book.sells():
+            self._find_its_buy(sell.txid)  # the feed told of it, and REST does not show it yet
         self._add_missed_sell_orders()
         for done in finished:
             if done.is_filled and done.order.side == SELL:
@@ -164,22 +167,29 @@ class GridCatchUp(GridOrders):
     def _find_unknown_orders(self, opened: list[ExecutionsUpdateSchema]) -> None:
         """
         The snapshot of the feed names every open order and is never behind, as REST may be. Orders of
-        ours that the database does not know mean that it is new or old. Its lost successor may have sent an
-        order that is still on its way, so we wait until the exchange must refuse that; and for longer while
-        REST shows other orders as open than the feed, for then it is behind.
+        ours that the database does not know mean that it is new or old, and so does a sudden end just before
+        its first start. Its lost successor may have sent an order that is still on its way, so we wait until
+        the exchange must refuse that; and for longer while REST shows other orders as open than the feed, for
+        then it is behind.
         """
-        ours = [update for update in opened if update.userref == self._config.userref]
-        adopted = [update for update in ours if not self._desk.settle_by_message(update) and self._adopt_told(update)]
-        lost = not self._desk.configuration.exists and len(self._desk.book)
+        adopted = self._adopt_unknown(opened)
+        lost = not self._desk.configuration.exists and (len(self._desk.book) or self._rest_api.left_suddenly)
         if not self.is_ready and (adopted or lost):
-            behind = self._rest_is_behind({update.order_id for update in ours})
+            told = {update.order_id for update in opened if update.userref == self._config.userref}
+            behind = self._rest_is_behind(told)
             seconds = self._rest_api.answers_lag if behind else DEADLINE + SETTLE_PAUSE
             self._desk.pauses.begin(SYNC, at_least=seconds)
             LOG.warning(
-                "%d open orders are ours, and the database does not know them; comparing with the exchange in %.0f s",
+                "the database is new or old (open orders of ours that it does not know: %d), and an order may still "
+                "be on its way; comparing with the exchange in %.0f s",
                 len(adopted),
                 seconds,
             )
+
+    def _adopt_unknown(self, told: list[ExecutionsUpdateSchema]) -> list[ExecutionsUpdateSchema]:
+        """Of what the feed told, the open orders of ours that neither the book nor a placement on its way explains."""
+        ours = [update for update in told if update.userref == self._config.userref]
+        return [update for update in ours if not self._desk.settle_by_message(update) and self._adopt_told(update)]
 
     def _rest_is_behind(self, told: set[str]) -> bool:
         """True when REST shows other open orders than the feed has just told."""

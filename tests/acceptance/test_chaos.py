@@ -126,6 +126,36 @@ def test_a_surplus_that_was_sold_is_not_sold_again_after_the_loss_of_the_databas
     assert len(house.own_open("buy")) == 5
 
 
+@pytest.mark.parametrize("rest_behind", [0.0, 59.0])
+@pytest.mark.parametrize(
+    ("price", "number", "sells"),
+    [("49500", 6, ["49999.9"]), ("49500", 7, ["49999.9"]), ("53000", 6, [])],  # a sell, a buy after it, a new grid
+)
+def test_an_order_on_its_way_when_bot_and_database_die_is_not_placed_again(
+    path: Path, price: str, number: int, sells: list[str], rest_behind: float
+) -> None:
+    def begin(effects: SideEffects, place: Path) -> House:
+        house = House(place, "GridSell", effects)
+        house.start()
+        house.run(60)
+        house.disaster = lambda database: lose(database.parent)
+        house.fake.rest_lag = rest_behind
+        house.price(price)
+        house.run(3)
+        return house
+
+    effects = SideEffects()
+    begin(effects, path)
+    on_their_way = [k for k, name in enumerate(effects.names, start=1) if name == ON_ITS_WAY]
+    with folder() as place:
+        house = begin(SideEffects(on_their_way[number - 1]), place)
+        house.run(150)
+        assert house.kills == 1
+        assert house.violations == []
+        assert [f"{o.price:f}" for o in house.own_open("sell")] == sells
+        assert len(house.own_open("buy")) == 5
+
+
 def test_orders_of_a_lost_database_are_seen_before_rest_tells_of_them(path: Path) -> None:
     house = House(path, "GridHODL", SideEffects())
     house.start()

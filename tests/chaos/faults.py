@@ -136,7 +136,11 @@ def _damaged(house: House) -> None:
 
 
 def _restored(house: House) -> None:
-    """At the next death the database becomes again what it is now."""
+    """
+    At the next death the database becomes again what it is now. No hand does that in less than fifteen seconds,
+    by which time an order that was on its way has arrived or was refused for its deadline.
+    """
+    house.mending = 15.0
     copy = house.path.read_bytes() if house.path.exists() else b""
     log = house.path.with_name(f"{house.path.name}-wal")
     written = log.read_bytes() if log.exists() else b""

@@ -107,6 +107,7 @@ class House:
         self.start_at: float | None = None  # when cron, or its owner, starts the bot (again)
         self.violations: list[str] = []
         self.disaster: Callable[[Path], None] | None = None  # what happens to the database at the next death
+        self.mending = 0.0  # seconds that it takes, and the bot is away for at least so long
         self.forgot = False  # the bot no longer knows all it did
         self.unknowable: set[str] = set()  # buys whose fate nobody could know who starts without a database
         self.links: dict[str, str] = {}  # sell order -> what it was sent to sell, as the wire saw it
@@ -228,6 +229,7 @@ class House:
         if self.disaster is not None:
             self.disaster(self.path)
             self.forgot, self.disaster = True, None
+            away = max(away, self.mending)
             self.say("the database is not what it was")
         self.start_at = self.now + away
 

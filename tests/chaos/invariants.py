@@ -44,19 +44,29 @@ def at_once(house: House, kind: str, order: Order) -> list[str]:
 
 def taken_for_another(house: House, bought: str, sells: list[str]) -> bool:
     """
-    A bot that forgot cannot know which of two buys an order sells when it could sell either. One of ``sells``
-    then counts for another buy that has none, as the bot must have counted it: each has one in the end.
+    A bot that forgot cannot know which of two buys an order sells when it could sell either, nor whether it is an
+    extra sell. One of ``sells`` then counts for another buy that has none, or as the extra sell that was taken for
+    the sell of this buy, as the bot must have counted it: in the end each has one.
     """
     have = {what for txid, what in house.links.items() if lives(house.fake.orders[txid])}
+    waiting = [o for o in house.own() if o.side == "buy" and o.status == "closed" and o.txid not in have]
+    extra = [house.fake.orders[txid] for txid, what in house.links.items() if what == EXTRA]
     for sell in (house.fake.orders[txid] for txid in sells[:-1]):
-        for buy in house.own():
-            waits = buy.side == "buy" and buy.status == "closed" and buy.txid not in have
-            if waits and buy.price < sell.price and sell.volume <= buy.volume:
-                quote_back = sell.volume * sell.price * (ONE - TWO * FEE)
-                if quote_back >= buy.price * buy.volume * NEARLY:
-                    house.links[sell.txid] = buy.txid
-                    return True
+        for buy in waiting:
+            if could_sell(sell, buy):
+                house.links[sell.txid] = buy.txid
+                return True
+        for other in extra:
+            if could_sell(other, house.fake.orders[bought]):
+                house.links[sell.txid], house.links[other.txid] = EXTRA, bought
+                return True
     return False
+
+
+def could_sell(sell: Order, buy: Order) -> bool:
+    """Nothing in the two orders says that the one is not the sell of the other."""
+    quote_back = sell.volume * sell.price * (ONE - TWO * FEE)
+    return buy.price < sell.price and sell.volume <= buy.volume and quote_back >= buy.price * buy.volume * NEARLY
 
 
 def buys_are_bounded(house: House, order: Order) -> list[str]:

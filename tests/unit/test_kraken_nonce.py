@@ -63,6 +63,19 @@ def test_closing_gives_back_what_was_reserved(path: Path):
     assert NonceSource(StillClock(0.0), path).next() == last + 1
 
 
+@pytest.mark.parametrize(("closed", "later", "suddenly"), [(False, 60, True), (False, 700, False), (True, 60, False)])
+def test_a_sudden_end_is_seen_for_ten_minutes(path: Path, closed: bool, later: float, suddenly: bool):
+    before = NonceSource(StillClock(), path)
+    before.next()
+    if closed:
+        before.close()
+    clock = StillClock()
+    clock.advance(later)
+    after = NonceSource(clock, path)
+    after.next()
+    assert after.left_reserved is suddenly
+
+
 def test_closing_without_a_call_writes_nothing(path: Path):
     NonceSource(StillClock(), path).close()
     assert not path.exists()

@@ -34,6 +34,7 @@ class NonceSource:
         self._clock = clock
         self._path = path
         self._last = 0
+        self.left_reserved = False  # the last process to use the file did not close it, and not long ago
         self._mark: int | None = None  # None: the file was not read yet
 
     def next(self) -> int:
@@ -44,6 +45,7 @@ class NonceSource:
         first = self._mark is None
         if self._mark is None:
             self._mark = self._last = max(self._read(), self._last)
+            self.left_reserved = self._mark > self._clock.time() * NANOSECONDS
         self._last = max(int(self._clock.time() * NANOSECONDS), self._last + 1)
         if self._last >= self._mark:
             self._reserve(self._last + RESERVED_AHEAD, first)

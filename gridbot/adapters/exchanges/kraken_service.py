@@ -94,12 +94,13 @@ class KrakenRESTService(IExchangeRESTService):
         self._clock = clock
         self._base = base_currency
         self._quote = quote_currency
+        self._nonce = NonceSource(clock, nonce_path)
         self.client = KrakenClient(
             api_public_key,
             api_secret_key,
             clock=clock,
             rest_url=rest_url,
-            nonce=NonceSource(clock, nonce_path),
+            nonce=self._nonce,
             transport=transport,
         )
 
@@ -107,6 +108,11 @@ class KrakenRESTService(IExchangeRESTService):
     def limits(self) -> KrakenLimits:
         """The request counters."""
         return self.client.limits
+
+    @property
+    def left_suddenly(self) -> bool:
+        """See the interface. The mark of the nonces tells, once one was used: a proper end gives it back."""
+        return self._nonce.left_reserved
 
     def __repr__(self) -> str:
         return f"KrakenRESTService({self.rest_symbol})"
