@@ -40,7 +40,7 @@ class StoredConfiguration:
     amount_per_grid: Decimal
     interval: Decimal
     created_at: float
-    synced_at: float
+    synced_at: float  # up to then the exchange was asked for every order of ours; before created_at: not yet asked
     highest_buy_price: Decimal = ZERO
     vol_of_unfilled_remaining: Decimal = ZERO
     vol_of_unfilled_remaining_max_price: Decimal = ZERO
@@ -76,9 +76,17 @@ class Configuration:
             raise DatabaseError(f"database {self._db.path}: no configuration stored for userref {self._userref}")
         return self._stored
 
-    def create(self, market: str, amount_per_grid: Decimal, interval: Decimal, now: float) -> None:
-        """The first start with this userref."""
-        self._write(StoredConfiguration(market, amount_per_grid, interval, created_at=now, synced_at=now))
+    def create(
+        self, market: str, amount_per_grid: Decimal, interval: Decimal, now: float, synced_at: float | None = None
+    ) -> None:
+        """The first start with this userref. ``synced_at`` when it is not ``now``."""
+        synced_at = now if synced_at is None else synced_at
+        self._write(StoredConfiguration(market, amount_per_grid, interval, created_at=now, synced_at=synced_at))
+
+    @property
+    def is_synced(self) -> bool:
+        """False while the exchange was not asked for the time before ``created_at``."""
+        return self.exists and self.get().synced_at >= self.get().created_at
 
     def update(self, **changes: Decimal | float) -> None:
         """Change some of the values of StoredConfiguration, by name."""

@@ -85,14 +85,17 @@ class GridCatchUp(GridOrders):
         self._check_amount()
         doubt = bool(self._desk.sync_reason)
         self._adopt_unknown(self._early)  # REST may not show them yet, and their levels are taken
-        since = self._synced_before() if not self.is_ready else None
+        since = self._look_back_to()
         caught_up = self._sync_order_book(since)
-        if caught_up or not self.is_ready or self._desk.now() - self._desk.configuration.get().synced_at > SYNCED_AGE:
-            self._desk.configuration.update(synced_at=self._desk.now())
+        now, stored = self._desk.now(), self._desk.configuration
+        if since is not None or (stored.is_synced and (caught_up or now - stored.get().synced_at > SYNCED_AGE)):
+            stored.update(synced_at=now)
         if self._started_at is None:
             self._started_at = self._desk.now()
         self._desk.pauses.begin(SYNC, first=SYNC_PAUSE, longest=LONGEST_SYNC_PAUSE)
-        self._next_look = self._clock.monotonic() + (SECOND_LOOK if doubt else self.regular_spacing)
+        self._next_look = self._clock.monotonic() + (
+            SECOND_LOOK if doubt or not stored.is_synced else self.regular_spacing
+        )
         early, self._early = self._early, []
         self._hear(early)
         self._check_price_range()
@@ -112,7 +115,8 @@ class GridCatchUp(GridOrders):
 
     def remember_the_time(self) -> None:
         """At a stop by request: everything up to now was heard, the next start need not look further back."""
-        if self.is_ready and not self._waiting_for and not self._desk.sync_reason:
+        is_certain = self.is_ready and not self._waiting_for and not self._desk.sync_reason
+        if is_certain and self._desk.configuration.is_synced:
             self._desk.configuration.update(synced_at=self._desk.now())
 
     def _hear(self, updates: list[ExecutionsUpdateSchema]) -> None:
@@ -127,35 +131,42 @@ class GridCatchUp(GridOrders):
                 # What this news called for failed; the news behind it must be heard all the same.
                 self._desk.request_sync(f"{exc}; an order's news was answered only in part")
 
-    def _synced_before(self) -> float | None:
+    def _look_back_to(self) -> float | None:
         """
-        When the book was last compared in an earlier life; None in the first one. Orders of ours are open
-        and the database is new: an older one was lost, and nobody knows when. The exchange is asked for the
-        last days, so that a buy without a sell gets one, and none gets two.
+        Since when the exchange must be asked for closed orders; None when all were heard. With a new database
+        there may have been an older one, and nobody knows when: the last days are asked for, so that a buy
+        without a sell gets one, and none gets two. At once while orders of ours are open; else the grid comes
+        first, and the second look, a minute later, asks.
         """
-        configuration = self._desk.configuration
-        if configuration.exists:
-            return configuration.get().synced_at
-        return self._clock.time() - MEMORY if len(self._desk.book) else None
+        stored = self._desk.configuration
+        if not stored.exists:
+            return self._clock.time() - MEMORY if len(self._desk.book) else None
+        return None if self.is_ready and stored.is_synced else stored.get().synced_at
 
     def _sync_order_book(self, since: float | None) -> bool:
         """Book what happened meanwhile, then place what follows from it. True when there was news."""
         news = self._sync(since)
-        if not self._desk.configuration.exists:
-            if since is not None:
-                self._tell_of_a_lost_database()
-                since = None  # how long we were away is not known
-            self._desk.configuration.create(
-                self.market, self.settings.amount_per_grid, self.settings.interval, self._desk.now()
-            )
+        stored, now = self._desk.configuration, self._desk.now()
+        is_new = not stored.exists
+        if is_new:
+            amount, interval = self.settings.amount_per_grid, self.settings.interval
+            stored.create(self.market, amount, interval, now, synced_at=now - MEMORY)
+        is_lost = is_new and len(self._desk.book) > 0
+        away_since = None if is_new or self.is_ready or since is None else max(since, stored.get().created_at)
         finished = []
         for info in sorted(news.reports, key=lambda info: (info.side == SELL, info.opened_at)):
             if info.side == SELL:
                 self._find_its_buy(info.txid)
             done = self._update_order_book_handle_closed_order(info, news.trades.get(info.txid, []))
-            if done is not None:
+            if done is None:
+                continue
+            if self._is_of_this_life(done):
                 finished.append(done)
-        self._tell_what_happened(since, finished, news)
+            else:
+                is_lost = True
+        if is_lost:
+            self._tell_of_a_lost_database()
+        self._tell_what_happened(away_since, finished, news)
         for sell in self._desk.book.sells():
             self._find_its_buy(sell.txid)  # the feed told of it, and REST does not show it yet
         self._add_missed_sell_orders()
@@ -224,9 +235,9 @@ class GridCatchUp(GridOrders):
     def _tell_of_a_lost_database(self) -> None:
         self._publish(
             Trouble(
-                f"the database is new, but orders of userref {self._config.userref} are open: an older database was "
-                f"lost. The orders are adopted, and buys of the last {MEMORY / 86400:.0f} days that have no sell get "
-                "one. What was bought before, and the highest buy price, are not known any more"
+                f"the database is new, but the exchange knows orders of userref {self._config.userref}: an older "
+                f"database was lost. Open orders are adopted, and buys of the last {MEMORY / 86400:.0f} days that have "
+                "no sell get one. What was bought before, and the highest buy price, are not known any more"
             )
         )
 
@@ -252,9 +263,13 @@ class GridCatchUp(GridOrders):
             finished = self._desk.book_report(info, trades)
             if finished is not None:
                 self._record(finished)
-        if finished is not None and finished.at >= self._desk.configuration.get().created_at - SECOND_LOOK:
-            self._announce(finished)  # what is older was told by the life whose database was lost
+        if finished is not None and self._is_of_this_life(finished):
+            self._announce(finished)
         return finished
+
+    def _is_of_this_life(self, finished: Finished) -> bool:
+        """False for what the life whose database was lost has told, and has answered."""
+        return finished.at >= self._desk.configuration.get().created_at - SECOND_LOOK
 
     def _tell_what_happened(self, since: float | None, finished: list[Finished], news: News) -> None:
         away_since = self._blind_since or since

@@ -156,6 +156,28 @@ def test_an_order_on_its_way_when_bot_and_database_die_is_not_placed_again(
         assert len(house.own_open("buy")) == 5
 
 
+@pytest.mark.parametrize("dies_again_after", [0, 40])
+def test_buys_that_filled_get_their_sells_when_the_database_is_lost_and_nothing_is_open(
+    path: Path, dies_again_after: int
+) -> None:
+    house = House(path, "GridSell", SideEffects())
+    house.start()
+    house.run(3)
+    house.stop()
+    house.price("47000")  # all five, while nobody looks
+    lose(path)
+    house.start()
+    if dies_again_after:
+        house.run(dies_again_after)
+        house.stop()
+        house.start()
+    house.run(100)
+    assert house.violations == []
+    assert len(house.own_open("sell")) == 5
+    assert len(house.own_open("buy")) == 5
+    assert invariants.every_buy_leads_to_a_sell(house) == []
+
+
 def test_orders_of_a_lost_database_are_seen_before_rest_tells_of_them(path: Path) -> None:
     house = House(path, "GridHODL", SideEffects())
     house.start()

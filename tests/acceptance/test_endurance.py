@@ -74,7 +74,8 @@ def test_an_execution_below_zero_counts_as_unreadable_and_is_asked_for(field: st
 # ---- weeks ---------------------------------------------------------------------------------------------
 
 
-def test_four_days_leave_nothing_behind_but_trades(tmp_path: Path) -> None:
+def test_four_days_leave_nothing_behind_but_trades(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gridbot.services.book_sync.FORGET_AFTER", 86400.0)  # a week, in thirty days
     measured, trial, broken = soak(4, "GridHODL", tmp_path)
     assert broken == []
     assert len(measured) >= 5

@@ -109,7 +109,6 @@ class House:
         self.disaster: Callable[[Path], None] | None = None  # what happens to the database at the next death
         self.mending = 0.0  # seconds that it takes, and the bot is away for at least so long
         self.forgot = False  # the bot no longer knows all it did
-        self.unknowable: set[str] = set()  # buys whose fate nobody could know who starts without a database
         self.links: dict[str, str] = {}  # sell order -> what it was sent to sell, as the wire saw it
         self.told: list[str] = []  # what happened, for whoever looks at one cell
         self.starts = self.kills = 0
@@ -168,8 +167,6 @@ class House:
         db = ShakyDB(str(self.path), self.effects)
         self._db, self._feed = db, feed
         self.engine = BotEngine(settings, clock, Exchange(rest, feed), db)
-        if not self.engine.desk.configuration.exists and not any(o.is_open for o in self.own()):
-            self.unknowable |= {o.txid for o in self.own()}  # nothing tells that there was a bot before
         self._wrap(rest, self.engine)
 
     def _wrap(self, rest: KrakenRESTService, engine: BotEngine) -> None:
