@@ -212,7 +212,8 @@ class _Reader:
             missing = f"{self.path}, [{section}] {key}: is missing or empty. {_right(key)}"
             self.refusals.append(missing.rstrip())
         else:
-            self._refuse(section, key, message if kind == "value_error" else f"{message}. {_right(key)}")
+            says_what_would_be_right = ". " in message or "for example" in message
+            self._refuse(section, key, message if says_what_would_be_right else f"{message}. {_right(key)}")
 
     # ---- real money ------------------------------------------------------------------------------
 

@@ -425,5 +425,8 @@ class FinishedOrders:
 
     def prune(self, before: float) -> None:
         """Forget the orders that ended before then."""
-        self._db.execute("DELETE FROM finished_orders WHERE userref = ? AND finished_at < ?", (self._userref, before))
-        self._finished = {txid: at for txid, at in self._finished.items() if at >= before}
+        kept = {txid: at for txid, at in self._finished.items() if at >= before}
+        if len(kept) < len(self._finished):
+            sql = "DELETE FROM finished_orders WHERE userref = ? AND finished_at < ?"
+            self._db.execute(sql, (self._userref, before))
+            self._finished = kept

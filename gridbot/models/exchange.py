@@ -197,3 +197,4 @@ class News:
     reports: list[OrderInfoSchema] = field(default_factory=list)
     trades: dict[str, list[TradeInfoSchema]] = field(default_factory=dict)
     adopted: list[OrderInfoSchema] = field(default_factory=list)
+    balance: PairBalanceSchema | None = None  # what the account has now, all of this news included

@@ -51,11 +51,11 @@ class BookSync:
             reports=[info for txid, info in reports.items() if desk.book.get(txid) is not None],
             trades=self._executions(list(reports.values())),
             adopted=adopted,
+            balance=self._rest.get_pair_balance(),
         )
         for txid in desk.provisional & news.trades.keys():
             for trade in news.trades[txid] if desk.book.get(txid) is None else ():
                 desk.itemise(trade)
-        desk.refresh_funds()
         desk.finished.prune(desk.now() - FORGET_AFTER)
         return news
 

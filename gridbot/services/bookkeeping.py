@@ -25,7 +25,7 @@ from gridbot.infrastructure.database import (
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import IExchangeRESTService
 from gridbot.models.events import Event
-from gridbot.models.exchange import BUY, ExecutionsUpdateSchema, OrderInfoSchema, TradeInfoSchema
+from gridbot.models.exchange import BUY, ExecutionsUpdateSchema, OrderInfoSchema, PairBalanceSchema, TradeInfoSchema
 from gridbot.models.grid import SURPLUS, UNKNOWN, BookOrder, UnsoldBuy
 from gridbot.models.money import ONE, ZERO, as_text
 from gridbot.services.funds import EVERYTHING, Funds, OwnShare
@@ -100,7 +100,11 @@ class Bookkeeping:
 
     def refresh_funds(self) -> None:
         """Ask the exchange what is free. Raises TemporaryFailure."""
-        self.funds.told(self._rest.get_pair_balance(), self._own_share())
+        self.funds_are(self._rest.get_pair_balance())
+
+    def funds_are(self, balance: PairBalanceSchema) -> None:
+        """The exchange's own figures; everything that led to them is booked."""
+        self.funds.told(balance, self._own_share())
 
     @property
     def traded(self) -> tuple[Decimal, Decimal]:

@@ -14,6 +14,7 @@ from gridbot.exceptions import BotStateError, ConfigurationError
 from gridbot.models.events import (
     ExtraSellPlaced,
     FundsShort,
+    OrderRefused,
     StatusUpdate,
 )
 from gridbot.models.exchange import (
@@ -52,7 +53,9 @@ from gridbot.strategies.grid_sync import (
 LOG = logging.getLogger(__name__)
 
 ACCEPTED = ("pending_new", "new")  # events of an order in the book that say nothing new
+MINIMUM = "minimum"  # pause: an order would be too small
 YOUNG = 60.0  # seconds: an order that the exchange cancels before is not simply placed again
+OUT_OF_ORDER = 60.0  # seconds: a price told so much late is old; with more the two clocks have nothing in common
 BY_HAND = "User requested"  # Kraken's words for a cancellation by its owner: the first one costs no pause
 MAX_STEPS = 50  # a grid check settles in three or four; more means two rules undo each other
 
@@ -160,10 +163,13 @@ class GridStrategyBase(GridCatchUp):
                 self._hear(message.executions or [])
 
     def _on_ticker(self, update: TickerUpdateSchema) -> None:
-        if update.symbol != self._symbol or 0.0 < update.time < self._ticker_time:
+        if update.symbol != self._symbol:
             return
-        self.ticker = update.last
-        self._ticker_time = update.time or self._desk.now()
+        if not update.time or not 0.0 < self._ticker_time - update.time < OUT_OF_ORDER:
+            self.ticker = update.last
+            self._ticker_time = update.time or self._desk.now()
+        elif "ticker" not in self._waiting_for:
+            return
         low, high = self._band
         if low <= update.last <= high:
             return
@@ -244,6 +250,7 @@ class GridStrategyBase(GridCatchUp):
         self._band = rules.NO_BAND
         if not self.is_ready or self._check_pending_txids() or self._check_configuration_changes():
             return
+        self._answer_sells()
         for _ in range(MAX_STEPS):
             if self._check_pending_txids():
                 return
@@ -340,9 +347,17 @@ class GridStrategyBase(GridCatchUp):
         return False
 
     def _tell_shortage(self, grid: GridView, decision: Decision) -> None:
-        """Why levels are missing; too little money is said once, until the grid was complete again."""
+        """Why levels are missing; too little money, or too little for an order, is said once until it is over."""
         self.waiting = decision.waiting
         pauses = self._desk.pauses
+        too_small = next((waiting for waiting in decision.waiting if waiting.cause is Cause.MINIMUM), None)
+        if too_small is None:
+            pauses.end(MINIMUM)
+        elif not pauses.known(MINIMUM):
+            pauses.begin(MINIMUM)
+            volume = grid.settings.pair.truncate_volume(grid.settings.amount_per_grid / too_small.price)
+            wanted = "the level stays empty: raise amount_per_grid"
+            self._publish(OrderRefused(BUY, too_small.price, volume, too_small.reason, wanted))
         if not any(waiting.cause is Cause.FUNDS for waiting in decision.waiting):
             if not decision.intents:
                 pauses.end(FUNDS)

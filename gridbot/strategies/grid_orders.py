@@ -5,6 +5,7 @@ Whatever must not be forgotten is recorded in the transaction that takes the ord
 and the order that follows is written down in the same transaction; it is sent right after.
 """
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -58,6 +59,7 @@ class GridOrders:
         self.market = f"{surroundings.rest_api.get_exchange_domain().EXCHANGE} {surroundings.rest_api.rest_symbol}"
         self.settings: GridSettings
         self.ticker = ZERO
+        self._unanswered: deque[Finished] = deque()  # filled sells whose buy could not be placed yet
 
     # ---- questions a strategy answers ----------------------------------------------------------
 
@@ -155,14 +157,20 @@ class GridOrders:
     # ---- placing -------------------------------------------------------------------------------
 
     def _next_buy(self, sold: Finished) -> Placement | None:
-        """The buy one interval below a filled sell."""
+        """The buy one interval below a filled sell; when it must wait, it comes before the grid is completed."""
         if not self._may_buy():
+            self._unanswered.append(sold)
             return None
         decision = rules.buy_after_sell(sold.order.price, self.view())
         for intent in decision.intents:
             if isinstance(intent, PlaceBuy):
                 return self._desk.write_down(replace(intent, why=f"after the sell {sold.order.txid}"))
         return None
+
+    def _answer_sells(self) -> None:
+        """The buys that follow sells which were filled while nothing could be placed, in that order."""
+        while self._unanswered and self._may_buy():
+            self._send(self._next_buy(self._unanswered.popleft()))
 
     def _new_sell_order(self, buy: UnsoldBuy) -> Placement | None:
         """Write down the sell for a filled buy; None when it must wait: the buy then stays unsold."""

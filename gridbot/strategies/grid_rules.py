@@ -7,6 +7,7 @@ to the tick. Each ``check_...`` is one step of the grid check: what to do now, a
 wanted is not done. ``quiet_band`` says between which prices the check has nothing to do.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import ROUND_UP, Decimal
 
@@ -108,17 +109,28 @@ def buy_volume(price: Decimal, settings: GridSettings) -> Decimal:
     return _placeable(settings.amount_per_grid / price, price, settings.pair)
 
 
-def check_amount(ticker: Decimal, settings: GridSettings) -> None:
+def check_first_cycle(
+    ticker: Decimal, settings: GridSettings, sell_after: Callable[[UnsoldBuy], PlaceSell | None]
+) -> None:
     """
-    Return when a first buy below ``ticker`` is large enough for the exchange. Raises OrderTooSmall naming
-    the amount_per_grid that would do.
+    Return when a first buy below ``ticker`` and its sell are large enough for the exchange and pay. Raises
+    ConfigurationError naming the amount_per_grid that would do, or an interval that prices cut to the tick eat up.
     """
     price = buy_price(ticker, ticker, settings)
     try:
-        buy_volume(price, settings)
+        sell = sell_after(UnsoldBuy("", price, buy_volume(price, settings), 0.0))
     except OrderTooSmall as exc:
-        enough = smallest_amount(ticker, settings)
-        raise OrderTooSmall(f"a buy @ {price:f}: {exc}. Raise amount_per_grid to {enough:f} or more") from exc
+        raise ConfigurationError(
+            f"[grid] amount_per_grid = {settings.amount_per_grid:f}: too little for a buy @ {price:f} and its sell: "
+            f"{exc}. Raise amount_per_grid to {smallest_amount(ticker, settings):f} or more."
+        ) from exc
+    sold_at = sell_price(price, price, settings)  # once the price has come down to the buy
+    if sell is not None and sold_at * (ONE - settings.fee) <= price * (ONE + settings.fee):
+        raise ConfigurationError(
+            f"[grid] interval = {percent(settings.interval)}: prices move in steps of {settings.pair.tick_size:f}, so "
+            f"that a buy @ {price:f} would be sold @ {sold_at:f}, and two fees of {percent(settings.fee)} take all "
+            "of it. Raise interval."
+        )
 
 
 def smallest_amount(price: Decimal, settings: GridSettings) -> Decimal:
@@ -132,9 +144,10 @@ def smallest_amount(price: Decimal, settings: GridSettings) -> Decimal:
 def volume_for(buy: UnsoldBuy, price: Decimal, settings: GridSettings) -> Decimal:
     """
     What must be sold at ``price`` so that the quote spent on ``buy`` comes back; never more than it
-    brought. A buy made when A was larger gets its own quote back. Raises OrderTooSmall.
+    brought. A buy made with another A, or the rest of one, gets its own quote back. Raises OrderTooSmall.
     """
-    amount = max(settings.amount_per_grid, buy.price * buy.volume)
+    made_with_a = buy.volume == settings.pair.truncate_volume(settings.amount_per_grid / buy.price)
+    amount = settings.amount_per_grid if made_with_a else buy.price * buy.volume
     return min(volume_returning_quote(price, replace(settings, amount_per_grid=amount)), buy.volume)
 
 
@@ -292,7 +305,7 @@ def check_extra_sell_order(grid: GridView) -> Decision:
     settings = grid.settings
     if grid.sells or grid.unsold or grid.pending or len(grid.buys) != settings.n_open_buy_orders:
         return Decision()
-    free = grid.base_available - grid.surplus
+    free = _base_of_nobody(grid)
     if free * grid.ticker <= settings.amount_with_fee:
         return Decision()
     price = extra_sell_price(grid.ticker, grid.highest_buy_price, settings)
@@ -320,12 +333,17 @@ def quiet_band(grid: GridView, decision: Decision) -> Band:
 
 def extra_sell_band(grid: GridView, band: Band) -> Band:
     """SWING: ``band`` cut off at the price from which the free base would be worth an extra sell."""
-    free = grid.base_available - grid.surplus
+    free = _base_of_nobody(grid)
     if grid.sells or free <= 0:
         return band
     worth_a_sell = grid.settings.amount_with_fee / free
     # Above that price the rule was asked and said no for another reason: ask again every time.
     return NO_BAND if grid.ticker >= worth_a_sell else (band[0], min(band[1], worth_a_sell))
+
+
+def _base_of_nobody(grid: GridView) -> Decimal:
+    """Free base without what open and cancelled buys have brought in so far: that has its own sells."""
+    return grid.base_available - grid.surplus - sum((buy.executed for buy in grid.buys), ZERO)
 
 
 def _too_near(one: Decimal, other: Decimal, settings: GridSettings) -> bool:

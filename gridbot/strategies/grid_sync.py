@@ -6,7 +6,7 @@ Nothing here waits. What cannot be done now is noted as a pause, and ``on_timer`
 
 import logging
 
-from gridbot.exceptions import ConfigurationError, OrderTooSmall, TemporaryFailure
+from gridbot.exceptions import TemporaryFailure
 from gridbot.models.events import CaughtUp, Trouble
 from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, News, OrderInfoSchema, TradeInfoSchema
 from gridbot.models.grid import UNKNOWN
@@ -102,16 +102,11 @@ class GridCatchUp(GridOrders):
 
     def _check_amount(self) -> None:
         """
-        A bot that never traded is told at once that its orders are too small to be placed. One with a
+        A bot that never traded is told at once that its orders are too small, or cannot pay. One with a
         history starts all the same: what it holds must be sold. Raises ConfigurationError.
         """
-        if self._desk.configuration.exists:
-            return
-        try:
-            rules.check_amount(self.ticker, self.settings)
-        except OrderTooSmall as exc:
-            amount = self.settings.amount_per_grid
-            raise ConfigurationError(f"[grid] amount_per_grid = {amount:f}: {exc}.") from exc
+        if not self._desk.configuration.exists:
+            rules.check_first_cycle(self.ticker, self.settings, self.sell_after)
 
     def remember_the_time(self) -> None:
         """At a stop by request: everything up to now was heard, the next start need not look further back."""
@@ -164,13 +159,15 @@ class GridCatchUp(GridOrders):
                 finished.append(done)
             else:
                 is_lost = True
+        if news.balance is not None:
+            self._desk.funds_are(news.balance)  # only now: booking the executions has changed the estimate
         if is_lost:
             self._tell_of_a_lost_database()
         self._tell_what_happened(away_since, finished, news)
         for sell in self._desk.book.sells():
             self._find_its_buy(sell.txid)  # the feed told of it, and REST does not show it yet
         self._add_missed_sell_orders()
-        for done in finished:
+        for done in sorted(finished, key=lambda done: done.at):
             if done.is_filled and done.order.side == SELL:
                 self._send(self._next_buy(done))
         return bool(finished or news.adopted)

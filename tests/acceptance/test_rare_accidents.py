@@ -1,14 +1,15 @@
 """Accidents that need two things to go wrong at once, each found by reading the money path with suspicion."""
 
+from contextlib import nullcontext
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from gridbot.exceptions import ExchangeError, TemporaryFailure
-from gridbot.models.events import OrderPlaced, Trouble
+from gridbot.exceptions import ConfigurationError, ExchangeError, TemporaryFailure
+from gridbot.models.events import OrderPlaced, OrderRefused, Trouble
 from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, OnMessageSchema, TickerUpdateSchema
-from tests.world import USERREF, World
+from tests.world import BTC_USD, USERREF, World
 
 LOST = OnMessageSchema(channel="executions", type="lost")
 PRICE_LOST = OnMessageSchema(channel="ticker", type="lost")
@@ -275,3 +276,126 @@ def test_a_cancellation_the_exchange_refuses_for_an_unknown_reason_is_looked_up(
     world.wait(10).price("60000")
     assert world.on_exchange(BUY)[0] == "59405.9"
     assert len(world.on_exchange(BUY)) == 5
+
+
+def money(world: World) -> tuple[Decimal, ...]:
+    """Balance and free amount of base and quote, as the bot has them, and as the exchange has them."""
+    funds, there = world.desk.funds, world.exchange
+    here = (funds.base_balance, funds.base_available, funds.quote_balance, funds.quote_available)
+    assert here == (there.money.base, there.base_available, there.money.quote, there.quote_available)
+    return here
+
+
+@pytest.mark.parametrize("how", ["restart", "reconnect"])
+def test_what_was_filled_unheard_changes_the_balances_once(how: str) -> None:
+    world = World("GridSell", quote=Decimal(420)).start("50000").price("48900")
+    if how == "reconnect":
+        world.deliver([LOST])
+    unheard(world, "49510", "48000")
+    if how == "restart":
+        world.restart()
+    else:
+        world.deliver([snapshot(world)])
+    world.price("48000")
+    assert money(world)[0] > 0
+    assert not world.desk.pauses.known("buys")  # nothing was sent that could not be paid for
+
+
+def test_swing_leaves_what_an_open_buy_has_brought_to_the_sell_of_that_buy() -> None:
+    world = World("SWING", base=Decimal("0.0012")).start("50000")
+    world.exchange.fill(world.buys[0].txid, Decimal("0.0015"))
+    world.settle()
+    world.price("49505", "49600")
+    assert world.sells == ()  # 0.0027 are free, and worth a sell, but 0.0015 of them have one
+    world.price("49400")
+    assert [(f"{sell.price:f}", sell.sells) for sell in world.sells] == [("49999.9", "S00001-SIM00-BUY")]
+
+
+def test_the_buy_after_a_sell_comes_once_the_fate_of_another_order_is_known() -> None:
+    world = World("GridSell", changes={"max_investment": Decimal(700)}).start("50000").price("49500", "49000")
+    world.clock.now += 100
+    world.exchange.cancel_order(world.buys[-1].txid, world.clock.now)
+    world.settle()
+    world.rest.faults = ["lost before"]
+    world.price("49000")
+    assert len(world.desk.pending) == 1
+    world.price("49505")  # a sell is filled, and nothing may be placed now
+    assert "49014.6" not in world.buy_prices()
+    world.wait(100).price("49505")
+    assert world.buy_prices() == ["49014.6", "48529.4", "48048.9", "47573.1", "47102.0"]
+
+
+def test_sells_filled_in_one_absence_are_followed_by_buys_in_the_order_of_the_fills() -> None:
+    world = World("GridSell", changes={"n_open_buy_orders": 1}).start("50000")
+    world.price("49500", "49000", "48500")
+    assert world.sell_prices() == ["48999.9", "49499.9", "49999.9"]  # the last opened is the first to be filled
+    for price in ("49100", "49600"):
+        world.clock.now += 60
+        unheard(world, price)
+    world.exchange.cancel_order(world.buys[0].txid, world.clock.now)
+    world.exchange.take_events()
+    world.frames.clear()
+    world.restart().price("49600")
+    [placed] = [event for event in world.events if isinstance(event, OrderPlaced) and "after the sell" in event.why]
+    assert f"{placed.price:f}" == "48514.7"
+
+
+def test_a_level_that_is_too_small_for_an_order_is_told_once() -> None:
+    world = World("GridSell", changes={"amount_per_grid": Decimal("2.6")}).start("50000")
+    world.price("53000", "53001", "53002").wait(100).price("53003")
+    assert world.buys == ()
+    [told] = world.told(OrderRefused)
+    assert "below the pair's smallest volume" in told.reason
+
+
+@pytest.mark.parametrize(
+    ("strategy", "amount", "starts"),
+    [("GridHODL", "2.49", False), ("GridSell", "2.49", True), ("GridHODL", "2.53", True)],
+)
+def test_an_amount_of_which_no_sell_could_be_placed_is_refused_at_the_first_start(
+    strategy: str, amount: str, starts: bool
+) -> None:
+    world = World(strategy, changes={"amount_per_grid": Decimal(amount)})
+    with nullcontext() if starts else pytest.raises(ConfigurationError, match=r"Raise amount_per_grid to 2\.53"):
+        world.start("50000")
+
+
+def test_an_interval_that_the_tick_eats_up_is_refused_at_the_first_start() -> None:
+    world = World(changes={"interval": Decimal("0.0055"), "max_investment": Decimal(1000)})
+    world.exchange.pair = BTC_USD.model_copy(update={"tick_size": Decimal("0.01"), "pair_decimals": 2})
+    with pytest.raises(ConfigurationError, match=r"a buy @ 5\.00 would be sold @ 5\.02"):
+        world.start("5.03")
+
+
+def test_a_rest_of_a_sell_and_a_buy_of_another_amount_return_their_own_quote() -> None:
+    world = World("GridHODL").start("50000").price("49500")
+    [sell] = world.sells
+    world.exchange.fill(sell.txid, Decimal("0.00100502"))
+    world.settle()
+    world.exchange.cancel_order(sell.txid, world.clock.now)
+    unheard(world, "55000")
+    world.settle()
+    world.restart(amount_per_grid=Decimal(200)).price("55000")
+    [rest] = world.sells
+    assert f"{rest.price:f}" == "55550.0"
+    # 0.00100503 of the buy @ 49504.9 were for sale: 49.75 USD come back, not 100, and not 200
+    assert rest.volume == Decimal("0.00090016")
+
+
+@pytest.mark.parametrize(("late_by", "believed"), [(5.0, False), (3600.0, True)])
+def test_a_price_from_just_before_our_own_trade_is_old_and_one_of_another_clock_is_not(
+    late_by: float, believed: bool
+) -> None:
+    world = World().start("50000").price("49500")
+    update = TickerUpdateSchema(symbol="BTC/USD", last=Decimal(49800), time=world.clock.now - late_by)
+    world.deliver([OnMessageSchema(channel="ticker", ticker_data=update)])
+    assert world.strategy.ticker == (49800 if believed else 49500)
+
+
+def test_after_an_outage_a_price_from_before_our_own_trade_ends_the_waiting() -> None:
+    world = World().start("50000").price("49500")
+    world.deliver([LOST, PRICE_LOST, snapshot(world)])
+    update = TickerUpdateSchema(symbol="BTC/USD", last=Decimal(49501), time=world.clock.now - 0.5)
+    world.deliver([OnMessageSchema(channel="ticker", ticker_data=update)])
+    assert not world.strategy.is_busy
+    assert world.strategy.ticker == 49500
