@@ -180,6 +180,8 @@ class BotEngine:
         self._keep_account(code)
         buys, sells = counted(len(self.desk.book.buys()), "buy"), counted(len(self.desk.book.sells()), "sell")
         what_stays = f"{buys} and {sells} stay open on the exchange"
+        if not self.strategy.is_ready:
+            what_stays = f"the exchange was not asked for its orders; the books know of {buys} and {sells}"
         if len(self.desk.pending):
             what_stays += f"; {len(self.desk.pending)} orders were not answered yet, the next start looks for them"
         self.event_bus.publish(BotStopped(self._settings.bot.name, reason, what_stays))
@@ -201,6 +203,9 @@ class BotEngine:
 
     def _timers(self, now: float) -> None:
         self.alive(0.0)
+        if self._db.put_back():
+            lost = f"the database {self._db.path} was deleted while the bot runs; it was written anew, nothing is lost"
+            self.event_bus.publish(Trouble(lost))
         self.strategy.on_timer()
         if self.state_machine.state is States.INITIALIZING and self.strategy.is_ready:
             self._begin()

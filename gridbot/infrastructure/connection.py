@@ -6,9 +6,10 @@ One SQLite file in WAL mode with ``synchronous=FULL``. Whatever belongs together
 the disk, so the process must end, and the next start reads the truth from the disk.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 
 from sqlite_utils.db import Database
@@ -32,17 +33,21 @@ class DBConnect:
         """
         self.path = str(path)
         self._read_only = read_only
+        self._open()
+
+    def _open(self) -> None:
         try:
-            if read_only:
+            if self._read_only:
                 connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=BUSY_SECONDS)
             else:
                 connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS)
             connection.isolation_level = None
             self.db = Database(connection)
-            if not read_only:
+            if not self._read_only:
                 self._prepare()
         except sqlite3.Error as exc:
             raise self.explained(exc) from exc
+        self._file = self._file_there()
 
     def _prepare(self) -> None:
         self.db.execute(f"PRAGMA page_size={PAGE_SIZE}")
@@ -50,6 +55,35 @@ class DBConnect:
             self.db.enable_wal()
             self.db.execute("PRAGMA synchronous=FULL")
         migrations.apply(self.db)
+
+    def _file_there(self) -> tuple[int, int] | None:
+        """Device and inode of the file with our name, None when there is none (or none is needed)."""
+        try:
+            there = os.stat(self.path)
+        except FileNotFoundError:
+            return None
+        return there.st_dev, there.st_ino
+
+    def put_back(self) -> bool:
+        """
+        True when the file had been deleted while we were using it: it was written anew from what the open
+        connection still holds. Raises DatabaseError when another file has taken its place.
+        """
+        there = self._file_there()
+        if there == self._file:
+            return False
+        if there is not None:
+            raise DatabaseError(f"database {self.path}: another file took its place while the bot was using it")
+        try:
+            for suffix in ("-wal", "-shm"):  # of the deleted file: they would spoil the new one
+                Path(self.path + suffix).unlink(missing_ok=True)
+            with closing(sqlite3.connect(self.path)) as copy:
+                self.db.conn.backup(copy)
+            self.db.conn.close()
+        except (OSError, sqlite3.Error) as exc:
+            raise DatabaseError(f"database {self.path}: was deleted, and cannot be written anew ({exc})") from exc
+        self._open()
+        return True
 
     def is_intact(self) -> bool:
         """True when SQLite finds the whole file in order."""

@@ -195,8 +195,8 @@ def surplus_sell(remaining: Decimal, max_price: Decimal, ticker: Decimal, settin
 def buy_behind(sell: BookOrder, unsold: tuple[UnsoldBuy, ...], settings: GridSettings) -> UnsoldBuy | None:
     """
     The buy that a sell of unknown origin sells: filled before the sell was placed, cheaper, and such that
-    the sell returns the quote spent and no more base than was bought; of several the dearest, because a
-    sell stands over its buy, at whatever interval there was then. None when there is none.
+    the sell returns the quote spent and no more base than was bought; of several the one that it stands one
+    interval above, else the dearest, because the interval may have been another one then. None: there is none.
     """
     returned = sell.volume * sell.price * (ONE - TWO * settings.fee)
     possible = [
@@ -207,7 +207,11 @@ def buy_behind(sell: BookOrder, unsold: tuple[UnsoldBuy, ...], settings: GridSet
         and sell.volume <= buy.volume
         and returned >= buy.price * buy.volume * NEARLY
     ]
-    return max(possible, key=lambda buy: (buy.price, -buy.filled_at), default=None)
+    return max(
+        possible,
+        key=lambda buy: (sell_price(buy.price, buy.price, settings) == sell.price, buy.price, -buy.filled_at),
+        default=None,
+    )
 
 
 def buy_after_sell(sold_at: Decimal, grid: GridView) -> Decision:

@@ -33,6 +33,8 @@ LONGEST_BLINDNESS = 300.0  # seconds without the feed of executions
 SYNCED_AGE = 6 * 3600.0  # so far back a restart asks for closed orders, at most, while all is well
 MEMORY = 7 * 86400.0  # after the loss of the database the exchange is asked for so much of the past
 SECOND_LOOK = 70.0  # after a doubt: REST may have answered from a minute ago
+PHANTOMS = "phantoms"
+PHANTOM_AGE = 300.0  # seconds: a young order may be unknown to an exchange that answers from a minute ago
 LONGEST_SETTLE_PAUSE = 20.0  # one look-up costs 5 of Kraken's counter of 15, which loses 1 in 3 s
 
 
@@ -163,6 +165,7 @@ class GridCatchUp(GridOrders):
             self._desk.funds_are(news.balance)  # only now: booking the executions has changed the estimate
         if is_lost:
             self._tell_of_a_lost_database()
+        self._tell_of_phantoms(news)
         self._tell_what_happened(away_since, finished, news)
         for sell in self._desk.book.sells():
             self._find_its_buy(sell.txid)  # the feed told of it, and REST does not show it yet
@@ -237,6 +240,22 @@ class GridCatchUp(GridOrders):
                 "no sell get one. What was bought before, and the highest buy price, are not known any more"
             )
         )
+
+    def _tell_of_phantoms(self, news: News) -> None:
+        """Absence proves nothing, but orders of the book that the exchange has never heard of must not go unsaid."""
+        reported = {info.txid for info in news.reports}
+        old = self._desk.now() - PHANTOM_AGE
+        phantoms = [order.txid for order in self._desk.book if order.txid not in reported and order.placed_at < old]
+        if not phantoms:
+            self._desk.pauses.end(PHANTOMS)
+        elif not self._desk.pauses.known(PHANTOMS):
+            self._desk.pauses.begin(PHANTOMS)
+            self._publish(
+                Trouble(
+                    f"the exchange does not know {len(phantoms)} orders of the database ({phantoms[0]}, ...): is "
+                    "this the key of another account, or the database of another bot? They stay in the books as open"
+                )
+            )
 
     def _find_its_buy(self, txid: str) -> None:
         """

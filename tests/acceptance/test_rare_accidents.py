@@ -1,6 +1,7 @@
 """Accidents that need two things to go wrong at once, each found by reading the money path with suspicion."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from gridbot.exceptions import ConfigurationError, ExchangeError, TemporaryFailure
 from gridbot.models.events import OrderPlaced, OrderRefused, Trouble
 from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, OnMessageSchema, TickerUpdateSchema
+from gridbot.models.grid import BookOrder, UnsoldBuy
+from gridbot.strategies.grid_rules import buy_behind
 from tests.world import BTC_USD, USERREF, World
 
 LOST = OnMessageSchema(channel="executions", type="lost")
@@ -399,3 +402,23 @@ def test_after_an_outage_a_price_from_before_our_own_trade_ends_the_waiting() ->
     world.deliver([OnMessageSchema(channel="ticker", ticker_data=update)])
     assert not world.strategy.is_busy
     assert world.strategy.ticker == 49500
+
+
+def test_orders_that_the_exchange_has_never_heard_of_are_told_once() -> None:
+    world = World().start("50000")
+    world.exchange.open_orders.clear()  # as with the key of another account
+    world.exchange.money.quote_held = Decimal(0)
+    world.wait(1500)
+    [told] = [event for event in world.told(Trouble) if "does not know 5 orders" in event.text]
+    assert "the key of another account" in told.text
+    assert len(world.buys) == 5
+
+
+def test_a_sell_of_unknown_origin_goes_to_the_buy_that_it_stands_one_interval_above() -> None:
+    settings = World().start("50000").strategy.settings
+    buys = tuple(UnsoldBuy(f"B{price}", Decimal(price), Decimal("0.002"), 0.0) for price in ("48000", "49000", "50000"))
+    sell = BookOrder("S", SELL, Decimal("49490.0"), Decimal("0.002"), 1.0)
+    assert buy_behind(sell, buys, settings) == buys[1]
+    assert buy_behind(replace(sell, price=Decimal("50600.0")), buys, settings) == buys[2]
+    cheaper = (*buys[:2], UnsoldBuy("near", Decimal("49100"), Decimal("0.002"), 0.0))
+    assert buy_behind(sell, cheaper, settings) == buys[1]

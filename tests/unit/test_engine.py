@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -9,13 +10,13 @@ import pytest
 
 from gridbot.core.engine import BotEngine
 from gridbot.core.state_machine import States
-from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError, TemporaryFailure
-from gridbot.infrastructure.database import DBConnect, open_or_rebuild
+from gridbot.exceptions import AccessDenied, ConfigurationError, DatabaseError, GridBotError, TemporaryFailure
+from gridbot.infrastructure.database import DBConnect, Orderbook, open_or_rebuild
 from gridbot.interfaces.exchange import Exchange
 from gridbot.models.configuration import DBConfigDTO, Settings
-from gridbot.models.events import BotStarted, BotStopped, Event
+from gridbot.models.events import BotStarted, BotStopped, Event, Trouble
 from gridbot.models.exchange import OnMessageSchema, TickerUpdateSchema
-from tests.world import ManualClock, World, config
+from tests.world import USERREF, ManualClock, World, config
 
 
 class Stopping(ManualClock):
@@ -109,7 +110,7 @@ def test_a_stop_by_request_leaves_the_orders_and_ends_with_0(tmp_path: Path) -> 
     [stopped] = [e for e in house.events if isinstance(e, BotStopped)]
     assert (stopped.reason, stopped.summary) == (
         "asked to stop",
-        "0 buys and 0 sells stay open on the exchange",
+        "the exchange was not asked for its orders; the books know of 0 buys and 0 sells",
     )
     assert house.engine.state_machine.state is States.SHUTDOWN_REQUESTED
 
@@ -209,3 +210,29 @@ def test_a_file_that_is_no_database_is_kept_aside_too(tmp_path: Path) -> None:
     db, problem = open_or_rebuild(path, 1.0)
     assert problem
     db.close()
+
+
+def test_a_database_deleted_under_the_running_bot_is_written_anew(tmp_path: Path) -> None:
+    house = House(tmp_path).start()
+    path = Path(house.engine._db.path)
+    for part in tmp_path.glob(f"{path.name}*"):
+        part.unlink()
+    house.price("50000")
+    house.turn(1.0)
+    house.price("49400")  # a buy is filled, and its sell placed, into the new file
+    with closing(DBConnect(path, read_only=True)) as there:
+        assert there.is_intact()
+        assert len(Orderbook(there, USERREF).buys()) == 5
+        assert len(Orderbook(there, USERREF).sells()) == 1
+    assert [event.text for event in house.events if isinstance(event, Trouble)] == [
+        f"the database {path} was deleted while the bot runs; it was written anew, nothing is lost"
+    ]
+
+
+def test_another_file_in_the_place_of_the_database_ends_the_bot(tmp_path: Path) -> None:
+    house = House(tmp_path).start()
+    path = Path(house.engine._db.path)
+    DBConnect(tmp_path / "other.db").close()
+    (tmp_path / "other.db").replace(path)
+    with pytest.raises(DatabaseError, match="another file took its place"):
+        house.turn(1.0)
