@@ -55,8 +55,10 @@ from gridbot.strategies.grid_orders import Surroundings
 LOG = logging.getLogger(__name__)
 STORY = logging.getLogger("gridbot.story")
 
+TIMER_PATIENCE = 5.0  # seconds
 TIMER_SPACING = 1.0  # seconds
 STATUS_SPACING = 3600.0
+QUIET_START = 15.0  # seconds: the feed begins with a price, or should
 QUIET_PAIR = 300.0  # no ticker for so long: ask for the price over REST
 PRICE_QUESTION_SPACING = 30.0
 PRICE_TIMEOUT = 600.0  # no price for so long: an error
@@ -151,7 +153,8 @@ class BotEngine:
             for message in self._exchange.feed.on_message(frame):
                 self.handle(message)
         now = self._clock.monotonic()
-        if now >= self._next_timer:
+        # News that is waiting is read first: it may answer what the timers would ask.
+        if now >= self._next_timer and (self._queue.empty() or now >= self._next_timer + TIMER_PATIENCE):
             self._next_timer = now + TIMER_SPACING
             self._timers(now)
 
@@ -234,7 +237,7 @@ class BotEngine:
     def _watch_price(self, now: float) -> None:
         """A quiet pair is not a dead one: ask for its price before calling the silence an error."""
         silent = now - self._last_price_at
-        if silent < QUIET_PAIR or now < self._next_price_question:
+        if silent < (QUIET_PAIR if self.strategy.is_ready else QUIET_START) or now < self._next_price_question:
             return
         self._next_price_question = now + PRICE_QUESTION_SPACING
         try:

@@ -33,6 +33,7 @@ FORMAT = 2
 FLUSH_EVERY = 2000  # records; a flush costs a write to the disk
 BLOT = "(removed)"
 EMPTY, WOKEN, FRAME = "empty", "woken", "frame"  # turns of the loop
+STOPPING = "stopping"
 KEPT_SECTIONS = {"bot", "paper", "demo", "funds"}
 # The nonce and other marks of the key are in no table; these are SQLite's and the migrations' own.
 FOREIGN_TABLES = ("sqlite_", "_sqlite")
@@ -144,8 +145,8 @@ class Recorded:
 
 class RecordedClock(IClock):
     """
-    The clock of engine, desk and strategy; the adapters' threads keep the one below. Only readings are
-    recorded: a stop is simply the end of the journal.
+    The clock of engine, desk and strategy; the adapters' threads keep the one below. Readings are recorded, and
+    where a stop was first noticed: that is the end of what is replayed.
     """
 
     def __init__(self, clock: IClock, journal: Journal) -> None:
@@ -166,7 +167,10 @@ class RecordedClock(IClock):
         return self._clock.wait(seconds)
 
     def stopping(self) -> bool:
-        return self._clock.stopping()
+        if self._clock.stopping():
+            self._journal.write({"n": STOPPING})
+            return True
+        return False
 
 
 class RecordedQueue:
@@ -186,6 +190,12 @@ class RecordedQueue:
             raise
         self._journal.write({"n": "queue.get", "r": WOKEN if frame is None else FRAME})
         return frame
+
+    def empty(self) -> bool:
+        """As the queue below."""
+        is_empty = self._queue.empty()
+        self._journal.write({"n": "queue.empty", "r": is_empty})
+        return is_empty
 
 
 def record_session(path: Path, settings: Settings, clock: IClock, exchange: Exchange, db: DBConnect) -> BotEngine:

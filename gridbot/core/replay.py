@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from gridbot.core.cli import VERSION
 from gridbot.core.engine import TIMER_SPACING, BotEngine
-from gridbot.core.journal import EMPTY, FORMAT, WOKEN, as_json, from_json, records
+from gridbot.core.journal import EMPTY, FORMAT, STOPPING, WOKEN, as_json, from_json, records
 from gridbot.exceptions import ConfigurationError, GridBotError
 from gridbot.infrastructure.database import MEMORY, DBConnect
 from gridbot.interfaces.clock import IClock
@@ -65,6 +65,10 @@ class Script:
             self._now = float(record["r"])
         return self._now
 
+    def is_stopped(self) -> bool:
+        """True where the recorded bot noticed that it was asked to stop."""
+        return bool(self._peek()["n"] == STOPPING)
+
     def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """
         The recorded reply, when this very call was recorded; an error that was the reply is raised.
@@ -72,6 +76,8 @@ class Script:
         """
         while self._peek()["n"] == "clock":
             self.clock()
+        if self.is_stopped():
+            raise EndOfJournal
         record, now = self._peek(), {"n": name, "a": [args, kwargs]}
         compared = ("n", "a") if name.startswith("rest.") else ("n",)
         if any(as_json(record.get(key)) != as_json(now[key]) for key in compared):
@@ -136,7 +142,7 @@ class ReplayedClock(IClock):
         return False
 
     def stopping(self) -> bool:
-        return False
+        return self._script.is_stopped()
 
 
 class ReplayedQueue:
@@ -154,6 +160,10 @@ class ReplayedQueue:
         if turn == EMPTY:
             raise Empty
         return None if turn == WOKEN else turn
+
+    def empty(self) -> bool:
+        """Whether news was waiting then."""
+        return bool(self._script.call("queue.empty"))
 
 
 def engine_of(lines: Iterator[tuple[int, dict[str, Any]]], directory: Path) -> tuple[BotEngine, Script, str]:

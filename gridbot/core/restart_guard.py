@@ -6,7 +6,8 @@ every minute, and Kraken locks a key out for that. So every start is noted besid
 struck off once the bot has traded for a while, or was asked to stop; the next start reads the note
 before anything heavy is imported and leaves when its time has not come.
 
-A power cut is no failure: a note of an earlier boot, without an end, does not count.
+A power cut is no failure: a note of an earlier boot, without an end, does not count. Nor does a bot that is
+killed while it trades. Killed again and again before it trades, perhaps for want of memory, counts in the end.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 LASTED = 600.0  # seconds of trading after which a start was a good one
 # Seconds of pause after so many starts in a row that did not last; the last one for all further ones.
 PAUSES = (0.0, 0.0, 60.0, 120.0, 240.0, 480.0, 900.0)
+UNCOUNTED_KILLS = (0.0,) * 5
 # What a restart cannot mend; a quarter of an hour is how long Kraken locks a key.
 FATAL_PAUSES = (60.0, 300.0, 900.0, 3600.0)
 MUST_BE_MENDED = 2  # exit code
@@ -49,7 +51,7 @@ class RestartGuard:
         None: start. Otherwise the exit code to leave with and what to say: what went wrong, until when
         nothing is tried, and how to try at once.
         """
-        pauses = FATAL_PAUSES if self._code == MUST_BE_MENDED else PAUSES
+        pauses = {MUST_BE_MENDED: FATAL_PAUSES, NO_END: UNCOUNTED_KILLS + PAUSES}.get(self._code, PAUSES)
         pause = pauses[min(self._failures, len(pauses)) - 1] if self._failures else 0.0
         if not 0 < self._at + pause - self._now() <= pause:  # more than the whole pause: the clock stepped back
             return None
@@ -62,9 +64,8 @@ class RestartGuard:
         )
 
     def begun(self) -> None:
-        """This start counts as failed until it has lasted."""
-        self._failures += 1
-        self._write(NO_END, "")
+        """This start counts as failed until the bot trades."""
+        self._write(self._failures + 1, NO_END, "")
 
     def alive(self, running: bool) -> None:
         """To be called now and then; strikes off what went before once the bot has been ``running`` for a while."""
@@ -72,6 +73,7 @@ class RestartGuard:
             self._running_since = None
         elif self._running_since is None:
             self._running_since = time.monotonic()
+            self._write(self._failures, NO_END, "")
         elif self._failures and time.monotonic() - self._running_since >= LASTED:
             self._forget()
 
@@ -80,8 +82,8 @@ class RestartGuard:
         if code == 0:
             self._forget()
         else:
-            self._failures = max(self._failures, 1)
-            self._write(code, why)
+            self._failures += 1
+            self._write(self._failures, code, why)
 
     # ---- the note --------------------------------------------------------------------------------
 
@@ -105,9 +107,9 @@ class RestartGuard:
         powered_off = note[2] == NO_END and boot != _boot_id()
         return (note[0] - 1, *note[1:]) if powered_off else note
 
-    def _write(self, code: int, why: str) -> None:
+    def _write(self, failures: int, code: int, why: str) -> None:
         words = " ".join(why.split())[:1000]
-        note = f"{self._failures} {int(self._now())} {code} {_boot_id()} {self._saved} {words}\n"
+        note = f"{failures} {int(self._now())} {code} {_boot_id()} {self._saved} {words}\n"
         try:
             with open(self._path, "w", encoding="utf-8") as file:
                 file.write(note)

@@ -160,7 +160,7 @@ def _kept_lines(summary: Summary, units: Units) -> list[tuple[str, str]]:
     elif summary.kept.volume:
         lines.append(("dust", f"{units.volume(summary.kept.volume)} left over by sells that sold a lot unit less"))
     if summary.surplus.volume:
-        lines.append(("surplus", f"{units.volume(summary.surplus.volume)} of cancelled buys, no sell placed yet"))
+        lines.append(("surplus", f"{units.volume(summary.surplus.volume)} of cancelled buys, not sold yet"))
     return lines
 
 

@@ -41,6 +41,7 @@ from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_orders import Surroundings, short_lived
 from gridbot.strategies.grid_sync import (
     BLIND,
+    BLIND_TOLD,
     CANCELS,
     FUNDS,
     FUNDS_PAUSE,
@@ -109,10 +110,13 @@ class GridStrategyBase(GridCatchUp):
         Check the exchange and the key, fetch the pair, open the feed; frames go to ``put``. The main
         loop is the engine's, so this returns. Raises TemporaryFailure, AccessDenied, ConfigurationError.
         """
-        self._rest_api.check_exchange_status()
+        steps = [self._rest_api.check_exchange_status, self._retrieve_asset_information]
         if not self._config.skip_permission_check:
-            self._rest_api.check_api_key_permissions()
-        self._retrieve_asset_information()
+            steps.insert(1, self._rest_api.check_api_key_permissions)
+        for step in steps:
+            step()
+            if self._clock.stopping():
+                return
         for subscription in self._websocket.get_required_subscriptions(self._rest_api):
             self._websocket.subscribe(subscription)
         self._websocket.start(put)
@@ -155,7 +159,8 @@ class GridStrategyBase(GridCatchUp):
                 self._blind_since = self._blind_since or self._desk.now()
             elif message.type == "snapshot":
                 self._waiting_for.discard("executions")
-                self._desk.pauses.end(BLIND)
+                for pause in (BLIND, BLIND_TOLD):
+                    self._desk.pauses.end(pause)
                 self._find_unknown_orders(message.executions or [])
                 self._desk.sync_reason = "the feed of executions is there"
                 self._synchronise_if_due()
@@ -294,8 +299,10 @@ class GridStrategyBase(GridCatchUp):
         return next((decision for decision in decisions if decision.intents), complete)
 
     def _carry_out(self, intents: tuple[Intent, ...]) -> bool:
-        """True when all was done and the next step may be looked for."""
+        """True when all was done and the next step may be looked for. A stop by request does not wait for a grid."""
         for intent in intents:
+            if self._clock.stopping():
+                return False
             if isinstance(intent, CancelOrder):
                 self._cancel(intent)
             elif isinstance(intent, PlaceBuy):

@@ -207,11 +207,12 @@ def buy_behind(sell: BookOrder, unsold: tuple[UnsoldBuy, ...], settings: GridSet
         and sell.volume <= buy.volume
         and returned >= buy.price * buy.volume * NEARLY
     ]
-    return max(
-        possible,
-        key=lambda buy: (sell_price(buy.price, buy.price, settings) == sell.price, buy.price, -buy.filled_at),
-        default=None,
-    )
+
+    def likelihood(buy: UnsoldBuy) -> tuple[bool, bool, Decimal, float]:
+        is_exact = sell_price(buy.price, buy.price, settings) == sell.price
+        return is_exact, buy.filled_at <= sell.placed_at, buy.price, -buy.filled_at
+
+    return max(possible, key=likelihood, default=None)
 
 
 def buy_after_sell(sold_at: Decimal, grid: GridView) -> Decision:

@@ -28,8 +28,9 @@ FUNDS_PAUSE = 10.0
 LONGEST_FUNDS_PAUSE = 60.0
 SETTLE_PAUSE = 3.0
 REGULAR_SPACING = 600.0  # a slow look at the whole book, whatever the feed says
-BLIND = "blind"
-LONGEST_BLINDNESS = 300.0  # seconds without the feed of executions
+BLIND, BLIND_TOLD = "blind", "blind, and told"
+BLIND_SPACING = 60.0  # without the feed of executions they are asked for so often, in seconds
+LONGEST_BLINDNESS = 300.0  # after which the owner is told
 SYNCED_AGE = 6 * 3600.0  # so far back a restart asks for closed orders, at most, while all is well
 MEMORY = 7 * 86400.0  # after the loss of the database the exchange is asked for so much of the past
 SECOND_LOOK = 70.0  # after a doubt: REST may have answered from a minute ago
@@ -378,16 +379,17 @@ class GridCatchUp(GridOrders):
         if not self.is_ready or self._blind_since is None or not self._desk.pauses.over(BLIND):
             return
         blind = self._desk.now() - self._blind_since
-        if blind < LONGEST_BLINDNESS:
+        if blind < BLIND_SPACING:
             return
-        if not self._desk.pauses.known(BLIND):
+        if blind >= LONGEST_BLINDNESS and not self._desk.pauses.known(BLIND_TOLD):
+            self._desk.pauses.begin(BLIND_TOLD)
             self._publish(
                 Trouble(
                     f"no connection to the feed of our orders for {blind / 60:.0f} minutes: no buy is placed until it "
-                    "is back, and fills are asked for every few minutes. Check the key's WebSocket permission"
+                    "is back, and fills are asked for every minute. Check the key's WebSocket permission"
                 )
             )
-        self._desk.pauses.begin(BLIND, first=LONGEST_BLINDNESS, longest=self.regular_spacing)
+        self._desk.pauses.begin(BLIND, first=BLIND_SPACING, longest=BLIND_SPACING)
         self._try_to_prepare()
 
     def _synchronise_if_due(self) -> None:

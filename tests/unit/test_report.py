@@ -62,7 +62,7 @@ def test_all_that_cdca_buys_is_base_accumulated() -> None:
 
 def test_executed_parts_of_cancelled_buys_are_shown_as_surplus() -> None:
     summary = report.summarise([buy("B1", "0.01", "100", "0.01", 1.0)], D(100), "GridHODL")
-    assert "surplus     0.01000000 BTC of cancelled buys, no sell placed yet" in report.profit_lines(summary, UNITS)
+    assert "surplus     0.01000000 BTC of cancelled buys, not sold yet" in report.profit_lines(summary, UNITS)
 
 
 def test_base_from_before_has_a_line_of_its_own() -> None:

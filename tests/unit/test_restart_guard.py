@@ -86,8 +86,32 @@ def test_an_error_that_may_pass_leaves_with_1(machine: Machine) -> None:
     assert (machine.guard().waiting() or (0, ""))[0] == 1
 
 
-def test_being_killed_counts_like_a_failure(machine: Machine) -> None:
+def test_being_killed_while_it_trades_is_no_failure(machine: Machine) -> None:
+    for _ in range(30):
+        guard = machine.guard()
+        assert guard.waiting() is None
+        guard.begun()
+        guard.alive(running=False)
+        guard.alive(running=True)
+    machine.fail()
+    machine.fail()
+    assert machine.pause() == 0
+    machine.fail()
+    assert machine.pause() == 60
+
+
+def test_errors_while_it_trades_count_like_all_others(machine: Machine) -> None:
     for _ in range(3):
+        guard = machine.guard()
+        guard.begun()
+        guard.alive(running=True)
+        guard.ended(1, "broken")
+    assert machine.pause() == 60
+
+
+def test_being_killed_again_and_again_before_it_trades_counts_in_the_end(machine: Machine) -> None:
+    for _ in range(8):
+        assert machine.guard().waiting() is None
         machine.guard().begun()
     code, text = machine.guard().waiting() or (0, "")
     assert code == 1
