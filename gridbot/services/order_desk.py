@@ -20,9 +20,7 @@ from gridbot.exceptions import (
     TemporaryFailure,
     UnknownOrderError,
 )
-from gridbot.infrastructure.database import (
-    DBConnect,
-)
+from gridbot.infrastructure.database import DBConnect
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import IExchangeRESTService
 from gridbot.models.events import Event, OrderPlaced, OrderRefused
@@ -92,15 +90,7 @@ class OrderDesk(Bookkeeping):
         """Step 1: on disk before on the wire. May be part of the transaction that books a fill."""
         now = self.now()
         with self._db.atomic():
-            placement = self.pending.add(
-                side=intent.side,
-                price=intent.price,
-                volume=intent.volume,
-                sells=intent.sells,
-                why=intent.why,
-                written_at=now,
-                deadline=now + DEADLINE,
-            )
+            placement = self.pending.add(intent, written_at=now, deadline=now + DEADLINE)
         self.funds.hold(intent.side, intent.price, intent.volume)
         return placement
 
