@@ -15,6 +15,7 @@ from typing import Any
 
 from gridbot.core.account import base_before, spoken_for
 from gridbot.core.clock import SystemClock
+from gridbot.core.registry import exchange_name
 from gridbot.exceptions import ConfigurationError
 from gridbot.infrastructure.audits import AuditMark, Audits, Snapshots
 from gridbot.infrastructure.database import (
@@ -94,7 +95,7 @@ def read_books(settings: Settings) -> Books:
 def _check_market(settings: Settings, market: str) -> None:
     """Books of another exchange or pair would be told in the wrong currency, or as play money."""
     bot = settings.bot
-    name = "Paper" if bot.exchange == "Kraken" and bot.dry_run else bot.exchange
+    name = exchange_name(bot)
     name = market.rpartition(" ")[0] if ":" in name else name  # one's own class may call itself anything
     if market != f"{name} {bot.base_currency}/{bot.quote_currency}":
         raise ConfigurationError(

@@ -7,13 +7,14 @@ import argparse
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from decimal import Decimal
 
 from gridbot.core import single_instance
 from gridbot.core.clock import SystemClock
 from gridbot.core.config_file import describe, require_key
 from gridbot.core.database_check import problems_in
-from gridbot.core.registry import resolve
+from gridbot.core.registry import exchange_of
 from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError, OrderTooSmall, TemporaryFailure
 from gridbot.infrastructure.database import DBConnect, Orderbook
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeRESTService
@@ -75,19 +76,11 @@ class Doctor:
 
     def _exchange(self) -> Exchange:
         settings = self._settings
-        key, has_secret = settings.kraken.api_public_key, settings.kraken.api_secret_key.get_secret_value()
-        setup = ExchangeSetup(
-            settings,
-            self._clock,
-            single_instance.key_state_path(key, settings.db.path.parent) if key else None,
-        )
-        if settings.bot.exchange == "Kraken" and not (key and has_secret):
+        if settings.bot.exchange == "Kraken" and not settings.kraken.has_key:
             from gridbot.adapters.exchanges.kraken import public_kraken
 
-            return public_kraken(setup)
-        factory = resolve("exchange", settings.bot.exchange, settings.config_path.parent)
-        exchange: Exchange = factory().create(setup)
-        return exchange
+            return public_kraken(ExchangeSetup(settings, self._clock))
+        return exchange_of(settings, self._clock, settings.bot.exchange)
 
     # ---- on this machine -------------------------------------------------------------------------
 
@@ -107,11 +100,8 @@ class Doctor:
         path = self._settings.db.path
         if not path.exists():
             return 0
-        db = DBConnect(path, read_only=True)
-        try:
+        with closing(DBConnect(path, read_only=True)) as db:
             return len(Orderbook(db, self._settings.bot.userref).buys())
-        finally:
-            db.close()
 
     # ---- what anybody may ask --------------------------------------------------------------------
 
@@ -141,8 +131,8 @@ class Doctor:
 
     def _private(self, rest: IExchangeRESTService) -> Iterator[Finding]:
         require_key(self._settings)
-        bot, kraken = self._settings.bot, self._settings.kraken
-        if bot.exchange == "Kraken" and not (kraken.api_public_key and kraken.api_secret_key.get_secret_value()):
+        bot = self._settings.bot
+        if bot.exchange == "Kraken" and not self._settings.kraken.has_key:
             yield (HINT, "key", "none configured: a dry run needs none. Fee, funds and rights cannot be looked at")
             yield from self._grid(rest, None)
             return

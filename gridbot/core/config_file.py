@@ -88,8 +88,7 @@ def load_settings(path: Path) -> Settings:
 
 def require_key(settings: Settings) -> None:
     """For what talks to a real account. Raises ConfigurationError when half of the key, or all of it, is missing."""
-    bot, kraken = settings.bot, settings.kraken
-    if bot.exchange != "Kraken" or bot.dry_run or (kraken.api_public_key and kraken.api_secret_key.get_secret_value()):
+    if settings.bot.exchange != "Kraken" or settings.bot.dry_run or settings.kraken.has_key:
         return
     raise ConfigurationError(
         f"{settings.config_path}, [bot] dry_run = no: real orders need both api_public_key and api_secret_key, in "

@@ -16,8 +16,7 @@ from types import FrameType
 from gridbot.core.account import AccountView
 from gridbot.core.clock import SystemClock
 from gridbot.core.event_bus import EventBus
-from gridbot.core.registry import channels_of, resolve
-from gridbot.core.single_instance import key_state_path
+from gridbot.core.registry import channels_of, exchange_name, exchange_of, resolve
 from gridbot.core.state_machine import StateMachine, States
 from gridbot.core.vital_signs import VitalSigns
 from gridbot.exceptions import (
@@ -30,7 +29,7 @@ from gridbot.exceptions import (
 )
 from gridbot.infrastructure.database import DBConnect, open_or_rebuild
 from gridbot.interfaces.clock import IClock
-from gridbot.interfaces.exchange import Exchange, ExchangeSetup
+from gridbot.interfaces.exchange import Exchange
 from gridbot.models.configuration import Settings
 from gridbot.models.events import (
     BotStarted,
@@ -328,12 +327,8 @@ def build(settings: Settings, clock: IClock, record: Path | None = None) -> BotE
     record  write a journal of the session there, for ``replay``
     """
     bot = settings.bot
-    name = "Paper" if bot.exchange == "Kraken" and bot.dry_run else bot.exchange
-    factory = resolve("exchange", name, settings.config_path.parent)
     db, problem = open_or_rebuild(settings.db.path, clock.time())
-    key = settings.kraken.api_public_key
-    key_state = key_state_path(key, settings.db.path.parent) if key else None
-    exchange = factory().create(ExchangeSetup(settings, clock, key_state))
+    exchange = exchange_of(settings, clock, exchange_name(bot))
     if bot.dry_run and not exchange.simulated:
         raise ConfigurationError(
             f"[bot] exchange = {bot.exchange}: this exchange places real orders, and dry_run = yes forbids them.\n"

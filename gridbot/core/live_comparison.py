@@ -7,6 +7,7 @@ exactly: fees of pairs + prices and volumes of pairs + orders only live - orders
 """
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -85,12 +86,9 @@ class LiveTrades:
         """From the bot's database, without changing it. Raises ConfigurationError, DatabaseError."""
         if not path.exists():
             raise ConfigurationError(f"--against-live: there is no database {path}; the bot has not run yet")
-        db = DBConnect(path, read_only=True)
-        try:
+        with closing(DBConnect(path, read_only=True)) as db:
             configuration = Configuration(db, userref)
             rows = Trades(db, userref).all()
-        finally:
-            db.close()
         if not configuration.exists or not rows:
             raise ConfigurationError(f"--against-live: {path} holds no trades of userref {userref} yet")
         orders: dict[str, Fill] = {}

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -106,8 +107,7 @@ class Promise(NamedTuple):
 
 def judge(trial: Trial) -> list[Promise]:
     """Compare the bot's database with the exchange, after ``settle``."""
-    db = DBConnect(trial.path, read_only=True)
-    try:
+    with closing(DBConnect(trial.path, read_only=True)) as db:
         book, trades = Orderbook(db, trial.userref), Trades(db, trial.userref).all()
         orders = [*trial.exchange.open_orders.values(), *trial.exchange.finished.values()]
         ours = [order for order in orders if order.userref == trial.userref]
@@ -122,8 +122,6 @@ def judge(trial: Trial) -> list[Promise]:
                 () if trial.foreign in trial.exchange.open_orders else ["it is gone"],
             ),
         ]
-    finally:
-        db.close()
 
 
 def _no_buy_forgotten(

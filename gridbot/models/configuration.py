@@ -310,6 +310,11 @@ class KrakenConfigDTO(Section):
     ws_url: Text = "wss://ws.kraken.com/v2"
     ws_auth_url: Text = "wss://ws-auth.kraken.com/v2"
 
+    @property
+    def has_key(self) -> bool:
+        """Both halves of a key are there."""
+        return bool(self.api_public_key and self.api_secret_key.get_secret_value())
+
 
 class PaperConfigDTO(Section):
     """[paper]: the play money a dry run and the demo start with."""
