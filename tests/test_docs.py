@@ -304,7 +304,7 @@ def test_the_lines_of_the_demo_in_the_readme_are_worded_as_the_bot_words_them() 
         whole = Decimal(volume) * Decimal(price)
         told = (gain, bought - sold) if side == "sell" else (None, None)
         event = OrderExecuted(side, Decimal(price), Decimal(volume), whole, whole * fee, txid, *told)
-        assert line == message_for(event, "BTC", "USD", 1)
+        assert line == message_for(event, Units("BTC", "USD", 1))
 
 
 # ---- names -------------------------------------------------------------------------------------------------------

@@ -18,9 +18,9 @@ from gridbot.core.registry import exchange_of
 from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError, OrderTooSmall, TemporaryFailure
 from gridbot.infrastructure.database import DBConnect, Orderbook
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeRESTService
-from gridbot.models.configuration import Settings, plain
+from gridbot.models.configuration import Settings
 from gridbot.models.grid import GridSettings
-from gridbot.models.money import percent, shown
+from gridbot.models.money import digits, percent, shown
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_rules import grid_settings
 
@@ -122,7 +122,7 @@ class Doctor:
         if pair.status == "online":
             bot = self._settings.bot
             limits = [(pair.ordermin, bot.base_currency), (pair.costmin, bot.quote_currency)]
-            smallest = " and ".join(f"{plain(least)} {currency}" for least, currency in limits if least)
+            smallest = " and ".join(f"{digits(least)} {currency}" for least, currency in limits if least)
             yield (GOOD, "pair", f"{rest.rest_symbol} can be traded; smallest order {smallest or 'of any size'}")
         else:
             yield (HINT, "pair", f"{rest.rest_symbol} is {pair.status!r} now: not every order will be taken")

@@ -15,7 +15,6 @@ from gridbot.core.candles import DEFAULT_PATH, LATEST, PATHS, MarketData, Period
 from gridbot.core.registry import resolve
 from gridbot.exceptions import ConfigurationError
 from gridbot.models.configuration import BotConfigDTO, Settings, read_fraction
-from gridbot.models.exchange import AssetPairInfoSchema
 from gridbot.models.money import to_decimal
 from gridbot.services.messages import Units
 
@@ -175,12 +174,6 @@ def play_of(settings: Settings, bot: BotConfigDTO, args: argparse.Namespace, dat
     )
 
 
-def units_of(bot: BotConfigDTO, pair: AssetPairInfoSchema) -> Units:
-    """How the pair's amounts are written."""
-    money_decimals = 2 if pair.cost_decimals <= 5 else 8
-    return Units(bot.base_currency, bot.quote_currency, pair.pair_decimals, pair.lot_decimals, money_decimals)
-
-
 class Progress:
     """A bar on stderr, where somebody may look at it; nothing in a pipe."""
 
@@ -217,7 +210,7 @@ def backtest(settings: Settings, args: argparse.Namespace) -> int:
         period = Period(max(period.start, live.begin - data.step), min(period.end, live.end + data.step))
     past = Backtest(play, data.step, use_band=not args.no_band, keep_curve=args.chart is not None or live is not None)
     result = past.run(data, period, Progress())
-    units = units_of(play.bot, play.pair)
+    units = Units.of(play.bot.base_currency, play.bot.quote_currency, play.pair)
     title = f"{play.bot.strategy} on {units.base}/{units.quote}: {past.strategy.describe()}"
     out = result.document() if args.json else report(result, units, title) + "\n" + assumptions(play, args.path)
     if live is not None:

@@ -31,8 +31,8 @@ from gridbot.models.configuration import (
     TelegramConfigDTO,
     as_percent,
     did_you_mean,
-    plain,
 )
+from gridbot.models.money import digits
 
 GRID_KEYS = ("amount_per_grid", "interval", "n_open_buy_orders", "max_investment", "fee")
 
@@ -273,23 +273,23 @@ def describe(settings: Settings) -> list[str]:
     """The settings in force, in human units, one line each; no secrets."""
     bot, quote = settings.bot, settings.bot.quote_currency
     if bot.fee is not None:
-        fee = f"{as_percent(bot.fee)} ({plain(bot.fee)}) a side"
+        fee = f"{as_percent(bot.fee)} ({digits(bot.fee)}) a side"
     else:
         fee = "assumed, see below" if bot.simulated else "the account's own maker fee"
     lines = [
         f"{bot.name}: {bot.strategy} on {bot.base_currency}/{quote}, userref {bot.userref}, {_at_stake(bot)}",
-        f"{bot.n_open_buy_orders} open buys of {plain(bot.amount_per_grid)} {quote} each",
-        f"interval {as_percent(bot.interval)} ({plain(bot.interval)}), fee {fee}",
-        f"at most {plain(bot.max_investment)} {quote} in open orders",
+        f"{bot.n_open_buy_orders} open buys of {digits(bot.amount_per_grid)} {quote} each",
+        f"interval {as_percent(bot.interval)} ({digits(bot.interval)}), fee {fee}",
+        f"at most {digits(bot.max_investment)} {quote} in open orders",
         f"database {settings.db.path}",
     ]
     if bot.simulated:
         paper = settings.paper
-        play = f"{plain(paper.base_balance)} {bot.base_currency} and {plain(paper.quote_balance)} {quote}"
+        play = f"{digits(paper.base_balance)} {bot.base_currency} and {digits(paper.quote_balance)} {quote}"
         lines.append(f"play money at the first start: {play}")
     own = settings.funds
     shares = [(own.own_base, bot.base_currency), (own.own_quote, quote)]
-    if told_shares := [f"{plain(amount)} {currency}" for amount, currency in shares if amount is not None]:
+    if told_shares := [f"{digits(amount)} {currency}" for amount, currency in shares if amount is not None]:
         lines.append(f"the bot's own at its first start: {' and '.join(told_shares)}; the rest is not touched")
     told = [*(["Telegram"] if settings.notification.telegram else []), *settings.notification.channels]
     lines.append(f"notifications: {', '.join(told) or 'none'}")

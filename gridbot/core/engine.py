@@ -276,15 +276,13 @@ class BotEngine:
             LOG.warning("%s", exc)
 
     def _units(self) -> Units:
-        bot = self._settings.bot
-        pair = self.strategy.settings.pair
-        return Units(bot.base_currency, bot.quote_currency, pair.pair_decimals, pair.lot_decimals, quote_decimals(pair))
+        names = self._settings.bot.base_currency, self._settings.bot.quote_currency
+        if not hasattr(self.strategy, "settings"):
+            return Units(*names, 2)
+        return Units.of(*names, self.strategy.settings.pair)
 
     def _in_words(self, event: Event) -> str | None:
-        bot = self._settings.bot
-        if not hasattr(self.strategy, "settings"):
-            return message_for(event, bot.base_currency, bot.quote_currency, 2)
-        return message_for(event, **vars(self._units()))
+        return message_for(event, self._units())
 
     def _tell_story(self, event: Event) -> None:
         level = logging.WARNING if isinstance(event, WARNINGS) else logging.INFO
@@ -313,11 +311,6 @@ class BotEngine:
             "uptime": round(self._clock.monotonic() - self._started, 1),
         }
         return state | (status_document(self.status()) if self.strategy.is_ready else {})
-
-
-def quote_decimals(pair: object) -> int:
-    """Decimals of money for people: 2 for a quote such as USD, all of them for one such as BTC."""
-    return 2 if getattr(pair, "cost_decimals", 5) <= 5 else 8
 
 
 def build(settings: Settings, clock: IClock, record: Path | None = None) -> BotEngine:

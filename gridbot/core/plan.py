@@ -17,7 +17,7 @@ from gridbot.adapters.exchanges.demo import demo_pair
 from gridbot.core.backtest import Backtest, Play
 from gridbot.core.clock import SystemClock
 from gridbot.core.commands_books import Books, known_price, now, read_books
-from gridbot.core.commands_past import ASSUMED_FEE, add_changes, changed, units_of
+from gridbot.core.commands_past import ASSUMED_FEE, add_changes, changed
 from gridbot.core.registry import resolve
 from gridbot.exceptions import ConfigurationError, OrderTooSmall
 from gridbot.infrastructure.database import StoredConfiguration
@@ -202,7 +202,7 @@ def plan(settings: Settings, args: argparse.Namespace) -> int:
     pair, price, origin = _market(settings, args.price, books)
     strategy = resolve("strategy", bot.strategy, settings.config_path.parent)
     play = Play(bot, strategy, pair, ASSUMED_FEE if bot.fee is None else bot.fee, ZERO, ZERO)
-    units = units_of(bot, pair)
+    units = Units.of(bot.base_currency, bot.quote_currency, pair)
     standing, remark = _standing(settings, price, books, args, units)
     found = make_plan(play, standing)
     if args.json:

@@ -25,8 +25,8 @@ from gridbot.core.backtest_result import Result
 from gridbot.core.candles import MarketData, Period
 from gridbot.core.commands_past import Progress, add_market, changed_bot, play_of
 from gridbot.exceptions import ConfigurationError
-from gridbot.models.configuration import BotConfigDTO, Settings, plain, read_fraction
-from gridbot.models.money import ONE, percent
+from gridbot.models.configuration import BotConfigDTO, Settings, read_fraction
+from gridbot.models.money import ONE, digits, percent, signed_percent
 
 MOST_JOBS = 10_000
 DONE = 0
@@ -45,7 +45,7 @@ class Job:
         """What tells it from the others."""
         bot = self.settings.bot
         return (
-            f"{bot.strategy} interval {plain(bot.interval * 100)} % amount {plain(bot.amount_per_grid)} "
+            f"{bot.strategy} interval {digits(bot.interval * 100)} % amount {digits(bot.amount_per_grid)} "
             f"n {bot.n_open_buy_orders}"
         )
 
@@ -222,14 +222,14 @@ def sweep(settings: Settings, args: argparse.Namespace) -> int:
 def verdict(ranked: list[Outcome], judged: list[Outcome]) -> str:
     """One plain sentence about the best settings on the part that did not choose them."""
     best, holding = judged[0].result, judged[0].result.holding_gain
-    name = judged[0].job.name
+    name, gained, held = judged[0].job.name, signed_percent(best.gain), signed_percent(holding)
     if best.gain <= holding:
-        return f"holding was better: {_signed(holding)} against {_signed(best.gain)} of the best settings ({name})"
-    sentence = f"{name} did better than holding: {_signed(best.gain)} against {_signed(holding)}"
+        return f"holding was better: {held} against {gained} of the best settings ({name})"
+    sentence = f"{name} did better than holding: {gained} against {held}"
     if best.gain < 0:
         sentence += "; it lost money all the same"
     elif best.gain < ranked[0].result.gain / 2:
-        sentence += f"; but far less than the {_signed(ranked[0].result.gain)} it was chosen for"
+        sentence += f"; but far less than the {signed_percent(ranked[0].result.gain)} it was chosen for"
     return sentence
 
 
@@ -249,8 +249,8 @@ def _line(outcome: Outcome) -> str:
     result = outcome.result
     return _row(
         outcome.job.name,
-        _signed(result.gain),
-        _signed(result.holding_gain),
+        signed_percent(result.gain),
+        signed_percent(result.holding_gain),
         percent(result.drawdown),
         str(result.cycles),
     )
@@ -258,7 +258,3 @@ def _line(outcome: Outcome) -> str:
 
 def _row(name: str, *cells: str) -> str:
     return f"{name:<50}" + "".join(f"{cell:>11}" for cell in cells)
-
-
-def _signed(fraction: Decimal) -> str:
-    return f"{'+' if fraction >= 0 else '-'}{percent(abs(fraction))}"

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from gridbot.exceptions import ConfigurationError
-from gridbot.models.money import ONE, ZERO, as_text, to_decimal
+from gridbot.models.money import ONE, ZERO, as_text, digits, to_decimal
 
 EXCHANGES = ("Demo", "Kraken")
 STRATEGIES = ("GridHODL", "GridSell", "SWING", "cDCA")
@@ -101,7 +101,7 @@ def read_fraction(value: Any, suspicious: Decimal, limit: Decimal) -> Decimal:
         meant = as_text(number)
         insist = f"; if you do mean {as_percent(number)}, write it with the sign" if number < limit else ""
         raise ValueError(
-            f"{meant} is {as_percent(number)}. If you mean {meant} %, write {meant}% or {plain(number / 100)}{insist}"
+            f"{meant} is {as_percent(number)}. If you mean {meant} %, write {meant}% or {digits(number / 100)}{insist}"
         )
     return number
 
@@ -215,7 +215,7 @@ def check_interval_pays(interval: Decimal, fee: Decimal) -> None:
     Both are fractions. Raises ConfigurationError naming the smallest interval that pays.
     """
     if not _pays(interval, fee):
-        raise ConfigurationError(f"[grid] interval = {plain(interval)}: {_why_it_does_not_pay(interval, fee)}")
+        raise ConfigurationError(f"[grid] interval = {digits(interval)}: {_why_it_does_not_pay(interval, fee)}")
 
 
 def _pays(interval: Decimal, fee: Decimal) -> bool:
@@ -233,12 +233,7 @@ def _why_it_does_not_pay(interval: Decimal, fee: Decimal) -> str:
 
 def as_percent(fraction: Decimal) -> str:
     """A fraction as percent with all its digits, for texts about settings: ``0.523 %``."""
-    return f"{plain(fraction * 100)} %"
-
-
-def plain(value: Decimal) -> str:
-    """All digits that count, and no exponent: ``100.25`` for 100.2500."""
-    return as_text(value.normalize())
+    return f"{digits(fraction * 100)} %"
 
 
 # ---- the sections ------------------------------------------------------------------------------
@@ -279,8 +274,8 @@ class BotConfigDTO(Section):
         # Not "less than": the rules stop buying when investment + one buy reaches max_investment.
         if self.max_investment <= one_buy:
             problems.append(
-                f"max_investment: not one buy fits, it must be more than {plain(one_buy)} (amount_per_grid with its "
-                f"fee). For {self.n_open_buy_orders} open buys: more than {plain(one_buy * self.n_open_buy_orders)}"
+                f"max_investment: not one buy fits, it must be more than {digits(one_buy)} (amount_per_grid with its "
+                f"fee). For {self.n_open_buy_orders} open buys: more than {digits(one_buy * self.n_open_buy_orders)}"
             )
         if self.fee is not None and not _pays(self.interval, self.fee):
             problems.append(f"interval: {_why_it_does_not_pay(self.interval, self.fee)}")

@@ -14,10 +14,9 @@ from typing import Any
 from gridbot.infrastructure.database import Trade
 from gridbot.models.exchange import BUY, OrderInfoSchema, PairBalanceSchema, TradeInfoSchema
 from gridbot.models.grid import BookOrder, Placement
-from gridbot.models.money import ZERO, as_text
+from gridbot.models.money import ZERO, as_text, digits
 from gridbot.services.ledger import EXACT, PROVISIONAL
 from gridbot.services.messages import counted
-from gridbot.services.tables import digits
 
 MOST_SHOWN = 20  # differences of one kind; a thousand lines help nobody
 

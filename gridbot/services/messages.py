@@ -8,7 +8,7 @@ money in quote with two decimals (more for a quote such as BTC). Everything is c
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 
 from gridbot.models.events import (
     BotStarted,
@@ -25,7 +25,7 @@ from gridbot.models.events import (
     StatusUpdate,
     Trouble,
 )
-from gridbot.models.exchange import BUY
+from gridbot.models.exchange import BUY, AssetPairInfoSchema
 from gridbot.models.money import shown
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -41,8 +41,14 @@ class Units:
     base: str  # for people: BTC, not XXBT
     quote: str
     price_decimals: int
-    lot_decimals: int
-    quote_decimals: int
+    lot_decimals: int = 8
+    quote_decimals: int = 2  # of costs, fees and profits; 8 suits a quote such as BTC
+
+    @classmethod
+    def of(cls, base: str, quote: str, pair: AssetPairInfoSchema) -> Self:
+        """Those of ``pair``, under the names people use."""
+        money = 2 if pair.cost_decimals <= 5 else 8
+        return cls(base, quote, pair.pair_decimals, pair.lot_decimals, money)
 
     def order(self, price: Decimal, volume: Decimal) -> str:
         """ "0.00202000 BTC @ 49504.9 USD"."""
@@ -57,27 +63,15 @@ class Units:
         return f"{shown(amount, self.quote_decimals)} {self.quote}"
 
 
-def message_for(
-    event: Event,
-    base: str,
-    quote: str,
-    price_decimals: int,
-    lot_decimals: int = 8,
-    quote_decimals: int = 2,
-) -> str | None:
+def message_for(event: Event, units: Units) -> str | None:
     """
     The event in plain words, amounts with their units, ids last; None for an event unknown here.
 
-    base, quote      names for people ("BTC", "USD")
-    price_decimals   of the pair: 1 for BTC/USD at Kraken
-    lot_decimals     of a volume in base
-    quote_decimals   of costs, fees and profits; 8 suits a quote such as BTC
-
-    >>> message_for(GridShifted(Decimal("51005.0"), 5), "BTC", "USD", 1)
+    >>> message_for(GridShifted(Decimal("51005.0"), 5), Units("BTC", "USD", 1))
     'the price 51005.0 USD has risen above the grid: 5 buys cancelled, to be placed again below it'
     """
     words = _WORDS.get(type(event))
-    return words(event, Units(base, quote, price_decimals, lot_decimals, quote_decimals)) if words else None
+    return words(event, units) if words else None
 
 
 def duration(seconds: float) -> str:

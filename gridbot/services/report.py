@@ -13,7 +13,7 @@ from typing import Any
 from gridbot.infrastructure.audits import AuditMark
 from gridbot.infrastructure.database import Trade
 from gridbot.models.exchange import BUY
-from gridbot.models.money import ZERO, step_of, truncate
+from gridbot.models.money import ZERO, digits, step_of, truncate
 from gridbot.services.ledger import (
     EXACT,
     Closing,
@@ -29,7 +29,7 @@ from gridbot.services.ledger import (
     reconciled,
 )
 from gridbot.services.messages import Units
-from gridbot.services.tables import Cell, Column, Table, digits, moment
+from gridbot.services.tables import Cell, Column, Table, moment
 
 DAY = 86400.0
 

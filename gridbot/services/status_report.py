@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from gridbot.models.grid import BookOrder, GridView, Waiting
-from gridbot.models.money import ZERO, percent, shown
+from gridbot.models.money import ZERO, shown, signed_percent
 from gridbot.services.messages import Units
 
 MOST_RUNGS = 12  # sells shown in the ladder; a long bear market leaves hundreds
@@ -47,8 +47,7 @@ def ladder(grid: GridView, units: Units) -> str:
 
 def away(price: Decimal, ticker: Decimal) -> str:
     """How far ``price`` is from the present one: "+1.00 %"."""
-    distance = (price - ticker) / ticker if ticker else ZERO
-    return f"{'+' if distance >= 0 else '-'}{percent(abs(distance))}"
+    return signed_percent((price - ticker) / ticker if ticker else ZERO)
 
 
 def rung(order: BookOrder, ticker: Decimal, units: Units) -> str:

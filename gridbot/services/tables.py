@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from gridbot.models.money import ZERO, as_text, step_of, truncate
+from gridbot.models.money import ZERO, digits, step_of, truncate
 
 Cell = str | int | float | Decimal | None
 
@@ -78,17 +78,6 @@ class Table:
 def as_json(document: dict[str, Any]) -> str:
     """For people and programs."""
     return json.dumps(document, indent=2, ensure_ascii=False)
-
-
-def digits(value: Decimal) -> str:
-    """
-    Every digit that counts, no exponent.
-
-    >>> digits(Decimal("218.5170"))
-    '218.517'
-    """
-    text = as_text(value) if value else "0"
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def moment(at: float) -> str:
