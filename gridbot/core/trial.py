@@ -66,7 +66,6 @@ class TrialClock(IClock):
         self.asked_to_stop = False
 
     def time(self) -> float:
-        """Unix seconds."""
         return self.now
 
     monotonic = time  # it never steps
@@ -196,7 +195,6 @@ class TrialFeed(SimulatedFeed):
         self._put: Callable[[object], None] = lambda _frame: None
 
     def start(self, put: Callable[[object], None]) -> None:
-        """See the interface."""
         self._put = put
         self._line.wake = lambda: put("late")
         super().start(put)

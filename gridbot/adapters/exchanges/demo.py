@@ -139,7 +139,6 @@ class DemoFeed(SimulatedFeed):
         return self._matched(OnMessageSchema(channel="ticker", type="update", ticker_data=ticker), ticker, now)
 
     def close(self) -> None:
-        """End the thread."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join(timeout=1)

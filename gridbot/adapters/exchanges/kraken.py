@@ -17,7 +17,6 @@ class KrakenExchange(IExchangeFactory):
     """
 
     def create(self, setup: ExchangeSetup) -> Exchange:
-        """See the interface."""
         kraken, bot = setup.settings.kraken, setup.settings.bot
         if not kraken.has_key:
             raise ConfigurationError(

@@ -153,7 +153,6 @@ class KrakenWebSocketService(IExchangeWebSocketService):
             socket.join(CLOSING)
 
     def on_message(self, message: object) -> list[OnMessageSchema]:
-        """See the interface."""
         if not isinstance(message, tuple) or len(message) != 3 or message[0] not in self._lines:
             LOG.warning("the feed was handed something that is not its own: %.80r", message)
             return []

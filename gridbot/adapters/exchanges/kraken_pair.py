@@ -36,7 +36,6 @@ class KrakenPair:
 
     @property
     def asset_class(self) -> str | None:
-        """See the class."""
         return TOKENIZED if self.info.aclass_base == TOKENIZED else None
 
 

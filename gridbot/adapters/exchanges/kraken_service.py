@@ -106,7 +106,6 @@ class KrakenRESTService(IExchangeRESTService):
 
     @property
     def limits(self) -> KrakenLimits:
-        """The request counters."""
         return self.client.limits
 
     @property
@@ -142,7 +141,6 @@ class KrakenRESTService(IExchangeRESTService):
             return str(result["status"])
 
     def check_api_key_permissions(self) -> None:
-        """See the interface."""
         check_permissions(self.client, lambda: self.rest_altname)
 
     def get_server_time(self) -> float:
@@ -184,7 +182,6 @@ class KrakenRESTService(IExchangeRESTService):
             return None
 
     def get_last_price(self) -> Decimal:
-        """See the interface."""
         params = {"pair": self.rest_altname, "asset_class": self._pair.asset_class}
         result = self.client.ask("Ticker", params)
         with _readable("Ticker"):
@@ -192,21 +189,17 @@ class KrakenRESTService(IExchangeRESTService):
 
     @property
     def rest_symbol(self) -> str:
-        """As configured: "BTC/USD"."""
         return f"{self._base}/{self._quote}"
 
     @property
     def rest_altname(self) -> str:
-        """ "XBTUSD"."""
         return self._pair.altname
 
     @property
     def ws_symbol(self) -> str:
-        """ "BTC/USD"."""
         return self._pair.ws_symbol
 
     def truncate(self, amount: Decimal | str, amount_type: str) -> str:
-        """See the interface."""
         number = to_decimal(amount)
         if amount_type == "price":
             return as_text(self._pair.info.truncate_price(number))
@@ -216,13 +209,11 @@ class KrakenRESTService(IExchangeRESTService):
 
     # ---- money -----------------------------------------------------------------------------------
     def get_account_balance(self) -> dict[str, Decimal]:
-        """See the interface."""
         result = self.client.ask("Balance", private=True)
         with _readable("Balance"):
             return {asset: to_decimal(amount) for asset, amount in result.items()}
 
     def get_balances(self) -> list[AssetBalanceSchema]:
-        """See the interface."""
         result = self.client.ask("BalanceEx", private=True)
         with _readable("BalanceEx"):
             return parse.balances(result)
@@ -296,7 +287,6 @@ class KrakenRESTService(IExchangeRESTService):
             return self.client.ask_once("CancelOrder", {"txid": txid}, private=True)
 
     def get_open_orders(self, userref: int, trades: bool | None = None) -> list[OrderInfoSchema]:
-        """See the interface."""
         result = self.client.ask("OpenOrders", {"userref": userref, "trades": trades}, private=True)
         with _readable("OpenOrders"):
             orders = _own(result["open"], userref)
@@ -374,7 +364,6 @@ class KrakenRESTService(IExchangeRESTService):
         raise (BotStateError if exit_on_fail else UnknownOrderError)(message)
 
     def get_exchange_domain(self) -> ExchangeDomain:
-        """Kraken's words."""
         return DOMAIN
 
     def close(self) -> None:

@@ -80,7 +80,6 @@ class PaperRESTService(SimulatedRESTService):
         self._public.check_exchange_status(tries)
 
     def get_system_status(self) -> str:
-        """Kraken's state."""
         return self._public.get_system_status()
 
     def get_server_time(self) -> float:
@@ -109,17 +108,14 @@ class PaperRESTService(SimulatedRESTService):
 
     @property
     def rest_symbol(self) -> str:
-        """The pair as configured."""
         return self._public.rest_symbol
 
     @property
     def rest_altname(self) -> str:
-        """The pair as Kraken's order reports name it."""
         return self._public.rest_altname
 
     @property
     def ws_symbol(self) -> str:
-        """The pair as Kraken's feed names it."""
         return self._public.ws_symbol
 
     def close(self) -> None:
@@ -137,11 +133,9 @@ class PaperFeed(SimulatedFeed):
         self._public = public
 
     def get_required_subscriptions(self, rest_api: IExchangeRESTService) -> list[dict[str, Any]]:
-        """Those of the public feed."""
         return self._public.feed.get_required_subscriptions(self._public.rest)
 
     def subscribe(self, params: dict[str, Any]) -> None:
-        """Handed on to the public feed."""
         self._public.feed.subscribe(params)
 
     def start(self, put: Callable[[object], None]) -> None:
@@ -160,5 +154,4 @@ class PaperFeed(SimulatedFeed):
         return messages
 
     def close(self) -> None:
-        """Close the public feed."""
         self._public.feed.close()
