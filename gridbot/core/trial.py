@@ -26,13 +26,7 @@ from gridbot.infrastructure.database import DBConnect
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import Exchange
 from gridbot.models.configuration import Settings
-from gridbot.models.exchange import (
-    BUY,
-    SELL,
-    CreateOrderResponseSchema,
-    OnMessageSchema,
-    TickerUpdateSchema,
-)
+from gridbot.models.exchange import BUY, SELL, CreateOrderResponseSchema, OnMessageSchema, TickerUpdateSchema
 from gridbot.models.money import ONE, ZERO
 
 TICK = 30.0  # seconds of market time

@@ -11,18 +11,8 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from gridbot.exceptions import BotStateError, ConfigurationError
-from gridbot.models.events import (
-    ExtraSellPlaced,
-    FundsShort,
-    OrderRefused,
-    StatusUpdate,
-)
-from gridbot.models.exchange import (
-    BUY,
-    ExecutionsUpdateSchema,
-    OnMessageSchema,
-    TickerUpdateSchema,
-)
+from gridbot.models.events import ExtraSellPlaced, FundsShort, OrderRefused, StatusUpdate
+from gridbot.models.exchange import BUY, ExecutionsUpdateSchema, OnMessageSchema, TickerUpdateSchema
 from gridbot.models.grid import (
     EXTRA,
     SURPLUS,

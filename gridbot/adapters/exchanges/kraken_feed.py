@@ -14,13 +14,7 @@ from typing import Any, Protocol
 
 from gridbot.adapters.exchanges import kraken_parse as parse
 from gridbot.adapters.exchanges.kraken_limits import KrakenLimits
-from gridbot.adapters.exchanges.kraken_socket import (
-    MAINTENANCE_PAUSE,
-    SILENCE,
-    ConnectLimiter,
-    Happening,
-    KrakenSocket,
-)
+from gridbot.adapters.exchanges.kraken_socket import MAINTENANCE_PAUSE, SILENCE, ConnectLimiter, Happening, KrakenSocket
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import IExchangeRESTService, IExchangeWebSocketService
 from gridbot.models.exchange import OnMessageSchema

@@ -18,12 +18,7 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.utils import get_environ_proxies
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
-from gridbot.adapters.exchanges.kraken_errors import (
-    InvalidNonce,
-    NoncePlacementPaused,
-    order_failed,
-    question_failed,
-)
+from gridbot.adapters.exchanges.kraken_errors import InvalidNonce, NoncePlacementPaused, order_failed, question_failed
 from gridbot.adapters.exchanges.kraken_limits import ADD_COST, FREE_OF_REST, REST_COSTS, KrakenLimits
 from gridbot.adapters.exchanges.kraken_nonce import NonceSource
 from gridbot.adapters.exchanges.kraken_parse import Envelope
@@ -41,13 +36,7 @@ from gridbot.adapters.exchanges.kraken_wire import (
     time_of,
     was_never_sent,
 )
-from gridbot.exceptions import (
-    AccessDenied,
-    ExchangeError,
-    OrderFateUnknown,
-    PlacementPaused,
-    TemporaryFailure,
-)
+from gridbot.exceptions import AccessDenied, ExchangeError, OrderFateUnknown, PlacementPaused, TemporaryFailure
 from gridbot.interfaces.clock import IClock
 
 LOG = logging.getLogger(__name__)

@@ -16,12 +16,7 @@ from gridbot.adapters.exchanges.simulated_core import SimulatedExchange
 from gridbot.adapters.exchanges.simulated_feed import SimulatedFeed
 from gridbot.adapters.exchanges.simulated_store import SimulatedStore, open_exchange, store_path
 from gridbot.interfaces.clock import IClock
-from gridbot.interfaces.exchange import (
-    Exchange,
-    ExchangeSetup,
-    IExchangeFactory,
-    IExchangeRESTService,
-)
+from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeFactory, IExchangeRESTService
 from gridbot.models.configuration import Settings
 from gridbot.models.exchange import OnMessageSchema
 
