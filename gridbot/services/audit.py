@@ -6,15 +6,15 @@ are not reconciled. A *note* is something to know. Whatever differences do not e
 unexplained rest.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from typing import Any
 
 from gridbot.infrastructure.database import Trade
-from gridbot.models.exchange import BUY, OrderInfoSchema, PairBalanceSchema, TradeInfoSchema
+from gridbot.models.exchange import OrderInfoSchema, PairBalanceSchema, TradeInfoSchema
 from gridbot.models.grid import BookOrder, Placement
 from gridbot.models.money import ZERO, as_text, digits
+from gridbot.services.bookkeeping import flow
 from gridbot.services.ledger import EXACT, PROVISIONAL
 from gridbot.services.messages import counted
 
@@ -134,7 +134,7 @@ def _executions(ours: OurBooks, theirs: TheirBooks, found: Audit) -> tuple[list[
     explained = [ZERO, ZERO]
 
     def explain(trade: TradeInfoSchema, sign: int) -> None:
-        base, quote = _flow(trade)
+        base, quote = flow([trade])
         explained[0] += sign * base
         explained[1] += sign * quote
 
@@ -199,24 +199,6 @@ def _told(value: object) -> str:
     return as_text(value) if isinstance(value, Decimal) else str(value)
 
 
-def _flow(trade: TradeInfoSchema) -> Amounts:
-    """What an execution changes in the account: base and quote, fee included."""
-    if trade.side == BUY:
-        return trade.volume, -trade.cost - trade.fee
-    return -trade.volume, trade.cost - trade.fee
-
-
-def sums(trades: Iterable[TradeInfoSchema]) -> Amounts:
-    """What executions change in the account: base and quote, fees included."""
-    base = quote = ZERO
-    with localcontext(EXACT):
-        for trade in trades:
-            change = _flow(trade)
-            base += change[0]
-            quote += change[1]
-    return base, quote
-
-
 def _forgotten(rows: list[Trade], proven: bool, found: Audit) -> None:
     if not rows:
         return
@@ -270,7 +252,7 @@ def _balances(
     ours: OurBooks, theirs: TheirBooks, start: Start, names: tuple[str, str], explained: Amounts, found: Audit
 ) -> None:
     """The account against what it, and the bot, began with and the executions."""
-    traded = sums(row.info for row in ours.rows)
+    traded = flow(row.info for row in ours.rows)
     held = theirs.balance.base_balance, theirs.balance.quote_balance
     for n, name in enumerate(names):
         # What the differences found above explain is named there.

@@ -67,8 +67,7 @@ def summary_of(ledger: Ledger, price: Decimal, strategy: str, books: str) -> Sum
     """The sums of a ledger by cycle."""
     waiting, kept, unassigned = held_by_kind(ledger)
     if strategy == "cDCA":  # nothing is ever sold: every buy is kept
-        kept, unassigned = _together(waiting, kept, unassigned), Holding()
-        waiting = Holding()
+        waiting, kept, unassigned = Holding(), holding(ledger.lots), Holding()
     return Summary(
         profit=profit(ledger, price),
         held=holding(ledger.lots),
@@ -79,15 +78,6 @@ def summary_of(ledger: Ledger, price: Decimal, strategy: str, books: str) -> Sum
         executions=len(ledger.rows),
         books=books,
     )
-
-
-def _together(*holdings: Holding) -> Holding:
-    with localcontext(EXACT):
-        return Holding(
-            sum((h.volume for h in holdings), ZERO),
-            sum((h.cost for h in holdings), ZERO),
-            sum((h.fee for h in holdings), ZERO),
-        )
 
 
 # ---- the profit lines --------------------------------------------------------------------------
