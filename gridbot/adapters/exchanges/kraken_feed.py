@@ -10,10 +10,10 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from gridbot.adapters.exchanges import kraken_parse as parse
-from gridbot.adapters.exchanges.kraken_limits import KrakenLimits
+from gridbot.adapters.exchanges.kraken_service import KrakenRESTService
 from gridbot.adapters.exchanges.kraken_socket import MAINTENANCE_PAUSE, SILENCE, ConnectLimiter, Happening, KrakenSocket
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import IExchangeRESTService, IExchangeWebSocketService
@@ -33,17 +33,6 @@ SHOWN = 120  # characters of an unreadable frame that are logged
 
 LOST = OnMessageSchema(channel="executions", type="lost")
 PRICE_LOST = OnMessageSchema(channel="ticker", type="lost")
-
-
-class TokenSource(Protocol):
-    """What the feed needs of the REST side."""
-
-    @property
-    def limits(self) -> KrakenLimits:
-        """The counters that the executions channel knows the right limits of."""
-
-    def get_websocket_token(self) -> str:
-        """A fresh token; called on the thread of the private socket."""
 
 
 @dataclass
@@ -77,7 +66,7 @@ class KrakenWebSocketService(IExchangeWebSocketService):
 
     def __init__(
         self,
-        rest: TokenSource,
+        rest: KrakenRESTService,
         *,
         clock: IClock,
         ws_url: str = WS_URL,
