@@ -159,7 +159,7 @@ def test_every_command_has_help_of_a_sentence_and_can_be_imported(name: str) -> 
     assert len(command.help.split()) >= 8
     assert command.help[0].islower()
     assert callable(load(command.run))
-    assert not command.add_arguments or callable(load(command.add_arguments))
+    assert not command.arguments or callable(load(command.arguments))
 
 
 @pytest.mark.parametrize("line", sorted({*command_lines(README), *command_lines(GUIDE)}))

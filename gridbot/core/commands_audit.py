@@ -10,13 +10,14 @@ import sqlite3
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from gridbot.adapters.exchanges.simulated_store import store_path
 from gridbot.core.clock import SystemClock
-from gridbot.core.commands_books import Books, now, read_books, write
+from gridbot.core.commands_books import Books, read_books, write
 from gridbot.core.commands_status import holder_if_running
 from gridbot.core.config_file import require_key
 from gridbot.core.registry import exchange_name, exchange_of
@@ -38,7 +39,7 @@ LOOK_BACK = 5.0  # seconds before the first start from which orders are asked fo
 MANY_EXECUTIONS = 400  # from here on a real exchange is asked for so long that people should know
 
 
-def add_audit_arguments(parser: argparse.ArgumentParser) -> None:
+def run_audit_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``audit``."""
     parser.add_argument("--json", action="store_true", help="the outcome as JSON")
 
@@ -56,7 +57,7 @@ def run_audit(settings: Settings, args: argparse.Namespace) -> int:
             "the bot is stopped: what happened at the exchange since is not in its books yet. Start the bot once, "
             "then audit again"
         )
-    _remember(settings, AuditMark(now(), len(books.rows), outcome.difference))
+    _remember(settings, AuditMark(time.time(), len(books.rows), outcome.difference))
     write(None, as_json(outcome.document()) + "\n" if args.json else outcome.text() + "\n")
     return RECONCILED if outcome.is_reconciled else DIFFERENT
 

@@ -7,14 +7,13 @@ The database is opened for reading only: the bot may run, and need not. Imported
 import argparse
 import sqlite3
 import sys
-import threading
+import time
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from gridbot.core.account import base_before, spoken_for
-from gridbot.core.clock import SystemClock
 from gridbot.core.registry import exchange_name
 from gridbot.exceptions import ConfigurationError
 from gridbot.infrastructure.audits import AuditMark, Audits, Snapshots
@@ -156,7 +155,7 @@ def known_price(books: Books, asked: Decimal | None, now: float) -> tuple[Decima
 # ---- report ------------------------------------------------------------------------------------
 
 
-def add_report_arguments(parser: argparse.ArgumentParser) -> None:
+def run_report_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``report``."""
     parser.add_argument(
         "--by",
@@ -214,7 +213,7 @@ def run_report(settings: Settings, args: argparse.Namespace) -> int:
     table = report.by_cycle_table(view, units) if args.by == "cycle" else report.by_period(view, args.by, units)
     if args.csv:
         return write(args.file, table.csv(word))
-    price, origin = known_price(books, args.price, now())
+    price, origin = known_price(books, args.price, time.time())
     bot, summary = settings.bot, report.summary_of(view, price, settings.bot.strategy, word)
     if args.json:
         document = {"pair": f"{units.base}/{units.quote}", **report.summary_document(summary)}
@@ -251,8 +250,3 @@ def write(file: Path | None, text: str) -> int:
         ) from exc
     sys.stdout.write(f"written to {file}\n")
     return 0
-
-
-def now() -> float:
-    """Unix seconds by this machine's clock."""
-    return SystemClock(threading.Event()).time()

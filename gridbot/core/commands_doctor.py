@@ -11,6 +11,7 @@ from contextlib import closing
 from decimal import Decimal
 
 from gridbot.core import single_instance
+from gridbot.core.cli import MUST_BE_MENDED, STOPPED_BY_ERROR
 from gridbot.core.clock import SystemClock
 from gridbot.core.config_file import describe, require_key
 from gridbot.core.database_check import problems_in
@@ -25,7 +26,6 @@ from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_rules import grid_settings
 
 SLOW_CLOCK = 5.0  # seconds: less does no harm, more makes logs and nonces odd
-STOPPED_BY_ERROR, MUST_BE_MENDED = 1, 2
 
 
 GOOD, HINT, WRONG = "ok     ", "hint   ", "PROBLEM"

@@ -41,9 +41,12 @@ def check(settings: Settings, args: argparse.Namespace) -> int:
 # ---- backup and restore ----------------------------------------------------------------------------
 
 
-def file_argument(parser: argparse.ArgumentParser) -> None:
+def backup_arguments(parser: argparse.ArgumentParser) -> None:
     """FILE."""
     parser.add_argument("file", metavar="FILE", help="the copy; a relative path starts in the working directory")
+
+
+restore_arguments = backup_arguments
 
 
 def backup(settings: Settings, args: argparse.Namespace) -> int:

@@ -89,7 +89,7 @@ def add_market(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_backtest_arguments(parser: argparse.ArgumentParser) -> None:
+def backtest_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``backtest``."""
     add_market(parser)
     add_changes(parser)

@@ -7,12 +7,13 @@ Reads the database only: the bot may run, and need not. Imported only when it is
 import argparse
 import fcntl
 import os
+import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from gridbot.core.account import base_before
-from gridbot.core.commands_books import Books, add_price, known_price, now, read_books, units_of, write
+from gridbot.core.commands_books import Books, add_price, known_price, read_books, units_of, write
 from gridbot.core.single_instance import holder_of
 from gridbot.models.configuration import BotConfigDTO, Settings
 from gridbot.models.exchange import BUY
@@ -33,7 +34,7 @@ PAUSES = {
 }
 
 
-def add_status_arguments(parser: argparse.ArgumentParser) -> None:
+def run_status_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``status``."""
     parser.add_argument("--json", action="store_true", help="the same as JSON, amounts as text")
     add_price(parser)
@@ -43,7 +44,7 @@ def run_status(settings: Settings, args: argparse.Namespace) -> int:
     """The command ``status``."""
     books = read_books(settings)
     units = units_of(settings, books)
-    price, origin = known_price(books, args.price, now())
+    price, origin = known_price(books, args.price, time.time())
     summary = report.summarise(
         books.rows, price, settings.bot.strategy, books.spoken_for, base_before(settings), books.last_audit
     )
@@ -93,7 +94,7 @@ class _View:
         self._units = units
         self._price = price
         self._running = running
-        self._now = now()
+        self._now = time.time()
 
     # ---- the ladder --------------------------------------------------------------------------------------------------
 

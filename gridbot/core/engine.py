@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 
 from gridbot.core.account import AccountView
+from gridbot.core.cli import MUST_BE_MENDED, STOPPED_BY_ERROR, STOPPED_BY_REQUEST
 from gridbot.core.clock import SystemClock
 from gridbot.core.event_bus import EventBus
 from gridbot.core.registry import channels_of, exchange_name, exchange_of, resolve
@@ -60,8 +61,6 @@ QUIET_PAIR = 300.0  # no ticker for so long: ask for the price over REST
 PRICE_QUESTION_SPACING = 30.0
 PRICE_TIMEOUT = 600.0  # no price for so long: an error
 START_PAUSE, LONGEST_START_PAUSE = 5.0, 60.0
-
-STOPPED_BY_REQUEST, STOPPED_BY_ERROR, MUST_BE_MENDED = 0, 1, 2
 
 WARNINGS = (FundsShort, OrderRefused, Trouble)
 

@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 import threading
+import time
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from gridbot.adapters.exchanges.demo import demo_pair
 from gridbot.core.backtest import Backtest, Play
 from gridbot.core.clock import SystemClock
-from gridbot.core.commands_books import Books, known_price, now, read_books
+from gridbot.core.commands_books import Books, known_price, read_books
 from gridbot.core.commands_past import ASSUMED_FEE, add_changes, changed
 from gridbot.core.registry import resolve
 from gridbot.exceptions import ConfigurationError, OrderTooSmall
@@ -90,7 +91,7 @@ class Plan:
     smallest_interval: Decimal
 
 
-def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
+def plan_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``plan``."""
     add_changes(parser)
     parser.add_argument("--price", type=to_decimal, metavar="QUOTE", help="plan for this price instead of the present")
@@ -179,13 +180,13 @@ def fall_through(world: Backtest, price: Decimal, before: Decimal) -> tuple[Fall
     """The account, worth ``before``, as the price falls straight, in small steps. The world is used up by it."""
     pair, money = world.strategy.settings.pair, world.exchange.money
     factor = ONE - world.strategy.settings.interval / STEPS_PER_INTERVAL
-    falls, present, time = [], price, 0.0
+    falls, present, at = [], price, 0.0
     for fraction in FALLS:
         goal = pair.truncate_price(price * (ONE - fraction))
         while present > goal:
             present = max(pair.truncate_price(present * factor), goal)
-            time += STEP_SECONDS
-            world.say(time, present)
+            at += STEP_SECONDS
+            world.say(at, present)
         wealth = money.quote + money.base * present
         loss = ONE - wealth / before if before else ZERO
         falls.append(Fall(fraction, present, money.base, money.quote, wealth, loss, len(world.desk.book.buys())))
@@ -231,7 +232,7 @@ def _market(settings: Settings, asked: Decimal | None, books: Books | None) -> t
         return (pair, asked, "as asked") if asked else (pair, start, "[demo] start_price; --price sets another")
     decimals = books.snapshot.get("price_decimals", pair.pair_decimals)
     pair = pair.model_copy(update={"pair_decimals": decimals, "tick_size": step_of(decimals)})
-    return (pair, *known_price(books, asked, now()))
+    return (pair, *known_price(books, asked, time.time()))
 
 
 def _standing(
@@ -253,7 +254,7 @@ def _standing(
     if len(asked) == len(free):
         remark += " (as asked)"
     elif seen:
-        remark += f" (what the bot saw {duration(now() - snapshot['at'])} ago; --base and --quote set others)"
+        remark += f" (what the bot saw {duration(time.time() - snapshot['at'])} ago; --base and --quote set others)"
     else:
         remark += " ([paper], not your account: give --base and --quote)"
     standing = Standing(price, free["base"], free["quote"])

@@ -215,7 +215,7 @@ def play(engine: BotEngine) -> str:
 # ---- the command -------------------------------------------------------------------------------
 
 
-def add_replay_arguments(parser: argparse.ArgumentParser) -> None:
+def replay_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``replay``."""
     parser.add_argument("journal", type=Path, metavar="JOURNAL", help="what run --record JOURNAL has written")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -69,7 +69,7 @@ def run_job(job: Job) -> Outcome:
     return Outcome(job, Backtest(play, data.step).run(data, job.period))
 
 
-def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
+def sweep_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``sweep``."""
     add_market(parser)
     group = parser.add_argument_group("what is tried: every combination; what is left out stays as in config.ini")

@@ -6,14 +6,13 @@ guard about how it ended.
 from types import TracebackType
 from typing import Self
 
+from gridbot.core.cli import MUST_BE_MENDED, STOPPED_BY_ERROR
 from gridbot.core.heartbeat import GOOD_FOR, Heartbeat
 from gridbot.core.restart_guard import RestartGuard
 from gridbot.core.state_machine import StateMachine, States
 from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError
 from gridbot.models.configuration import Settings
 from gridbot.models.events import BotStopped
-
-STOPPED_BY_ERROR, MUST_BE_MENDED = 1, 2
 
 
 class VitalSigns:
