@@ -36,18 +36,22 @@ from gridbot.models.money import digits
 
 GRID_KEYS = ("amount_per_grid", "interval", "n_open_buy_orders", "max_investment", "fee")
 
+# Sections that are a field of Settings under the same name.
+PARTS: dict[str, type[Section]] = {
+    "kraken": KrakenConfigDTO,
+    "funds": FundsConfigDTO,
+    "paper": PaperConfigDTO,
+    "demo": DemoConfigDTO,
+    "metrics": MetricsConfigDTO,
+    "logging": LoggingConfigDTO,
+}
 SECTIONS: dict[str, tuple[str, ...]] = {
     "bot": tuple(key for key in BotConfigDTO.model_fields if key not in GRID_KEYS),
     "grid": GRID_KEYS,
-    "kraken": tuple(KrakenConfigDTO.model_fields),
-    "funds": tuple(FundsConfigDTO.model_fields),
-    "paper": tuple(PaperConfigDTO.model_fields),
-    "demo": tuple(DemoConfigDTO.model_fields),
+    **{name: tuple(model.model_fields) for name, model in PARTS.items()},
     "database": tuple(DBConfigDTO.model_fields),
     "telegram": tuple(TelegramConfigDTO.model_fields),
     "notification": ("channels",),
-    "metrics": tuple(MetricsConfigDTO.model_fields),
-    "logging": tuple(LoggingConfigDTO.model_fields),
 }
 
 SECRET_KEYS = ("api_public_key", "api_secret_key", "token")
@@ -111,29 +115,15 @@ class _Reader:
         self._check_mode()
         self._take_key_from_environment()
         bot = self._model(BotConfigDTO, {**self._values("bot"), **self._values("grid")})
-        funds = self._model(FundsConfigDTO, self._values("funds"))
-        kraken = self._model(KrakenConfigDTO, self._values("kraken"))
-        paper = self._model(PaperConfigDTO, self._values("paper"))
-        demo = self._model(DemoConfigDTO, self._values("demo"))
-        metrics = self._model(MetricsConfigDTO, self._values("metrics"))
-        logging = self._model(LoggingConfigDTO, self._with_path("logging", "file"))
-        telegram = self._telegram()
-        channels = self._model(NotificationConfigDTO, self._values("notification"))
-        self._check_key(bot, kraken)
-        if self.refusals or not (bot and funds and kraken and paper and demo and metrics and logging and channels):
+        parts: dict[str, Any] = {name: self._model(model, self._values(name)) for name, model in PARTS.items()}
+        telegram = self._values("telegram")
+        told = {"telegram": self._model(TelegramConfigDTO, telegram)} if telegram else {}
+        notification = self._model(NotificationConfigDTO, {**self._values("notification"), **told})
+        self._check_key(bot, parts["kraken"])
+        if self.refusals or bot is None or notification is None:
             raise ConfigurationError(self._all_refusals())
-        return Settings(
-            bot=bot,
-            funds=funds,
-            kraken=kraken,
-            paper=paper,
-            demo=demo,
-            db=DBConfigDTO(path=Path(database_path(str(self.path), self.raw))),
-            notification=channels.model_copy(update={"telegram": telegram}),
-            metrics=metrics,
-            logging=logging,
-            config_path=self.path,
-        )
+        database = DBConfigDTO(path=Path(database_path(str(self.path), self.raw)))
+        return Settings(bot=bot, db=database, notification=notification, config_path=self.path, **parts)
 
     # ---- what is wrong before any value is understood --------------------------------------------
 
@@ -178,17 +168,10 @@ class _Reader:
     def _values(self, section: str) -> dict[str, Any]:
         known = SECTIONS[section]
         values = self.raw.get(section, {})
-        return {key: v for key, v in values.items() if key in known and (v or key not in MAY_BE_EMPTY)}
-
-    def _with_path(self, section: str, key: str) -> dict[str, Any]:
-        values = self._values(section)
-        if key in values:
-            values[key] = Path(beside(str(self.path), values[key]))
-        return values
-
-    def _telegram(self) -> TelegramConfigDTO | None:
-        values = self._values("telegram")
-        return self._model(TelegramConfigDTO, values) if values else None
+        found: dict[str, Any] = {k: v for k, v in values.items() if k in known and (v or k not in MAY_BE_EMPTY)}
+        if "file" in found:
+            found["file"] = Path(beside(str(self.path), found["file"]))
+        return found
 
     def _model(self, model: type[Model], values: dict[str, Any]) -> Model | None:
         try:
