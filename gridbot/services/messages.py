@@ -10,21 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Self
 
-from gridbot.models.events import (
-    BotStarted,
-    BotStopped,
-    CaughtUp,
-    Event,
-    ExtraSellPlaced,
-    FundsShort,
-    GridShifted,
-    OrderCancelled,
-    OrderExecuted,
-    OrderPlaced,
-    OrderRefused,
-    StatusUpdate,
-    Trouble,
-)
+from gridbot.models import events
 from gridbot.models.exchange import BUY, AssetPairInfoSchema
 from gridbot.models.money import shown
 
@@ -63,11 +49,11 @@ class Units:
         return f"{shown(amount, self.quote_decimals)} {self.quote}"
 
 
-def message_for(event: Event, units: Units) -> str | None:
+def message_for(event: events.Event, units: Units) -> str | None:
     """
     The event in plain words, amounts with their units, ids last; None for an event unknown here.
 
-    >>> message_for(GridShifted(Decimal("51005.0"), 5), Units("BTC", "USD", 1))
+    >>> message_for(events.GridShifted(Decimal("51005.0"), 5), Units("BTC", "USD", 1))
     'the price 51005.0 USD has risen above the grid: 5 buys cancelled, to be placed again below it'
     """
     words = _WORDS.get(type(event))
@@ -112,20 +98,20 @@ def _after(lead: str, text: str) -> str:
     return f"{lead}{text}" if text else ""
 
 
-def _started(event: BotStarted, _units: Units) -> str:
+def _started(event: events.BotStarted, _units: Units) -> str:
     return f"{event.name} started" + _after("\n", event.summary)
 
 
-def _stopped(event: BotStopped, _units: Units) -> str:
+def _stopped(event: events.BotStopped, _units: Units) -> str:
     return f"{event.name} stopped" + _after(": ", event.reason) + _after("\n", event.summary)
 
 
-def _placed(event: OrderPlaced, units: Units) -> str:
+def _placed(event: events.OrderPlaced, units: Units) -> str:
     order = units.order(event.price, event.volume)
     return f"placed {event.side} {order} ({event.txid})" + _after(": ", event.why)
 
 
-def _executed(event: OrderExecuted, units: Units) -> str:
+def _executed(event: events.OrderExecuted, units: Units) -> str:
     verb = "bought" if event.side == BUY else "sold"
     order = units.order(event.price, event.volume)
     profit = "" if event.profit is None else f", cycle {'+' if event.profit >= 0 else ''}{units.money(event.profit)}"
@@ -135,19 +121,19 @@ def _executed(event: OrderExecuted, units: Units) -> str:
     return f"{verb} {order} = {money} ({event.txid})"
 
 
-def _cancelled(event: OrderCancelled, units: Units) -> str:
+def _cancelled(event: events.OrderCancelled, units: Units) -> str:
     order = units.order(event.price, event.volume)
     filled = f", {units.volume(event.executed)} of it had been filled" if event.executed else ""
     return f"cancelled {event.side} {order}{filled} ({event.txid})" + _after(": ", event.reason)
 
 
-def _shifted(event: GridShifted, units: Units) -> str:
+def _shifted(event: events.GridShifted, units: Units) -> str:
     price = f"{shown(event.ticker, units.price_decimals)} {units.quote}"
     buys = counted(event.cancelled, "buy")
     return f"the price {price} has risen above the grid: {buys} cancelled, to be placed again below it"
 
 
-def _funds_short(event: FundsShort, units: Units) -> str:
+def _funds_short(event: events.FundsShort, units: Units) -> str:
     decimals = units.lot_decimals if event.currency == units.base else units.quote_decimals
     # 100.25 free and 100.2549 needed must not read "100.25 free, 100.25 needed".
     while (
@@ -162,17 +148,17 @@ def _funds_short(event: FundsShort, units: Units) -> str:
     )
 
 
-def _refused(event: OrderRefused, units: Units) -> str:
+def _refused(event: events.OrderRefused, units: Units) -> str:
     order = units.order(event.price, event.volume)
     return f"{event.side} {order} was refused: {event.reason}" + _after("; ", event.consequence)
 
 
-def _extra_sell(event: ExtraSellPlaced, units: Units) -> str:
+def _extra_sell(event: events.ExtraSellPlaced, units: Units) -> str:
     order = units.order(event.price, event.volume)
     return f"placed extra sell {order}, of base that no buy of the grid brought in ({event.txid})"
 
 
-def _caught_up(event: CaughtUp, _units: Units) -> str:
+def _caught_up(event: events.CaughtUp, _units: Units) -> str:
     news = [
         f"{counted(number, noun)} {verb}"
         for number, noun, verb in (
@@ -186,22 +172,22 @@ def _caught_up(event: CaughtUp, _units: Units) -> str:
     return f"away {duration(event.away_seconds)}: " + (", ".join(news) or "no order had changed")
 
 
-def _as_it_is(event: StatusUpdate | Trouble, _units: Units) -> str:
+def _as_it_is(event: events.StatusUpdate | events.Trouble, _units: Units) -> str:
     return event.text
 
 
 # Each function takes the very class it stands beside; the type of a table cannot say so.
-_WORDS: dict[type[Event], Callable[[Any, Units], str]] = {
-    BotStarted: _started,
-    BotStopped: _stopped,
-    OrderPlaced: _placed,
-    OrderExecuted: _executed,
-    OrderCancelled: _cancelled,
-    GridShifted: _shifted,
-    FundsShort: _funds_short,
-    OrderRefused: _refused,
-    ExtraSellPlaced: _extra_sell,
-    CaughtUp: _caught_up,
-    StatusUpdate: _as_it_is,
-    Trouble: _as_it_is,
+_WORDS: dict[type[events.Event], Callable[[Any, Units], str]] = {
+    events.BotStarted: _started,
+    events.BotStopped: _stopped,
+    events.OrderPlaced: _placed,
+    events.OrderExecuted: _executed,
+    events.OrderCancelled: _cancelled,
+    events.GridShifted: _shifted,
+    events.FundsShort: _funds_short,
+    events.OrderRefused: _refused,
+    events.ExtraSellPlaced: _extra_sell,
+    events.CaughtUp: _caught_up,
+    events.StatusUpdate: _as_it_is,
+    events.Trouble: _as_it_is,
 }
