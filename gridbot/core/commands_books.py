@@ -35,8 +35,6 @@ from gridbot.services.messages import Units, duration
 from gridbot.services.status_report import headline
 from gridbot.services.tables import as_json, moment
 
-# ---- what the database says --------------------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class Books:
@@ -150,9 +148,6 @@ def known_price(books: Books, asked: Decimal | None, now: float) -> tuple[Decima
         raise ConfigurationError("no price is known yet: nothing was traded and no order is open. Name one: --price P")
     high, low = books.sells[0].price if books.sells else price, books.buys[0].price if books.buys else price
     return min(max(price, low), high), f"from {origin}, {duration(now - at)} ago; --price sets another"
-
-
-# ---- report ------------------------------------------------------------------------------------
 
 
 def run_report_arguments(parser: argparse.ArgumentParser) -> None:

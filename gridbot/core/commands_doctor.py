@@ -82,8 +82,6 @@ class Doctor:
             return public_kraken(ExchangeSetup(settings, self._clock))
         return exchange_of(settings, self._clock, settings.bot.exchange)
 
-    # ---- on this machine -------------------------------------------------------------------------
-
     def _database(self) -> Iterator[Finding]:
         path, bot = self._settings.db.path, self._settings.bot
         self._busy = single_instance.claim(str(path), self._settings.kraken.api_public_key)
@@ -102,8 +100,6 @@ class Doctor:
             return 0
         with closing(DBConnect(path, read_only=True)) as db:
             return len(Orderbook(db, self._settings.bot.userref).buys())
-
-    # ---- what anybody may ask --------------------------------------------------------------------
 
     def _public(self, rest: IExchangeRESTService) -> Iterator[Finding]:
         rest.check_exchange_status()
@@ -126,8 +122,6 @@ class Doctor:
             yield (GOOD, "pair", f"{rest.rest_symbol} can be traded; smallest order {smallest or 'of any size'}")
         else:
             yield (HINT, "pair", f"{rest.rest_symbol} is {pair.status!r} now: not every order will be taken")
-
-    # ---- what only the key may ask ---------------------------------------------------------------
 
     def _private(self, rest: IExchangeRESTService) -> Iterator[Finding]:
         require_key(self._settings)

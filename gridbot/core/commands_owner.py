@@ -20,9 +20,6 @@ from gridbot.models.configuration import Settings
 PAGES_AT_ONCE = 256  # a backup lets the bot write in between
 
 
-# ---- check -----------------------------------------------------------------------------------------
-
-
 def check(settings: Settings, args: argparse.Namespace) -> int:
     """Is the database sound, and is what it says possible? 0 when it is, 1 otherwise."""
     path = settings.db.path
@@ -36,9 +33,6 @@ def check(settings: Settings, args: argparse.Namespace) -> int:
         return 1
     _say(f"{path}: the file is sound, and everything in it fits together")
     return 0
-
-
-# ---- backup and restore ----------------------------------------------------------------------------
 
 
 def backup_arguments(parser: argparse.ArgumentParser) -> None:

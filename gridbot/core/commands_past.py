@@ -32,9 +32,6 @@ CHANGES = {
 DONE = 0
 
 
-# ---- arguments -------------------------------------------------------------------------------
-
-
 def add_changes(parser: argparse.ArgumentParser) -> None:
     """Options that try other settings than config.ini's, for this once."""
     group = parser.add_argument_group("other settings than config.ini's, for this once")
@@ -134,9 +131,6 @@ def _tiers(text: str) -> tuple[tuple[Decimal, Decimal], ...]:
     return tuple(tiers)
 
 
-# ---- from arguments to what is played ----------------------------------------------------------
-
-
 def changed(settings: Settings, args: argparse.Namespace) -> BotConfigDTO:
     """The bot's settings with the options of the command line. Raises ConfigurationError naming the option."""
     return changed_bot(settings.bot, {key: getattr(args, name) for name, key in CHANGES.items()})
@@ -188,9 +182,6 @@ class Progress:
             self._shown = percentage
             sys.stderr.write(f"\r{'#' * (percentage // 2):<50} {percentage:3} %" + ("\n" if percentage == 100 else ""))
             sys.stderr.flush()
-
-
-# ---- commands ----------------------------------------------------------------------------------
 
 
 def backtest(settings: Settings, args: argparse.Namespace) -> int:

@@ -96,8 +96,6 @@ class _View:
         self._running = running
         self._now = time.time()
 
-    # ---- the ladder --------------------------------------------------------------------------------------------------
-
     def ladder(self) -> list[str]:
         """Sells above the price, buys below it; distance from the price, volume, age."""
         sells, units = self._books.sells, self._units
@@ -109,8 +107,6 @@ class _View:
 
     def _rung(self, order: BookOrder) -> str:
         return f"{rung(order, self._price, self._units)}  {duration(self._now - order.placed_at):>11}"
-
-    # ---- why something is not there --------------------------------------------------------------
 
     def missing(self) -> list[str]:
         """One line for every order that should exist and does not, with the reason."""
@@ -174,8 +170,6 @@ class _View:
         if not self._running:
             return "the bot does not run; its next start places it"
         return "it stays noted and is tried again at growing intervals; the log names the refusal"
-
-    # ---- what comes next -----------------------------------------------------------------------
 
     def next_event(self) -> str:
         """What the bot waits for."""

@@ -125,8 +125,6 @@ class _Reader:
         database = DBConfigDTO(path=Path(database_path(str(self.path), self.raw)))
         return Settings(bot=bot, db=database, notification=notification, config_path=self.path, **parts)
 
-    # ---- what is wrong before any value is understood --------------------------------------------
-
     def _check_names(self) -> None:
         for section, values in self.raw.items():
             if section not in SECTIONS:
@@ -163,8 +161,6 @@ class _Reader:
         }
         self.raw.setdefault("kraken", {}).update({key: value for key, value in from_environment.items() if value})
 
-    # ---- from text to models ---------------------------------------------------------------------
-
     def _values(self, section: str) -> dict[str, Any]:
         known = SECTIONS[section]
         values = self.raw.get(section, {})
@@ -197,8 +193,6 @@ class _Reader:
             says_what_would_be_right = ". " in message or "for example" in message
             self._refuse(section, key, message if says_what_would_be_right else f"{message}. {_right(key)}")
 
-    # ---- real money ------------------------------------------------------------------------------
-
     def _check_key(self, bot: BotConfigDTO | None, kraken: KrakenConfigDTO | None) -> None:
         if kraken is None:
             return
@@ -213,8 +207,6 @@ class _Reader:
             )
         if bot and bot.exchange == "Demo" and not bot.dry_run:
             self._refuse("bot", "dry_run", "the demo has no real orders. Set dry_run = yes, or exchange = Kraken")
-
-    # ---- how a refusal reads ---------------------------------------------------------------------
 
     def _refuse(self, section: str, key: str, why: str) -> None:
         # All of [telegram]: a token pasted behind chat_id is still a token.

@@ -105,8 +105,6 @@ class BotEngine:
         self._listeners: list[Callable[[], None]] = []  # closed at the end
         self.alive: Callable[[float], None] = lambda _good_for: None  # told once a second, and before a long wait
 
-    # ---- life ----------------------------------------------------------------------------------
-
     def run(self) -> int:
         """Trade until asked to stop or until something breaks; returns the exit code."""
         self._open_ears()
@@ -197,8 +195,6 @@ class BotEngine:
             except DatabaseError as exc:
                 LOG.warning("%s", exc)
 
-    # ---- timers --------------------------------------------------------------------------------
-
     def _timers(self, now: float) -> None:
         self.alive(0.0)
         if self._db.put_back():
@@ -247,8 +243,6 @@ class BotEngine:
             return
         symbol = self._exchange.rest.ws_symbol
         self.handle(OnMessageSchema(channel="ticker", ticker_data=TickerUpdateSchema(symbol=symbol, last=price)))
-
-    # ---- telling -------------------------------------------------------------------------------
 
     def _open_ears(self) -> None:
         """Notification and status server; neither stops a trade."""

@@ -122,9 +122,6 @@ def _span(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-# ---- watch -------------------------------------------------------------------------------------------
-
-
 def watch_arguments(parser: argparse.ArgumentParser) -> None:
     """--notify."""
     parser.add_argument(

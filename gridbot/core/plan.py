@@ -193,9 +193,6 @@ def fall_through(world: Backtest, price: Decimal, before: Decimal) -> tuple[Fall
     return tuple(falls)
 
 
-# ---- the command -------------------------------------------------------------------------------
-
-
 def plan(settings: Settings, args: argparse.Namespace) -> int:
     """The command ``plan``."""
     bot = changed(settings, args)

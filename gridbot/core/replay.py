@@ -102,9 +102,6 @@ def _plain(value: Any) -> str:
     return str(value) if isinstance(value, Decimal) else as_json(value)
 
 
-# ---- the recorded world ------------------------------------------------------------------------
-
-
 class Replayed:
     """The exchange's REST side or its feed: answers with what was answered."""
 
@@ -210,9 +207,6 @@ def play(engine: BotEngine) -> str:
         raise
     except GridBotError as exc:
         return f"the bot stopped: {exc.message}"
-
-
-# ---- the command -------------------------------------------------------------------------------
 
 
 def replay_arguments(parser: argparse.ArgumentParser) -> None:

@@ -83,8 +83,6 @@ class RestartGuard:
             self._failures = max(self._failures, 1)
             self._write(code, why)
 
-    # ---- the note --------------------------------------------------------------------------------
-
     def _forget(self) -> None:
         self._failures = 0
         try:

@@ -84,9 +84,6 @@ def trial_settings(settings: Settings, directory: Path) -> Settings:
     )
 
 
-# ---- the promises --------------------------------------------------------------------------------
-
-
 class Promise(NamedTuple):
     """One promise: how often it was put to the test, and what broke it."""
 

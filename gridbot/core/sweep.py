@@ -110,9 +110,6 @@ def _share(text: str) -> Decimal:
     return share
 
 
-# ---- searching ---------------------------------------------------------------------------------
-
-
 def search(
     executor: Executor, jobs: list[Job], later: Period, top: int, progress: Progress | None = None
 ) -> tuple[list[Outcome], list[Outcome]]:
@@ -214,9 +211,6 @@ def sweep(settings: Settings, args: argparse.Namespace) -> int:
     else:
         sys.stdout.write(text(ranked, judged, refused) + "\n")
     return DONE
-
-
-# ---- telling -----------------------------------------------------------------------------------
 
 
 def verdict(ranked: list[Outcome], judged: list[Outcome]) -> str:

@@ -43,9 +43,6 @@ _DOTTED_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _CURRENCY = re.compile(r"[A-Za-z0-9]{2,20}")
 
 
-# ---- reading one value -------------------------------------------------------------------------
-
-
 def did_you_mean(word: str, known: tuple[str, ...] | list[str]) -> str:
     """``did you mean "SWING"?``, or the empty text when nothing known resembles ``word``."""
     by_lower = {name.lower(): name for name in known}
@@ -180,9 +177,6 @@ Whole = Annotated[int, BeforeValidator(_read_whole)]
 Currency = Annotated[str, BeforeValidator(_read_currency)]
 
 
-# ---- does it pay? ------------------------------------------------------------------------------
-
-
 def smallest_paying_interval(fee: Decimal) -> Decimal:
     """
     The smallest interval, as a fraction to five decimals, that earns more than two fees cost:
@@ -221,9 +215,6 @@ def _why_it_does_not_pay(interval: Decimal, fee: Decimal) -> str:
 def as_percent(fraction: Decimal) -> str:
     """A fraction as percent with all its digits, for texts about settings: ``0.523 %``."""
     return f"{digits(fraction * 100)} %"
-
-
-# ---- the sections ------------------------------------------------------------------------------
 
 
 class Section(BaseModel):

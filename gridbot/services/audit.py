@@ -119,8 +119,6 @@ def audit(ours: OurBooks, theirs: TheirBooks, start: Start, base: str, quote: st
     return found
 
 
-# ---- executions --------------------------------------------------------------------------------
-
 Amounts = tuple[Decimal, Decimal]  # base, quote
 
 
@@ -210,9 +208,6 @@ def _forgotten(rows: list[Trade], proven: bool, found: Audit) -> None:
         found.differences.append(f"{what}: nothing proves them (the first: {first})")
 
 
-# ---- open orders -------------------------------------------------------------------------------
-
-
 def _open_orders(ours: OurBooks, theirs: TheirBooks, found: Audit) -> None:
     book = {order.txid: order for order in ours.orders}
     for order in ours.orders:
@@ -243,9 +238,6 @@ def _open_orders(ours: OurBooks, theirs: TheirBooks, found: Audit) -> None:
             f"{placement.side} of {placement.volume:f} @ {placement.price:f}: sent, and not answered yet; "
             "the bot finds out before it places anything else"
         )
-
-
-# ---- balances ----------------------------------------------------------------------------------
 
 
 def _balances(

@@ -76,8 +76,6 @@ class OrderDesk(Bookkeeping):
         self.pauses = Pauses(clock)
         self._clean_sweeps: dict[int, int] = {}
 
-    # ---- placing -----------------------------------------------------------------------------
-
     def may_place(self) -> bool:
         """False while the fate of a placement is unknown, or the exchange wants no orders for now."""
         return not len(self.pending) and self.pauses.over(PLACING)
@@ -171,8 +169,6 @@ class OrderDesk(Bookkeeping):
         self.funds.release(placement.side, placement.price, placement.volume)
         self._clean_sweeps.pop(placement.id, None)
 
-    # ---- placements of unknown fate ------------------------------------------------------------
-
     def settle(self, reported: list[OrderInfoSchema]) -> list[OrderInfoSchema]:
         """
         Find the placements on their way among the orders that the exchange ``reported`` (open *and*
@@ -226,8 +222,6 @@ class OrderDesk(Bookkeeping):
             and info.opened_at >= placement.written_at - CLOCK_TOLERANCE
             and not self.knows(info.txid)
         )
-
-    # ---- cancelling ----------------------------------------------------------------------------
 
     def cancel(self, txid: str, why: str) -> OrderInfoSchema | None:
         """

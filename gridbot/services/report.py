@@ -80,9 +80,6 @@ def summary_of(ledger: Ledger, price: Decimal, strategy: str, books: str) -> Sum
     )
 
 
-# ---- the profit lines --------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class ShownLine:
     """A profit line cut for people: ``gross - fees = net``, and the lines add up to the last one."""
@@ -190,8 +187,6 @@ def summary_document(summary: Summary) -> dict[str, Any]:
     return {**head, "profit": lines, **holdings}
 
 
-# ---- by day, month, year -----------------------------------------------------------------------
-
 PERIODS: dict[str, int] = {"day": 10, "month": 7, "year": 4}  # letters of 2026-11-22
 
 
@@ -272,9 +267,6 @@ def by_cycle_table(ledger: Ledger, units: Units) -> Table:
             "",
         )
     return Table(columns, tuple(row(c) for c in found), totals)
-
-
-# ---- for a tax year ----------------------------------------------------------------------------
 
 
 def tax_table(view: Ledger, year: int, units: Units) -> Table:

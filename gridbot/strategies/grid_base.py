@@ -66,8 +66,6 @@ class GridStrategyBase(GridCatchUp):
         self._ticker_time = 0.0
         self.waiting: tuple[Waiting, ...] = ()
 
-    # ---- the checks: each a question about the present grid ----------------------------------------------------------
-
     def _check_near_buy_orders(self, grid: GridView) -> Decision:
         """Buys too near each other: the higher is cancelled."""
         return rules.check_near_buy_orders(grid)
@@ -91,8 +89,6 @@ class GridStrategyBase(GridCatchUp):
     def _quiet_band(self, grid: GridView, decision: Decision) -> rules.Band:
         """The prices between which the grid check has nothing new to say."""
         return rules.quiet_band(grid, decision)
-
-    # ---- starting and stopping -----------------------------------------------------------------
 
     def run(self, put: Callable[[object], None]) -> None:
         """
@@ -129,8 +125,6 @@ class GridStrategyBase(GridCatchUp):
                 f"{stored.get().market}, and the settings ask for {self.market}.\n"
                 "  Give every exchange and every pair a database of its own, or another userref."
             )
-
-    # ---- messages ------------------------------------------------------------------------------
 
     def on_message(self, message: OnMessageSchema) -> None:
         """One message of the feed. A ticker inside the quiet band costs a comparison."""
@@ -232,8 +226,6 @@ class GridStrategyBase(GridCatchUp):
             longest = LONGEST_CROSSING_PAUSE if order.side == BUY else LONGEST_PAUSE
             if self._desk.pauses.over(what):  # several at one stroke count once
                 self._desk.pauses.begin(what, first=0.0 if by_its_owner else 1.0, longest=longest)
-
-    # ---- the grid check ------------------------------------------------------------------------
 
     def _check_price_range(self) -> None:
         """Bring the grid into the order the rules want; ends with the band in which it stays so."""
@@ -365,8 +357,6 @@ class GridStrategyBase(GridCatchUp):
                 "the missing buys are placed when there is enough",
             )
         )
-
-    # ---- what others may ask -------------------------------------------------------------------
 
     @property
     def _investment(self) -> Decimal:

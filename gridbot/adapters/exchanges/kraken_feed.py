@@ -91,7 +91,6 @@ class KrakenWebSocketService(IExchangeWebSocketService):
     def __repr__(self) -> str:
         return f"KrakenWebSocketService({', '.join(sorted(self._symbols))})"
 
-    # ---- the interface ---------------------------------------------------------------------------
     def get_required_subscriptions(self, rest_api: IExchangeRESTService) -> list[dict[str, Any]]:
         """Ticker of the pair (an update per trade) and, unless public only, our executions."""
         ticker = {
@@ -153,7 +152,6 @@ class KrakenWebSocketService(IExchangeWebSocketService):
         except parse.UNREADABLE as exc:
             return self._cannot_read(line, payload, exc)
 
-    # ---- threads ---------------------------------------------------------------------------------
     def _open(self, name: str) -> None:
         if self._put is None or not self._subscriptions[name]:
             return
@@ -180,7 +178,6 @@ class KrakenWebSocketService(IExchangeWebSocketService):
             for n, params in enumerate(self._subscriptions[name], start=1)
         ]
 
-    # ---- connections, as the main thread sees them -----------------------------------------------
     def _begin(self, line: _Line, number: int) -> None:
         line.number = number
         line.since = self._clock.monotonic()
@@ -220,7 +217,6 @@ class KrakenWebSocketService(IExchangeWebSocketService):
             LOG.warning("frame %d that cannot be read (%s): %.*s", self.unreadable, type(exc).__name__, SHOWN, shown)
         return []
 
-    # ---- frames ----------------------------------------------------------------------------------
     def _read(self, line: _Line, frame: dict[str, Any]) -> list[OnMessageSchema]:
         channel = frame.get("channel")
         if "method" in frame:

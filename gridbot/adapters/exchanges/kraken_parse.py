@@ -70,9 +70,6 @@ def read_envelope(body: bytes) -> Envelope:
     return Envelope([e for e in errors if not e.startswith("W")], warnings, reply.get("result"))
 
 
-# ---- public ------------------------------------------------------------------------------------
-
-
 def asset_pair(row: Row) -> AssetPairInfoSchema:
     """
     ``{"altname":"XBTUSD","aclass_base":"currency","base":"XXBT","aclass_quote":"currency","quote":"ZUSD",
@@ -102,9 +99,6 @@ def last_price(result: Row) -> Decimal:
     if price <= 0:
         raise ValueError(f"the last price is {price}")
     return price
-
-
-# ---- account -----------------------------------------------------------------------------------
 
 
 def balances(result: Row) -> list[AssetBalanceSchema]:
@@ -174,9 +168,6 @@ def permissions(result: Row) -> list[str]:
     return [str(name) for name in found]
 
 
-# ---- orders and trades ---------------------------------------------------------------------------
-
-
 def order_info(txid: str, row: Row) -> OrderInfoSchema:
     """
     ``{"userref":1680953421,"status":"open","opentm":1688666559.8974,"descr":{"pair":"XBTUSD","type":"buy",
@@ -233,9 +224,6 @@ def accepted_txid(result: Any) -> str:
     if not isinstance(txid, str) or not txid:
         raise ValueError("no txid")
     return txid
-
-
-# ---- feed ----------------------------------------------------------------------------------------
 
 
 def ticker(row: Row) -> TickerUpdateSchema:

@@ -100,7 +100,6 @@ class KrakenClient:
     def __repr__(self) -> str:
         return f"KrakenClient({self._base})"
 
-    # ---- questions -------------------------------------------------------------------------------
     def ask(self, method: str, params: Mapping[str, Any] | None = None, *, private: bool = False) -> Any:
         """
         The ``result`` of a question. Asked up to five times with growing pauses while it fails in a
@@ -137,7 +136,6 @@ class KrakenClient:
             raise failure
         return envelope.result
 
-    # ---- orders ----------------------------------------------------------------------------------
     def send_once(self, method: str, params: Mapping[str, Any]) -> Any:
         """
         The ``result`` of AddOrder, sent once. Only where no connection came about is it tried again,
@@ -182,7 +180,6 @@ class KrakenClient:
         self.limits.engine.take(ADD_COST)
         return envelope
 
-    # ---- one request -----------------------------------------------------------------------------
     def close(self) -> None:
         """Close the connection and write down how far the nonce came."""
         with_turn = self._turn.acquire(timeout=0.2)
@@ -254,7 +251,6 @@ class KrakenClient:
             self._session_since = now
         return self._session
 
-    # ---- what the answer teaches -----------------------------------------------------------------
     def _note_errors(self, envelope: Envelope, response: requests.Response) -> None:
         for error in envelope.errors:
             if error.startswith("EAPI:Rate limit"):
@@ -275,9 +271,6 @@ class KrakenClient:
     def _wait(self, seconds: float) -> None:
         if self._clock.wait(seconds):
             raise TemporaryFailure("The bot is stopping; the question to Kraken was given up")
-
-
-# ---- helpers -------------------------------------------------------------------------------------
 
 
 def _may_pass(exc: BaseException) -> bool:

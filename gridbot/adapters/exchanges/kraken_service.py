@@ -116,7 +116,6 @@ class KrakenRESTService(IExchangeRESTService):
     def __repr__(self) -> str:
         return f"KrakenRESTService({self.rest_symbol})"
 
-    # ---- may we trade here? ----------------------------------------------------------------------
     def check_exchange_status(self, tries: int = 0) -> None:
         """See the interface. The pauses between the tries grow from 0.5 to 30 s."""
         for attempt in range(tries + 1):
@@ -155,7 +154,6 @@ class KrakenRESTService(IExchangeRESTService):
         with _readable("GetWebSocketsToken"):
             return str(result["token"])
 
-    # ---- the pair --------------------------------------------------------------------------------
     @cached_property
     def _pair(self) -> KrakenPair:
         return find_pair(self.client, self._base, self._quote)
@@ -207,7 +205,6 @@ class KrakenRESTService(IExchangeRESTService):
             return as_text(self._pair.info.truncate_volume(number))
         raise ValueError(f'amount_type is {amount_type!r}; it must be "price" or "volume"')
 
-    # ---- money -----------------------------------------------------------------------------------
     def get_account_balance(self) -> dict[str, Decimal]:
         result = self.client.ask("Balance", private=True)
         with _readable("Balance"):
@@ -223,7 +220,6 @@ class KrakenRESTService(IExchangeRESTService):
         pair = self._pair
         return parse.pair_balance(self.get_balances(), pair.base_wallets, pair.quote_wallets)
 
-    # ---- orders ----------------------------------------------------------------------------------
     def create_order(
         self,
         *,
@@ -369,9 +365,6 @@ class KrakenRESTService(IExchangeRESTService):
     def close(self) -> None:
         """Close the connection; the file of the nonce is brought up to date."""
         self.client.close()
-
-
-# ---- helpers -------------------------------------------------------------------------------------
 
 
 @contextmanager
