@@ -20,9 +20,9 @@ from gridbot.models.exchange import BUY
 from gridbot.models.grid import BookOrder
 from gridbot.models.money import ONE, ZERO, as_text, shown, to_decimal
 from gridbot.services import report
-from gridbot.services.messages import Units, counted, duration
+from gridbot.services.messages import Units, duration
 from gridbot.services.order_desk import BUYING, CROSSING, PLACING
-from gridbot.services.status_report import MOST_RUNGS, away, headline, rung
+from gridbot.services.status_report import away, headline, ladder
 from gridbot.services.tables import as_json, moment
 from gridbot.strategies.grid_rules import SHIFT_UP_MARGIN
 
@@ -59,7 +59,7 @@ def run_status(settings: Settings, args: argparse.Namespace) -> int:
         f"{f'running ({running})' if running else 'NOT RUNNING'}",
         f"price {shown(price, units.price_decimals)} {units.quote}, {origin}",
         "",
-        *view.ladder(),
+        ladder(books.sells, books.buys, price, units, time.time()),
         "",
         *(f"missing  {line}" for line in view.missing()),
         f"next     {view.next_event()}",
@@ -95,18 +95,6 @@ class _View:
         self._price = price
         self._running = running
         self._now = time.time()
-
-    def ladder(self) -> list[str]:
-        """Sells above the price, buys below it; distance from the price, volume, age."""
-        sells, units = self._books.sells, self._units
-        lines = [self._rung(order) for order in reversed(sells[:MOST_RUNGS])]
-        if len(sells) > MOST_RUNGS:
-            lines.insert(0, f"  ... and {counted(len(sells) - MOST_RUNGS, 'sell')} above")
-        price = f"{'>':<5}{shown(self._price, units.price_decimals):>12} {units.quote}"
-        return [*lines, price, *(self._rung(order) for order in self._books.buys)]
-
-    def _rung(self, order: BookOrder) -> str:
-        return f"{rung(order, self._price, self._units)}  {duration(self._now - order.placed_at):>11}"
 
     def missing(self) -> list[str]:
         """One line for every order that should exist and does not, with the reason."""

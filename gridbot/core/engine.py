@@ -102,7 +102,7 @@ class BotEngine:
         )
         self._account = AccountView(settings, db, self.desk)
         self._document: dict[str, object] = {}
-        self._listeners: list[Callable[[], None]] = []  # closed at the end
+        self._listeners: list[Callable[[], object]] = []  # closed at the end
         self.alive: Callable[[float], None] = lambda _good_for: None  # told once a second, and before a long wait
 
     def run(self) -> int:
@@ -182,7 +182,10 @@ class BotEngine:
             what_stays += f"; {len(self.desk.pending)} orders were not answered yet, the next start looks for them"
         self.event_bus.publish(BotStopped(self._settings.bot.name, reason, what_stays))
         for close in self._listeners:
-            close()
+            try:
+                close()
+            except MetricsServerError as exc:
+                LOG.warning("%s", exc)
         self._exchange.rest.close()
         self._db.close()
 
@@ -209,7 +212,8 @@ class BotEngine:
             self._account.keep(self.status())
         if self._ladder_due and not self.strategy.is_busy:
             self._ladder_due = False
-            STORY.info("the grid now:\n%s", ladder(self.strategy.view(), self._units()))
+            grid = self.strategy.view()
+            STORY.info("the grid now:\n%s", ladder(grid.sells, grid.buys, grid.ticker, self._units()))
         if self.strategy.is_ready and self._account.is_news(self.strategy.waiting):
             self._account.keep(self.status())
         self._watch_price(now)
@@ -251,7 +255,7 @@ class BotEngine:
         if channels:
             service = NotificationService(channels, self._in_words)
             self.event_bus.subscribe(Event, service.on_event)
-            self._listeners.append(lambda: self._closed(service.close))
+            self._listeners.append(service.close)
         if settings.metrics.enabled:
             server = MetricsServer(settings.metrics.host, settings.metrics.port, lambda: self._document)
             self._document = self._status_document()
@@ -260,13 +264,7 @@ class BotEngine:
             except MetricsServerError as exc:
                 self.event_bus.publish(Trouble(f"{exc}; trading goes on without the status server"))
             else:
-                self._listeners.append(lambda: self._closed(server.stop))
-
-    def _closed(self, close: Callable[[], object]) -> None:
-        try:
-            close()
-        except MetricsServerError as exc:
-            LOG.warning("%s", exc)
+                self._listeners.append(server.stop)
 
     def _units(self) -> Units:
         names = self._settings.bot.base_currency, self._settings.bot.quote_currency
