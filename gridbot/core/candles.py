@@ -95,9 +95,7 @@ class CandleBlock(Block):
         """Look at every line, and raise for the first that is wrong."""
         before = -1.0
         for index in range(len(self.times)):
-            time = self._where.number(index, self.times[index], "a time in unix seconds")
-            if not 0 < time < LATEST:
-                raise self._where.error(index, f"{self.times[index]!r} is not a time in unix seconds")
+            time = self._where.time(index, self.times[index])
             if time <= before:
                 raise self._where.error(index, "this candle is not later than the one before; sort the file by time")
             before = time
@@ -150,15 +148,15 @@ class Where:
         """The error for the line with this index."""
         return ConfigurationError(f"{self.path}, line {self.first_line + index}: {problem}")
 
-    def number(self, index: int, text: str, what: str) -> float:
-        """A finite number. Raises ConfigurationError."""
+    def time(self, index: int, text: str, hint: str = "") -> float:
+        """A time in unix seconds. Raises ConfigurationError."""
         try:
-            number = float(text)
+            time = float(text)
         except ValueError:
-            number = float("nan")
-        if not isfinite(number):
-            raise self.error(index, f"{text!r} is not {what}")
-        return number
+            time = 0.0
+        if not 0 < time < LATEST:
+            raise self.error(index, f"{text!r} is not a time in unix seconds{hint}")
+        return time
 
     def check_columns(self, text: str, columns: int) -> None:
         """Raise ConfigurationError for the first line with another number of columns."""
@@ -203,15 +201,12 @@ class MarketFile:
                 f"{found}; expected are Kraken's candles (time,open,high,low,close,volume,trades) or trades "
                 "(time,price,volume), without a header line",
             )
-        self.first_time = where.number(
-            0, rows[0][0], "a time in unix seconds: a header line or a foreign format? Kraken's files have no header"
-        )
-        if not 0 < self.first_time < LATEST:
-            raise where.error(0, f"{rows[0][0]!r} is not a time in unix seconds (milliseconds?)")
+        hint = ": a header line or a foreign format (milliseconds)? Kraken's files have no header"
+        self.first_time = where.time(0, rows[0][0], hint)
         self.is_candles = columns == CANDLE_COLUMNS
         prices = [cell for row in rows for cell in row[1 : 5 if self.is_candles else 2]]
         self.decimals = max(len(price.partition(".")[2]) for price in prices)
-        times = [where.number(index, row[0], "a time in unix seconds") for index, row in enumerate(rows)]
+        times = [where.time(index, row[0]) for index, row in enumerate(rows)]
         distances = (b - a for a, b in pairwise(times) if b > a)
         self.step = min(distances, default=60.0) if self.is_candles else TRADE_STEP
 
@@ -269,7 +264,7 @@ class MarketFile:
             where.check_columns(text, TRADE_COLUMNS)
             for index, row in enumerate(text.splitlines()):
                 moment, price, _ = row.split(",")
-                time = where.number(index, moment, "a time in unix seconds")
+                time = where.time(index, moment)
                 if time < before:
                     raise where.error(index, "this trade is earlier than the one before; sort the file by time")
                 before = time

@@ -27,19 +27,10 @@ from gridbot.models.events import Event, OrderPlaced, OrderRefused
 from gridbot.models.exchange import BUY, ExecutionsUpdateSchema, OrderInfoSchema
 from gridbot.models.grid import SURPLUS, BookOrder, PlaceBuy, Placement, PlaceSell
 from gridbot.models.money import as_text
-from gridbot.services.bookkeeping import Bookkeeping, Finished
-from gridbot.services.pauses import LONGEST_PAUSE, Pauses
-
-__all__ = [
-    "BUYING",
-    "CROSSING",
-    "DEADLINE",
-    "LONGEST_CROSSING_PAUSE",
-    "LONGEST_PAUSE",
-    "PLACING",
-    "Finished",
-    "OrderDesk",
-]
+from gridbot.services.bookkeeping import Bookkeeping
+from gridbot.services.bookkeeping import Finished as Finished
+from gridbot.services.pauses import LONGEST_PAUSE as LONGEST_PAUSE
+from gridbot.services.pauses import Pauses
 
 LOG = logging.getLogger(__name__)
 

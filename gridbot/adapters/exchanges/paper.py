@@ -11,6 +11,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+from gridbot.adapters.exchanges.kraken import public_kraken
 from gridbot.adapters.exchanges.simulated import ASSUMED_FEE, SimulatedRESTService
 from gridbot.adapters.exchanges.simulated_core import SimulatedExchange
 from gridbot.adapters.exchanges.simulated_feed import SimulatedFeed
@@ -27,24 +28,17 @@ class PaperExchange(IExchangeFactory):
     """
     What ``dry_run = yes`` makes of Kraken.
 
-    public  the keyless exchange to wrap, for tests; None: Kraken
+    public  the keyless exchange to wrap; another one for tests
     """
 
-    def __init__(self, public: Callable[[ExchangeSetup], Exchange] | None = None) -> None:
+    def __init__(self, public: Callable[[ExchangeSetup], Exchange] = public_kraken) -> None:
         self._public = public
 
     def create(self, setup: ExchangeSetup) -> Exchange:
         """Build both halves; Kraken and the file are opened at the first question."""
-        public = (self._public or _kraken_without_key)(setup)
+        public = self._public(setup)
         rest = PaperRESTService(public.rest, setup.settings, setup.clock)
         return Exchange(rest, PaperFeed(public, rest), simulated=True)
-
-
-def _kraken_without_key(setup: ExchangeSetup) -> Exchange:
-    # Imported here: a test with its own prices needs no network libraries.
-    from gridbot.adapters.exchanges.kraken import public_kraken
-
-    return public_kraken(setup)
 
 
 class PaperRESTService(SimulatedRESTService):
