@@ -158,7 +158,6 @@ class Tally:
         self._buy_regularly(time, price)
 
     def hear(self, event: Event) -> None:
-        """An event of the bot."""
         self._book_is_known = False
         self._counts[type(event)] += 1
         if not isinstance(event, OrderExecuted):
@@ -170,7 +169,6 @@ class Tally:
             self.fills.append(Fill(self.now(), event.side, event.price, event.volume, event.fee, event.profit))
 
     def sample(self, time: float, price: Decimal, desk: OrderDesk) -> None:
-        """Look at the account."""
         money = self.exchange.money
         wealth, holding = money.quote + money.base * price, self._hold_base * price
         self._deepest.see(wealth)

@@ -219,7 +219,6 @@ def run(settings: Settings, args: argparse.Namespace) -> int:
 
 
 def run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``run``."""
     parser.add_argument(
         "--record",
         metavar="JOURNAL",

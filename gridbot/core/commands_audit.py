@@ -40,7 +40,6 @@ MANY_EXECUTIONS = 400  # from here on a real exchange is asked for so long that 
 
 
 def run_audit_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of ``audit``."""
     parser.add_argument("--json", action="store_true", help="the outcome as JSON")
 
 

@@ -151,7 +151,6 @@ def known_price(books: Books, asked: Decimal | None, now: float) -> tuple[Decima
 
 
 def run_report_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of ``report``."""
     parser.add_argument(
         "--by",
         choices=[*report.PERIODS, "cycle"],
@@ -172,7 +171,6 @@ def run_report_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_price(parser: argparse.ArgumentParser) -> None:
-    """The argument --price."""
     parser.add_argument(
         "--price",
         metavar="P",

@@ -36,7 +36,6 @@ def check(settings: Settings, args: argparse.Namespace) -> int:
 
 
 def backup_arguments(parser: argparse.ArgumentParser) -> None:
-    """FILE."""
     parser.add_argument("file", metavar="FILE", help="the copy; a relative path starts in the working directory")
 
 

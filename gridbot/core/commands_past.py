@@ -87,7 +87,6 @@ def add_market(parser: argparse.ArgumentParser) -> None:
 
 
 def backtest_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``backtest``."""
     add_market(parser)
     add_changes(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON, amounts as text")
@@ -185,7 +184,6 @@ class Progress:
 
 
 def backtest(settings: Settings, args: argparse.Namespace) -> int:
-    """The command ``backtest``."""
     if args.chart is not None:
         from gridbot.core import chart
 

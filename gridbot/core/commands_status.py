@@ -35,13 +35,11 @@ PAUSES = {
 
 
 def run_status_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of ``status``."""
     parser.add_argument("--json", action="store_true", help="the same as JSON, amounts as text")
     add_price(parser)
 
 
 def run_status(settings: Settings, args: argparse.Namespace) -> int:
-    """The command ``status``."""
     books = read_books(settings)
     units = units_of(settings, books)
     price, origin = known_price(books, args.price, time.time())
@@ -180,8 +178,6 @@ class _View:
         return f"{shown(price, self._units.price_decimals)} ({away(price, self._price)})"
 
     def document(self) -> dict[str, Any]:
-        """For programs."""
-
         def row(order: BookOrder) -> dict[str, Any]:
             return {
                 "txid": order.txid,

@@ -123,7 +123,6 @@ def _span(seconds: float) -> str:
 
 
 def watch_arguments(parser: argparse.ArgumentParser) -> None:
-    """--notify."""
     parser.add_argument(
         "--notify",
         action="store_true",

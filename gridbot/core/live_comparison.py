@@ -53,12 +53,10 @@ class Comparison:
         }
 
     def document(self) -> dict[str, object]:
-        """For JSON."""
         counts = {"pairs": len(self.pairs), "only_live": len(self.only_live), "only_backtest": len(self.only_past)}
         return {**{name: as_text(amount) for name, amount in self.parts().items()}, **counts}
 
     def text(self, units: Units) -> str:
-        """For people."""
         money = {name: units.money(amount) for name, amount in self.parts().items()}
         lines = [
             f"live        trades were worth {money['live']} at the last price, in the backtest {money['backtest']}: a "

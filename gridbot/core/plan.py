@@ -92,7 +92,6 @@ class Plan:
 
 
 def plan_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``plan``."""
     add_changes(parser)
     parser.add_argument("--price", type=to_decimal, metavar="QUOTE", help="plan for this price instead of the present")
     parser.add_argument("--base", type=to_decimal, metavar="BASE", help="free base; default: see the output")
@@ -194,7 +193,6 @@ def fall_through(world: Backtest, price: Decimal, before: Decimal) -> tuple[Fall
 
 
 def plan(settings: Settings, args: argparse.Namespace) -> int:
-    """The command ``plan``."""
     bot = changed(settings, args)
     books = read_books(settings) if settings.db.path.exists() else None
     pair, price, origin = _market(settings, args.price, books)
@@ -266,7 +264,6 @@ def document(found: Plan) -> dict[str, Any]:
 
 
 def text(found: Plan, units: Units, head: str) -> str:
-    """For people."""
     cycle = found.cycle
     lines = [head, ""]
     lines += [f"cancel  {e.side:<4} {units.order(e.price, e.volume)} ({e.txid})" for e in found.cancels]

@@ -210,7 +210,6 @@ def play(engine: BotEngine) -> str:
 
 
 def replay_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``replay``."""
     parser.add_argument("journal", type=Path, metavar="JOURNAL", help="what run --record JOURNAL has written")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 

@@ -32,7 +32,6 @@ BAR = 30  # characters
 
 
 def run_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--days`` and ``--seed``."""
     parser.add_argument("--days", type=int, default=DAYS, help=f"days of the made-up market, default {DAYS}")
     parser.add_argument("--seed", type=int, default=None, help="repeat the market and the accidents of an earlier test")
 

@@ -58,7 +58,6 @@ class Outcome:
     result: Result
 
     def document(self) -> dict[str, object]:
-        """For JSON."""
         return {"settings": self.job.name, **self.result.document()}
 
 
@@ -70,7 +69,6 @@ def run_job(job: Job) -> Outcome:
 
 
 def sweep_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``sweep``."""
     add_market(parser)
     group = parser.add_argument_group("what is tried: every combination; what is left out stays as in config.ini")
     group.add_argument("--intervals", type=_texts, default=(None,), metavar="I,I,...", help="0.5%%,1%%,2%%")
@@ -190,7 +188,6 @@ def cut(period: Period, data: MarketData, held_out: Decimal) -> tuple[Period, Pe
 
 
 def sweep(settings: Settings, args: argparse.Namespace) -> int:
-    """The command ``sweep``."""
     data = MarketData(args.data, args.path)
     bots, refused = combinations(settings.bot, args)
     earlier, later = cut(Period(args.start, args.end), data, args.held_out)
@@ -228,7 +225,6 @@ def verdict(ranked: list[Outcome], judged: list[Outcome]) -> str:
 
 
 def text(ranked: list[Outcome], judged: list[Outcome], refused: list[str]) -> str:
-    """For people."""
     lines = [f"{len(ranked)} settings tried, the best first", _row("", "gain", "holding", "fall", "cycles")]
     lines += [_line(outcome) for outcome in ranked[: max(20, len(judged))]]
     if len(ranked) > 20:

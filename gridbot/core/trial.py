@@ -65,7 +65,6 @@ class TrialClock(IClock):
     monotonic = time  # it never steps
 
     def wait(self, seconds: float) -> bool:
-        """Time passes at once."""
         self.now += seconds
         return self.stopping()
 

@@ -158,7 +158,6 @@ class Orderbook(Table):
         return self._sorted[side]
 
     def add(self, order: BookOrder) -> None:
-        """A new open order."""
         row = {name: getattr(order, name) for name in self.columns}
         self._insert(row, "ON CONFLICT (userref, txid) DO UPDATE SET executed = excluded.executed")
         self._keep(order)
@@ -258,7 +257,6 @@ class UnsoldBuyOrderTXIDs(Table):
         return tuple(self._buys.values())
 
     def get(self, txid: str) -> UnsoldBuy | None:
-        """The unsold buy, or None."""
         return self._buys.get(txid)
 
     def add(self, buy: UnsoldBuy) -> None:

@@ -285,7 +285,6 @@ class KrakenConfigDTO(Section):
 
     @property
     def has_key(self) -> bool:
-        """Both halves of a key are there."""
         return bool(self.api_public_key and self.api_secret_key.get_secret_value())
 
 

@@ -69,7 +69,6 @@ class Audit:
 
     @property
     def is_reconciled(self) -> bool:
-        """No difference at all."""
         return not self.differences
 
     @property
@@ -82,7 +81,6 @@ class Audit:
         return f"{amounts} ({found})" if amounts else found
 
     def text(self) -> str:
-        """For the terminal."""
         lines = [f"compared {counted(self.executions, 'execution')} and {counted(self.orders, 'open order')}"]
         lines += [f"difference: {line}" for line in _shortened(self.differences)]
         lines += [f"note: {line}" for line in self.notes]

@@ -65,7 +65,6 @@ def headline(name: str, strategy: str, units: Units, simulated: bool) -> str:
 
 
 def status_message(status: Status) -> str:
-    """The hourly status message."""
     grid, units = status.grid, status.units
     wealth = status.quote_balance + status.base_balance * grid.ticker
     lines = [

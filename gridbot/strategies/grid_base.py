@@ -383,5 +383,4 @@ class GridStrategyBase(GridCatchUp):
         return rules.explain_settings(self.settings)
 
     def send_status_update(self) -> None:
-        """Publish the status message."""
         self._publish(StatusUpdate(self._report(self)))
