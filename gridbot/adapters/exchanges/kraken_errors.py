@@ -40,14 +40,6 @@ class UnknownMethod(AccessDenied):
     """Kraken, or what stands in its place, does not have this call."""
 
 
-class InvalidNonce(TemporaryFailure):
-    """Nothing happened; the next request needs a larger nonce."""
-
-
-class NoncePlacementPaused(PlacementPaused):
-    """The order was refused for its nonce: nothing happened, the next one needs a larger nonce."""
-
-
 class CancelUnderWay(TemporaryFailure):
     """The order is being cancelled already."""
 
@@ -124,7 +116,7 @@ TABLE: tuple[Row, ...] = (
     Row("EAPI:Invalid key", FATAL, FATAL, _NEW_KEY),
     Row("EAPI:Invalid signature", FATAL, FATAL, "The secret does not belong to the key. " + _NEW_KEY),
     # Every attempt carries its own nonce and is sent once, so a refused nonce is a refused order.
-    Row("EAPI:Invalid nonce", SAFE, SAFE, _SHARED, SHORT, question=InvalidNonce, order=NoncePlacementPaused),
+    Row("EAPI:Invalid nonce", SAFE, SAFE, _SHARED, SHORT),
     Row("EAPI:Rate limit exceeded", BACK, BACK, _WAIT, SLOW_DOWN),
     Row("EAPI:Bad request", BIZ, BIZ, _OUR_BUG),
     Row("EAPI:Feature disabled", FATAL, FATAL, _ACCOUNT),

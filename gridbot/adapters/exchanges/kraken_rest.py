@@ -18,7 +18,7 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.utils import get_environ_proxies
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
-from gridbot.adapters.exchanges.kraken_errors import InvalidNonce, NoncePlacementPaused, order_failed, question_failed
+from gridbot.adapters.exchanges.kraken_errors import order_failed, question_failed, row_of
 from gridbot.adapters.exchanges.kraken_limits import ADD_COST, FREE_OF_REST, REST_COSTS, KrakenLimits
 from gridbot.adapters.exchanges.kraken_nonce import NonceSource
 from gridbot.adapters.exchanges.kraken_parse import Envelope
@@ -130,10 +130,7 @@ class KrakenClient:
                     break
             self._wait(wait + 0.01)
         if envelope.errors:
-            failure = question_failed(method, envelope.errors, self._clock.time())
-            if isinstance(failure, InvalidNonce):
-                self._give_up_on_nonces(failure.message)
-            raise failure
+            raise question_failed(method, envelope.errors, self._clock.time())
         return envelope.result
 
     def send_once(self, method: str, params: Mapping[str, Any]) -> Any:
@@ -157,10 +154,7 @@ class KrakenClient:
             except NoReadableAnswer as exc:
                 raise OrderFateUnknown(exc.message) from exc
         if envelope.errors:
-            failure = order_failed(envelope.errors, self._clock.time())
-            if isinstance(failure, NoncePlacementPaused):
-                self._give_up_on_nonces(failure.message)
-            raise failure
+            raise order_failed(envelope.errors, self._clock.time())
         return envelope.result
 
     def _send_in_turn(self, method: str, params: Mapping[str, Any]) -> Envelope:
@@ -260,13 +254,12 @@ class KrakenClient:
             elif error.startswith("EAPI:Invalid nonce"):
                 self._refused_nonces += 1
                 self._nonce.skip_ahead(time_of(response))
-
-    def _give_up_on_nonces(self, message: str) -> None:
-        if self._refused_nonces >= NONCES_REFUSED_IN_A_ROW:
-            raise AccessDenied(
-                f"{message} Kraken refused {self._refused_nonces} nonces in a row. If no other program uses "
-                f"the key, it was used with larger nonces before: make a new key for the bot."
-            )
+                if self._refused_nonces >= NONCES_REFUSED_IN_A_ROW:
+                    raise AccessDenied(
+                        f"Kraken answered: {error}. {row_of(error).advice} Kraken refused {self._refused_nonces} "
+                        "nonces in a row. If no other program uses the key, it was used with larger nonces before: "
+                        "make a new key for the bot."
+                    )
 
     def _wait(self, seconds: float) -> None:
         if self._clock.wait(seconds):
