@@ -9,17 +9,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from gridbot.adapters.exchanges.simulated import ASSUMED_FEE
 from gridbot.core.backtest import USUAL_COSTMIN, USUAL_ORDERMIN, Backtest, Play, pair_from_file
 from gridbot.core.backtest_result import report
 from gridbot.core.candles import DEFAULT_PATH, LATEST, PATHS, MarketData, Period
 from gridbot.core.registry import resolve
 from gridbot.exceptions import ConfigurationError
-from gridbot.models.configuration import BotConfigDTO, Settings, read_fraction
+from gridbot.models.configuration import MAX_FEE, BotConfigDTO, Settings, read_fraction
 from gridbot.models.money import to_decimal
 from gridbot.services.messages import Units
 
-ASSUMED_FEE = Decimal("0.0040")  # as paper trade assumes it when [grid] fee is left out
-MAX_FEE = Decimal("0.1")
 # Options that stand for a key of config.ini, and the key.
 CHANGES = {
     "strategy": "strategy",

@@ -293,7 +293,6 @@ class BotEngine:
             waiting=self.strategy.waiting,
             base_balance=desk.funds.base_balance,
             quote_balance=desk.funds.quote_balance,
-            surplus=desk.configuration.get().vol_of_unfilled_remaining,
         )
 
     def _status_document(self) -> dict[str, object]:

@@ -15,10 +15,11 @@ from decimal import Decimal
 from typing import Any
 
 from gridbot.adapters.exchanges.demo import demo_pair
+from gridbot.adapters.exchanges.simulated import ASSUMED_FEE
 from gridbot.core.backtest import Backtest, Play
 from gridbot.core.clock import SystemClock
 from gridbot.core.commands_books import Books, known_price, read_books
-from gridbot.core.commands_past import ASSUMED_FEE, add_changes, changed
+from gridbot.core.commands_past import add_changes, changed
 from gridbot.core.registry import resolve
 from gridbot.exceptions import ConfigurationError, OrderTooSmall
 from gridbot.infrastructure.database import StoredConfiguration
@@ -35,7 +36,6 @@ from gridbot.strategies.grid_base import GridStrategyBase
 FALLS = (Decimal("0.10"), Decimal("0.30"), Decimal("0.50"))
 STEPS_PER_INTERVAL = 4  # of the imagined fall: fine enough that every level is met from above
 STEP_SECONDS = 60.0
-CENT = Decimal("0.01")
 DONE = 0
 
 
@@ -171,7 +171,7 @@ def one_cycle(strategy: GridStrategyBase, price: Decimal) -> Cycle:
         ) from exc
     if sell is None:
         return Cycle(level, bought, ZERO, ZERO, ZERO, bought)
-    gain = rules.profit_of_cycle(UnsoldBuy("plan", level, bought, 0.0), sell.price, sell.volume, settings.fee)
+    gain = sell.volume * (sell.price * (ONE - settings.fee) - level * (ONE + settings.fee))
     return Cycle(level, bought, sell.price, sell.volume, gain, bought - sell.volume)
 
 

@@ -160,25 +160,22 @@ class OrderDesk(Bookkeeping):
         self.funds.release(placement.side, placement.price, placement.volume)
         self._clean_sweeps.pop(placement.id, None)
 
-    def settle(self, reported: list[OrderInfoSchema]) -> list[OrderInfoSchema]:
+    def settle(self, reported: list[OrderInfoSchema]) -> None:
         """
         Find the placements on their way among the orders that the exchange ``reported`` (open *and*
-        closed); returns the reports that belonged to one. A placement that is not among them is given
-        up after its deadline, the lag of REST, and CLEAN_SWEEPS look-ups.
+        closed). A placement that is not among them is given up after its deadline, the lag of REST, and
+        CLEAN_SWEEPS look-ups.
         """
-        found = []
         for placement in self.pending.all():
             match = next((info for info in reported if self._fits(placement, info)), None)
             if match is not None:
                 LOG.info("found it: the %s is %s (%s)", told(placement), match.status, match.txid)
                 self.accepted(placement, match.txid)
-                found.append(match)
             elif self.now() > placement.deadline + self._rest.answers_lag:
                 self._clean_sweeps[placement.id] = self._clean_sweeps.get(placement.id, 0) + 1
                 if self._clean_sweeps[placement.id] >= CLEAN_SWEEPS:
                     LOG.warning("the %s did not reach the exchange", told(placement))
                     self._forget(placement)
-        return found
 
     def until_absence_counts(self) -> float:
         """Seconds until a look-up that finds none of the placements on their way proves something."""

@@ -26,7 +26,6 @@ class Status:
     waiting: tuple[Waiting, ...]
     base_balance: Decimal
     quote_balance: Decimal
-    surplus: Decimal  # base of cancelled buys that waits to be sold
     profit_lines: tuple[str, ...] = ()
 
 
@@ -72,7 +71,7 @@ def status_message(status: Status) -> str:
         f"price       {shown(grid.ticker, units.price_decimals)} {units.quote}",
         f"balances    {units.volume(status.base_balance)} ({units.volume(grid.base_available)} free), "
         f"{units.money(status.quote_balance)} ({units.money(grid.quote_available)} free)",
-        f"surplus     {units.volume(status.surplus)}, executed parts of cancelled buys",
+        f"surplus     {units.volume(grid.surplus)}, executed parts of cancelled buys",
         f"wealth      {units.money(wealth)}",
         f"investment  {units.money(grid.investment)} of at most {units.money(grid.settings.max_investment)}",
         f"orders      {len(grid.buys)} of {grid.settings.n_open_buy_orders} buys, {len(grid.sells)} sells, "
@@ -98,7 +97,7 @@ def status_document(status: Status) -> dict[str, object]:
         "quote_balance": status.quote_balance,
         "base_available": grid.base_available,
         "quote_available": grid.quote_available,
-        "vol_of_unfilled_remaining": status.surplus,
+        "vol_of_unfilled_remaining": grid.surplus,
         "investment": grid.investment,
         "max_investment": grid.settings.max_investment,
         "buys": [_row(order) for order in grid.buys],

@@ -347,11 +347,6 @@ def _too_near(one: Decimal, other: Decimal, settings: GridSettings) -> bool:
     return high / low - ONE < settings.interval / TWO
 
 
-def profit_of_cycle(unsold: UnsoldBuy, price: Decimal, volume: Decimal, fee: Decimal) -> Decimal:
-    """Quote gained when ``volume`` bought at the buy's price is sold at ``price``, both fees paid."""
-    return volume * (price * (ONE - fee) - unsold.price * (ONE + fee))
-
-
 def explain_settings(settings: GridSettings) -> str:
     """The grid in one sentence, for the start message."""
     return (
