@@ -28,11 +28,7 @@ TRADE_STEP = 60  # seconds: trades are handed out in groups of one minute
 LATEST = 4102444800.0  # the year 2100: a larger time is in milliseconds, or no time
 
 # The order of the prices within one candle, of which only four are known.
-PATHS = {
-    "high-first": (1, 2, 3, 4),
-    "low-first": (1, 3, 2, 4),
-    "close": (4,),
-}
+PATHS = {"high-first": (1, 2, 3, 4), "low-first": (1, 3, 2, 4), "close": (4,)}
 DEFAULT_PATH = "high-first"
 
 Tick = tuple[float, Decimal]  # unix seconds, price

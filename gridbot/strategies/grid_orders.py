@@ -139,14 +139,7 @@ class GridOrders:
             base_kept = max(volume - finished.executed, ZERO)
         self._publish(
             OrderExecuted(
-                order.side,
-                order.price,
-                finished.executed,
-                finished.cost,
-                finished.fee,
-                order.txid,
-                profit,
-                base_kept,
+                order.side, order.price, finished.executed, finished.cost, finished.fee, order.txid, profit, base_kept
             )
         )
 

@@ -85,11 +85,7 @@ def _market(demo: DemoConfigDTO, pair: AssetPairInfoSchema, store: SimulatedStor
     else:
         LOG.info("demo: the market of the last run goes on; move %s away to begin a new one", store.path)
     return DemoMarket(
-        start_price=demo.start_price,
-        tick_size=pair.tick_size,
-        volatility=demo.volatility,
-        seed=seed,
-        position=position,
+        start_price=demo.start_price, tick_size=pair.tick_size, volatility=demo.volatility, seed=seed, position=position
     )
 
 

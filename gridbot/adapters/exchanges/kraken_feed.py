@@ -93,12 +93,7 @@ class KrakenWebSocketService(IExchangeWebSocketService):
 
     def get_required_subscriptions(self, rest_api: IExchangeRESTService) -> list[dict[str, Any]]:
         """Ticker of the pair (an update per trade) and, unless public only, our executions."""
-        ticker = {
-            "channel": "ticker",
-            "symbol": [rest_api.ws_symbol],
-            "event_trigger": "trades",
-            "snapshot": True,
-        }
+        ticker = {"channel": "ticker", "symbol": [rest_api.ws_symbol], "event_trigger": "trades", "snapshot": True}
         executions = {
             "channel": "executions",
             "snap_orders": True,

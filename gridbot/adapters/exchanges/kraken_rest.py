@@ -190,10 +190,7 @@ class KrakenClient:
         request = self._signed(method, params) if private else self._unsigned(method, params)
         try:
             response = self._fresh_session(order).send(
-                request,
-                timeout=self._timeouts,
-                proxies=self._proxies,
-                allow_redirects=False,
+                request, timeout=self._timeouts, proxies=self._proxies, allow_redirects=False
             )
         except requests.RequestException as exc:
             if was_never_sent(exc):

@@ -96,12 +96,7 @@ class KrakenRESTService(IExchangeRESTService):
         self._quote = quote_currency
         self._nonce = NonceSource(clock, nonce_path)
         self.client = KrakenClient(
-            api_public_key,
-            api_secret_key,
-            clock=clock,
-            rest_url=rest_url,
-            nonce=self._nonce,
-            transport=transport,
+            api_public_key, api_secret_key, clock=clock, rest_url=rest_url, nonce=self._nonce, transport=transport
         )
 
     @property
