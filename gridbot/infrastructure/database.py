@@ -310,19 +310,10 @@ class Trades(Table):
         found = self._select(self.columns, f"{where} ORDER BY time, exec_id", values, hint)
         return [
             Trade(
-                TradeInfoSchema(
-                    exec_id=exec_id,
-                    txid=txid,
-                    side=side,
-                    price=Decimal(price),
-                    volume=Decimal(volume),
-                    cost=Decimal(cost),
-                    fee=Decimal(fee),
-                    time=time,
-                ),
-                sells,
+                TradeInfoSchema(**dict(zip(self.columns, (*row[:3], *map(Decimal, row[3:7]), row[7]), strict=False))),
+                row[8],
             )
-            for exec_id, txid, side, price, volume, cost, fee, time, sells in found
+            for row in found
         ]
 
 
