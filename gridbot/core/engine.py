@@ -17,9 +17,10 @@ from gridbot.core.account import AccountView
 from gridbot.core.cli import MUST_BE_MENDED, STOPPED_BY_ERROR, STOPPED_BY_REQUEST
 from gridbot.core.clock import SystemClock
 from gridbot.core.event_bus import EventBus
+from gridbot.core.heartbeat import GOOD_FOR, Heartbeat
 from gridbot.core.registry import channels_of, exchange_name, exchange_of, resolve
+from gridbot.core.restart_guard import RestartGuard
 from gridbot.core.state_machine import StateMachine, States
-from gridbot.core.vital_signs import VitalSigns
 from gridbot.exceptions import (
     AccessDenied,
     ConfigurationError,
@@ -341,9 +342,32 @@ def run_bot(settings: Settings, record: Path | None = None) -> int:
 
     signal.signal(signal.SIGINT, ask_to_stop)
     signal.signal(signal.SIGTERM, ask_to_stop)
-    with VitalSigns(settings) as vital:
+    heartbeat, guard = Heartbeat(settings.db.path), RestartGuard(str(settings.config_path), str(settings.db.path))
+    code, why = STOPPED_BY_ERROR, ""
+
+    def alive(good_for: float) -> None:
+        state = engine.state_machine.state
+        heartbeat.beat(state.name, max(good_for, GOOD_FOR))
+        guard.alive(state is States.RUNNING)
+
+    def stopped(event: BotStopped) -> None:
+        nonlocal why
+        why = event.reason
+
+    guard.begun()
+    heartbeat.beat("starting")
+    try:
         engine = build(settings, SystemClock(stopping), record)
         wake.append(engine.wake_up)
-        engine.alive = lambda good_for: vital.alive(engine.state_machine, good_for)
-        engine.event_bus.subscribe(BotStopped, vital.stopped)
-        return vital.ended(engine.run())
+        engine.alive = alive
+        engine.event_bus.subscribe(BotStopped, stopped)
+        code = engine.run()
+    except BaseException as exc:
+        code = MUST_BE_MENDED if isinstance(exc, ConfigurationError | AccessDenied) else STOPPED_BY_ERROR
+        mistake = f"a mistake in gridbot itself ({type(exc).__name__})"
+        why = exc.message if isinstance(exc, GridBotError) else why or mistake
+        raise
+    finally:
+        guard.ended(code, why)
+        heartbeat.end(why, on_request=code == STOPPED_BY_REQUEST)
+    return code
