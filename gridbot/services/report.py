@@ -209,7 +209,6 @@ def by_period(ledger: Ledger, period: str, units: Units) -> Table:
         for closing in ledger.closings:
             if closing.is_covered:
                 row_of(closing.sold_at)[5] += closing.gain
-        sums = tuple(sum((row[n] for row in found.values()), 0 if n < 2 else ZERO) for n in range(6))
     columns = (
         Column(period, period),
         Column("buys", "buys", "count"),
@@ -219,7 +218,7 @@ def by_period(ledger: Ledger, period: str, units: Units) -> Table:
         Column("fees", "fees in it", "amount", units.quote_decimals),
         Column("grid_profit", "grid profit", "amount", units.quote_decimals),
     )
-    return Table(columns, tuple((name, *found[name]) for name in sorted(found)), ("all", *sums))
+    return _with_totals(columns, tuple((name, *found[name]) for name in sorted(found)))
 
 
 def by_cycle_table(ledger: Ledger, units: Units) -> Table:
@@ -252,21 +251,18 @@ def by_cycle_table(ledger: Ledger, units: Units) -> Table:
         Column("state", "state"),
         Column("buy", "buy order"),
     )
-    found = cycles(ledger)
+    return _with_totals(columns, tuple(row(c) for c in cycles(ledger)))
+
+
+def _with_totals(columns: tuple[Column, ...], rows: tuple[tuple[Any, ...], ...]) -> Table:
+    """A last line that adds up counts and amounts."""
+    nothing: dict[str, Any] = {"count": 0, "amount": ZERO}
     with localcontext(EXACT):
-        totals: tuple[Cell, ...] = (
-            "all",
-            sum((c.bought for c in found), ZERO),
-            sum((c.cost for c in found), ZERO),
-            sum((c.sold for c in found), ZERO),
-            None,
-            sum((c.proceeds for c in found), ZERO),
-            sum((c.gain for c in found), ZERO),
-            sum((c.held for c in found), ZERO),
-            "",
-            "",
-        )
-    return Table(columns, tuple(row(c) for c in found), totals)
+        sums = [
+            sum((row[n] for row in rows if row[n] is not None), nothing[column.kind]) if column.kind in nothing else ""
+            for n, column in enumerate(columns)
+        ]
+    return Table(columns, rows, ("all", *sums[1:]))
 
 
 def tax_table(view: Ledger, year: int, units: Units) -> Table:
