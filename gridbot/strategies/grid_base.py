@@ -6,7 +6,6 @@ base hears what happened, asks the rules, and hands what they want to the desk. 
 thread, reads no clock but the exchange's through the desk, and never waits.
 """
 
-import logging
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -39,8 +38,6 @@ from gridbot.strategies.grid_sync import (
     SETTLE_PAUSE,
     GridCatchUp,
 )
-
-LOG = logging.getLogger(__name__)
 
 ACCEPTED = ("pending_new", "new")  # events of an order in the book that say nothing new
 MINIMUM = "minimum"  # pause: an order would be too small
