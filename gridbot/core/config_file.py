@@ -16,41 +16,27 @@ from pydantic import ValidationError
 
 from gridbot.core.ini_file import Raw, api_public_key, beside, database_path, read_ini, shown_key
 from gridbot.exceptions import ConfigurationError
-from gridbot.models.configuration import (
-    BotConfigDTO,
-    DBConfigDTO,
-    DemoConfigDTO,
-    FundsConfigDTO,
-    KrakenConfigDTO,
-    LoggingConfigDTO,
-    MetricsConfigDTO,
-    NotificationConfigDTO,
-    PaperConfigDTO,
-    Section,
-    Settings,
-    TelegramConfigDTO,
-    as_percent,
-    did_you_mean,
-)
+from gridbot.models import configuration as models
+from gridbot.models.configuration import Section, Settings, as_percent, did_you_mean
 from gridbot.models.money import digits
 
 GRID_KEYS = ("amount_per_grid", "interval", "n_open_buy_orders", "max_investment", "fee")
 
 # Sections that are a field of Settings under the same name.
 PARTS: dict[str, type[Section]] = {
-    "kraken": KrakenConfigDTO,
-    "funds": FundsConfigDTO,
-    "paper": PaperConfigDTO,
-    "demo": DemoConfigDTO,
-    "metrics": MetricsConfigDTO,
-    "logging": LoggingConfigDTO,
+    "kraken": models.KrakenConfigDTO,
+    "funds": models.FundsConfigDTO,
+    "paper": models.PaperConfigDTO,
+    "demo": models.DemoConfigDTO,
+    "metrics": models.MetricsConfigDTO,
+    "logging": models.LoggingConfigDTO,
 }
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "bot": tuple(key for key in BotConfigDTO.model_fields if key not in GRID_KEYS),
+    "bot": tuple(key for key in models.BotConfigDTO.model_fields if key not in GRID_KEYS),
     "grid": GRID_KEYS,
     **{name: tuple(model.model_fields) for name, model in PARTS.items()},
-    "database": tuple(DBConfigDTO.model_fields),
-    "telegram": tuple(TelegramConfigDTO.model_fields),
+    "database": tuple(models.DBConfigDTO.model_fields),
+    "telegram": tuple(models.TelegramConfigDTO.model_fields),
     "notification": ("channels",),
 }
 
@@ -114,15 +100,15 @@ class _Reader:
         self._check_form()
         self._check_mode()
         self._take_key_from_environment()
-        bot = self._model(BotConfigDTO, {**self._values("bot"), **self._values("grid")})
+        bot = self._model(models.BotConfigDTO, {**self._values("bot"), **self._values("grid")})
         parts: dict[str, Any] = {name: self._model(model, self._values(name)) for name, model in PARTS.items()}
         telegram = self._values("telegram")
-        told = {"telegram": self._model(TelegramConfigDTO, telegram)} if telegram else {}
-        notification = self._model(NotificationConfigDTO, {**self._values("notification"), **told})
+        told = {"telegram": self._model(models.TelegramConfigDTO, telegram)} if telegram else {}
+        notification = self._model(models.NotificationConfigDTO, {**self._values("notification"), **told})
         self._check_key(bot, parts["kraken"])
         if self.refusals or bot is None or notification is None:
             raise ConfigurationError(self._all_refusals())
-        database = DBConfigDTO(path=Path(database_path(str(self.path), self.raw)))
+        database = models.DBConfigDTO(path=Path(database_path(str(self.path), self.raw)))
         return Settings(bot=bot, db=database, notification=notification, config_path=self.path, **parts)
 
     def _check_names(self) -> None:
@@ -193,7 +179,7 @@ class _Reader:
             says_what_would_be_right = ". " in message or "for example" in message
             self._refuse(section, key, message if says_what_would_be_right else f"{message}. {_right(key)}")
 
-    def _check_key(self, bot: BotConfigDTO | None, kraken: KrakenConfigDTO | None) -> None:
+    def _check_key(self, bot: models.BotConfigDTO | None, kraken: models.KrakenConfigDTO | None) -> None:
         if kraken is None:
             return
         secret = kraken.api_secret_key.get_secret_value()
@@ -222,7 +208,7 @@ class _Reader:
 
 
 def _section_of(model: type[Section], key: str) -> str:
-    if model is BotConfigDTO:
+    if model is models.BotConfigDTO:
         return "grid" if key in GRID_KEYS else "bot"
     return next(section for section, keys in SECTIONS.items() if key in keys and key in model.model_fields)
 
@@ -277,7 +263,7 @@ def describe(settings: Settings) -> list[str]:
     return lines
 
 
-def _at_stake(bot: BotConfigDTO) -> str:
+def _at_stake(bot: models.BotConfigDTO) -> str:
     if bot.exchange == "Demo":
         return "demo: made-up prices, play money, nothing leaves this machine"
     if bot.dry_run:

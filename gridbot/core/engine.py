@@ -32,17 +32,8 @@ from gridbot.exceptions import (
 from gridbot.infrastructure.database import DBConnect, open_or_rebuild
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import Exchange
+from gridbot.models import events
 from gridbot.models.configuration import Settings
-from gridbot.models.events import (
-    BotStarted,
-    BotStopped,
-    Event,
-    FundsShort,
-    GridShifted,
-    OrderRefused,
-    StatusUpdate,
-    Trouble,
-)
 from gridbot.models.exchange import OnMessageSchema, TickerUpdateSchema
 from gridbot.services.book_sync import BookSync
 from gridbot.services.messages import Units, counted, message_for
@@ -63,7 +54,7 @@ PRICE_QUESTION_SPACING = 30.0
 PRICE_TIMEOUT = 600.0  # no price for so long: an error
 START_PAUSE, LONGEST_START_PAUSE = 5.0, 60.0
 
-WARNINGS = (FundsShort, OrderRefused, Trouble)
+WARNINGS = (events.FundsShort, events.OrderRefused, events.Trouble)
 
 
 class BotEngine:
@@ -83,8 +74,8 @@ class BotEngine:
         self._ladder_due = False
         self.state_machine = StateMachine()
         self.event_bus = EventBus()
-        self.event_bus.subscribe(Event, self._tell_story)
-        self.event_bus.subscribe(GridShifted, lambda _event: self._show_ladder_soon())
+        self.event_bus.subscribe(events.Event, self._tell_story)
+        self.event_bus.subscribe(events.GridShifted, lambda _event: self._show_ladder_soon())
         bot = settings.bot
         self.desk = OrderDesk(db, exchange.rest, clock, bot.userref, self.event_bus.publish)
         self.desk.own_at_start = settings.funds.own_base, settings.funds.own_quote
@@ -181,7 +172,7 @@ class BotEngine:
             what_stays = f"the exchange was not asked for its orders; the books know of {buys} and {sells}"
         if len(self.desk.pending):
             what_stays += f"; {len(self.desk.pending)} orders were not answered yet, the next start looks for them"
-        self.event_bus.publish(BotStopped(self._settings.bot.name, reason, what_stays))
+        self.event_bus.publish(events.BotStopped(self._settings.bot.name, reason, what_stays))
         for close in self._listeners:
             try:
                 close()
@@ -203,7 +194,7 @@ class BotEngine:
         self.alive(0.0)
         if self._db.put_back():
             lost = f"the database {self._db.path} was deleted while the bot runs; it was written anew, nothing is lost"
-            self.event_bus.publish(Trouble(lost))
+            self.event_bus.publish(events.Trouble(lost))
         self.strategy.on_timer()
         if self.state_machine.state is States.INITIALIZING and self.strategy.is_ready:
             self._begin()
@@ -224,7 +215,7 @@ class BotEngine:
     def _begin(self) -> None:
         self.state_machine.transition_to(States.RUNNING)
         summary = f"{self._settings.bot.strategy}: {self.strategy.describe()}"
-        self.event_bus.publish(BotStarted(self._settings.bot.name, summary))
+        self.event_bus.publish(events.BotStarted(self._settings.bot.name, summary))
         self._show_ladder_soon()
 
     def _show_ladder_soon(self) -> None:
@@ -255,7 +246,7 @@ class BotEngine:
         channels = channels_of(settings)
         if channels:
             service = NotificationService(channels, self._in_words)
-            self.event_bus.subscribe(Event, service.on_event)
+            self.event_bus.subscribe(events.Event, service.on_event)
             self._listeners.append(service.close)
         if settings.metrics.enabled:
             server = MetricsServer(settings.metrics.host, settings.metrics.port, lambda: self._document)
@@ -263,7 +254,7 @@ class BotEngine:
             try:
                 server.start()
             except MetricsServerError as exc:
-                self.event_bus.publish(Trouble(f"{exc}; trading goes on without the status server"))
+                self.event_bus.publish(events.Trouble(f"{exc}; trading goes on without the status server"))
             else:
                 self._listeners.append(server.stop)
 
@@ -273,14 +264,14 @@ class BotEngine:
             return Units(*names, 2)
         return Units.of(*names, self.strategy.settings.pair)
 
-    def _in_words(self, event: Event) -> str | None:
+    def _in_words(self, event: events.Event) -> str | None:
         return message_for(event, self._units())
 
-    def _tell_story(self, event: Event) -> None:
+    def _tell_story(self, event: events.Event) -> None:
         level = logging.WARNING if isinstance(event, WARNINGS) else logging.INFO
         text = self._in_words(event)
         if text:
-            STORY.log(level, "%s", f"status\n{text}" if isinstance(event, StatusUpdate) else text)
+            STORY.log(level, "%s", f"status\n{text}" if isinstance(event, events.StatusUpdate) else text)
 
     def status(self) -> Status:
         """Everything the status message tells. Only once the strategy knows its pair."""
@@ -325,7 +316,7 @@ def build(settings: Settings, clock: IClock, record: Path | None = None) -> BotE
 
         engine = record_session(record, settings, clock, exchange, db)
     if problem:
-        engine.event_bus.publish(Trouble(problem))
+        engine.event_bus.publish(events.Trouble(problem))
     return engine
 
 
@@ -350,7 +341,7 @@ def run_bot(settings: Settings, record: Path | None = None) -> int:
         heartbeat.beat(state.name, max(good_for, GOOD_FOR))
         guard.alive(state is States.RUNNING)
 
-    def stopped(event: BotStopped) -> None:
+    def stopped(event: events.BotStopped) -> None:
         nonlocal why
         why = event.reason
 
@@ -360,7 +351,7 @@ def run_bot(settings: Settings, record: Path | None = None) -> int:
         engine = build(settings, SystemClock(stopping), record)
         wake.append(engine.wake_up)
         engine.alive = alive
-        engine.event_bus.subscribe(BotStopped, stopped)
+        engine.event_bus.subscribe(events.BotStopped, stopped)
         code = engine.run()
     except BaseException as exc:
         code = MUST_BE_MENDED if isinstance(exc, ConfigurationError | AccessDenied) else STOPPED_BY_ERROR
