@@ -30,8 +30,7 @@ def check_plotly() -> None:
 
 
 def write(path: Path, title: str, tally: Tally, units: Units) -> None:
-    """Write the chart as one html file. Raises ConfigurationError when plotly is missing or the file cannot be."""
-    check_plotly()
+    """Write the chart as one html file, after ``check_plotly``. Raises ConfigurationError when it cannot be."""
     figure = draw(title, tally, units)
     try:
         figure.write_html(path, include_plotlyjs=True)

@@ -9,8 +9,8 @@ from gridbot.interfaces.clock import IClock
 class SystemClock(IClock):
     """Real time. ``stopping`` is set by whoever wants the bot to end (a signal, the engine)."""
 
-    def __init__(self, stopping: threading.Event) -> None:
-        self._stopping = stopping
+    def __init__(self, stopping: threading.Event | None = None) -> None:
+        self._stopping = stopping or threading.Event()
 
     def time(self) -> float:
         return time.time()

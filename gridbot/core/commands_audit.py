@@ -9,7 +9,6 @@ import argparse
 import sqlite3
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -132,7 +131,7 @@ def _opened(settings: Settings) -> Iterator[Exchange]:
     with tempfile.TemporaryDirectory(prefix="gridbot-audit-") as directory:
         if settings.bot.simulated:
             settings = _on_a_copy(settings, Path(directory))
-        exchange = exchange_of(settings, SystemClock(threading.Event()), exchange_name(settings.bot))
+        exchange = exchange_of(settings, SystemClock(), exchange_name(settings.bot))
         try:
             yield exchange
         finally:

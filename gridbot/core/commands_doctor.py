@@ -5,7 +5,6 @@ with what to do about it. It places no order, and uses the API key only while no
 
 import argparse
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
@@ -20,10 +19,8 @@ from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError, O
 from gridbot.infrastructure.database import DBConnect, Orderbook
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeRESTService
 from gridbot.models.configuration import Settings
-from gridbot.models.grid import GridSettings
 from gridbot.models.money import digits, percent, shown
 from gridbot.strategies import grid_rules as rules
-from gridbot.strategies.grid_rules import grid_settings
 
 SLOW_CLOCK = 5.0  # seconds: less does no harm, more makes logs and nonces odd
 
@@ -49,7 +46,7 @@ class Doctor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._clock = SystemClock(threading.Event())
+        self._clock = SystemClock()
         self._busy: str | None = None  # who uses the database and the key just now
 
     def examine(self) -> Iterator[Finding]:
@@ -158,7 +155,7 @@ class Doctor:
             yield (HINT, "price", f"{exc.message}; the minimums cannot be looked at")
             return
         try:
-            grid: GridSettings = grid_settings(bot, rest.get_asset_pair_info(), fee)
+            grid = rules.grid_settings(bot, rest.get_asset_pair_info(), fee)
             lowest = price
             for _ in range(bot.n_open_buy_orders):
                 lowest = rules.buy_price(lowest, price, grid)

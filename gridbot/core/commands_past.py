@@ -28,7 +28,6 @@ CHANGES = {
     "max_investment": "max_investment",
     "fee": "fee",
 }
-DONE = 0
 
 
 def add_changes(parser: argparse.ArgumentParser) -> None:
@@ -208,7 +207,7 @@ def backtest(settings: Settings, args: argparse.Namespace) -> int:
     if args.chart is not None:
         chart.write(args.chart, title, past.tally, units)
         sys.stderr.write(f"chart: {args.chart}\n")
-    return DONE
+    return 0
 
 
 def assumptions(play: Play, path: str) -> str:

@@ -8,7 +8,6 @@ its money. Nothing is sent, and neither the database nor the play money is writt
 import argparse
 import json
 import sys
-import threading
 import time
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
@@ -36,7 +35,6 @@ from gridbot.strategies.grid_base import GridStrategyBase
 FALLS = (Decimal("0.10"), Decimal("0.30"), Decimal("0.50"))
 STEPS_PER_INTERVAL = 4  # of the imagined fall: fine enough that every level is met from above
 STEP_SECONDS = 60.0
-DONE = 0
 
 
 @dataclass(frozen=True)
@@ -206,7 +204,7 @@ def plan(settings: Settings, args: argparse.Namespace) -> int:
     else:
         head = f"{bot.strategy} on {units.base}/{units.quote}, price {shown(price, pair.pair_decimals)} ({origin})"
         sys.stdout.write(text(found, units, f"{head}\n{remark}") + "\n")
-    return DONE
+    return 0
 
 
 def _market(settings: Settings, asked: Decimal | None, books: Books | None) -> tuple[AssetPairInfoSchema, Decimal, str]:
@@ -215,7 +213,7 @@ def _market(settings: Settings, asked: Decimal | None, books: Books | None) -> t
     if bot.exchange == "Kraken":
         from gridbot.adapters.exchanges.kraken import public_kraken
 
-        public = public_kraken(ExchangeSetup(settings, SystemClock(threading.Event()))).rest
+        public = public_kraken(ExchangeSetup(settings, SystemClock())).rest
         try:
             pair = public.get_asset_pair_info()
             return (pair, asked, "as asked") if asked else (pair, public.get_last_price(), "Kraken's, just now")

@@ -29,7 +29,6 @@ from gridbot.models.configuration import BotConfigDTO, Settings, read_fraction
 from gridbot.models.money import ONE, digits, percent, signed_percent
 
 MOST_JOBS = 10_000
-DONE = 0
 
 
 @dataclass(frozen=True)
@@ -207,7 +206,7 @@ def sweep(settings: Settings, args: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
         sys.stdout.write(text(ranked, judged, refused) + "\n")
-    return DONE
+    return 0
 
 
 def verdict(ranked: list[Outcome], judged: list[Outcome]) -> str:

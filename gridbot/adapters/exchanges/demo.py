@@ -117,14 +117,11 @@ class DemoFeed(SimulatedFeed):
                 put(("demo", min(due, MOST_TICKS)))
 
     def _market_said(self, frame: object) -> list[OnMessageSchema]:
-        messages: list[OnMessageSchema] = []
         match frame:
             case ("demo", int(due)):
-                for _ in range(due):
-                    messages += self._next_tick()
-            case _:
-                LOG.warning("demo: a frame that nobody here has sent was left aside: %r", frame)
-        return messages
+                return [message for _ in range(due) for message in self._next_tick()]
+        LOG.warning("demo: a frame that nobody here has sent was left aside: %r", frame)
+        return []
 
     def _next_tick(self) -> list[OnMessageSchema]:
         price = self._market.advance()
