@@ -72,9 +72,9 @@ def duration(seconds: float) -> str:
         return f"{whole} s"
     if whole < HOUR:
         return f"{whole // MINUTE} min"
-    if whole < DAY:
-        return _two_units(whole, HOUR, "h", MINUTE, "min")
-    return _two_units(whole, DAY, "d", HOUR, "h")
+    large, first, small, second = (HOUR, "h", MINUTE, "min") if whole < DAY else (DAY, "d", HOUR, "h")
+    rest = whole % large // small
+    return f"{whole // large} {first}" + (f" {rest} {second}" if rest else "")
 
 
 def counted(number: int, noun: str) -> str:
@@ -85,12 +85,6 @@ def counted(number: int, noun: str) -> str:
     ('1 buy', '3 buys')
     """
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _two_units(whole: int, large: int, large_name: str, small: int, small_name: str) -> str:
-    rest = whole % large // small
-    text = f"{whole // large} {large_name}"
-    return f"{text} {rest} {small_name}" if rest else text
 
 
 def _after(lead: str, text: str) -> str:
