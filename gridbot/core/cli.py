@@ -232,7 +232,7 @@ def _carry_out(command: Command, args: argparse.Namespace) -> int:
     from pathlib import Path
 
     settings = load("gridbot.core.config_file:load_settings")(Path(args.config))
-    settings = _set_up_logging(settings, command, args.verbose)
+    _set_up_logging(settings, command, args.verbose)
     try:
         return int(load(command.run)(settings, args))
     except (GridBotError, BrokenPipeError):
@@ -244,20 +244,16 @@ def _carry_out(command: Command, args: argparse.Namespace) -> int:
         return STOPPED_BY_ERROR
 
 
-def _set_up_logging(settings: Settings, command: Command, verbose: bool) -> Settings:
+def _set_up_logging(settings: Settings, command: Command, verbose: bool) -> None:
     from gridbot.core.logging_setup import set_up_logging
 
-    config = settings.logging
-    if verbose:
-        config = config.model_copy(update={"level": "DEBUG"})
-        settings = settings.model_copy(update={"logging": config})
+    config, secrets = settings.logging, settings.secrets()
     if command.trades:
-        set_up_logging(config, settings.secrets())
+        set_up_logging(config.model_copy(update={"level": "DEBUG"}) if verbose else config, secrets)
     else:
         # A command's own output has stdout to itself; the file belongs to the bot that runs.
         quiet = config.model_copy(update={"file": None, "level": "DEBUG" if verbose else "WARNING"})
-        set_up_logging(quiet, settings.secrets(), sys.stderr)
-    return settings
+        set_up_logging(quiet, secrets, sys.stderr)
 
 
 def _fail(message: str, code: int) -> int:
