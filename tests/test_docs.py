@@ -159,7 +159,7 @@ def test_every_command_has_help_of_a_sentence_and_can_be_imported(name: str) -> 
     assert len(command.help.split()) >= 8
     assert command.help[0].islower()
     assert callable(load(command.run))
-    assert not command.add_arguments or callable(load(command.add_arguments))
+    assert not command.arguments or callable(load(command.arguments))
 
 
 @pytest.mark.parametrize("line", sorted({*command_lines(README), *command_lines(GUIDE)}))
@@ -304,7 +304,7 @@ def test_the_lines_of_the_demo_in_the_readme_are_worded_as_the_bot_words_them() 
         whole = Decimal(volume) * Decimal(price)
         told = (gain, bought - sold) if side == "sell" else (None, None)
         event = OrderExecuted(side, Decimal(price), Decimal(volume), whole, whole * fee, txid, *told)
-        assert line == message_for(event, "BTC", "USD", 1)
+        assert line == message_for(event, Units("BTC", "USD", 1))
 
 
 # ---- names -------------------------------------------------------------------------------------------------------
@@ -330,7 +330,6 @@ def test_every_line_of_the_status_message_is_explained() -> None:
         waiting=(Waiting(Cause.FUNDS, PRICE, "too little"),),
         base_balance=Decimal(1),
         quote_balance=Decimal(1),
-        surplus=Decimal(1),
         profit_lines=profit_lines(summarise([], PRICE, "GridHODL"), Units("BTC", "USD", 1, 8, 2)),
     )
     lines = [line for line in status_message(status).splitlines()[1:] if not line.lstrip().startswith(">")]

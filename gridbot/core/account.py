@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
 
 from gridbot.infrastructure.audits import Audits, Snapshots
 from gridbot.infrastructure.database import DBConnect
@@ -30,22 +29,6 @@ def spoken_for(
     """The buys whose sell is open, on its way, or still to be placed."""
     named = {order.sells for order in orders} | {placement.sells for placement in pending}
     return frozenset(named | {buy.txid for buy in unsold}) - NO_BUY
-
-
-def snapshot(status: Status, pauses: list[str]) -> dict[str, Any]:
-    """What ``status`` cannot find in the other tables: the price, the free funds, and why levels are missing."""
-    units = status.units
-    return {
-        "price": as_text(status.grid.ticker),
-        "fee": as_text(status.grid.settings.fee),
-        "base_free": as_text(status.grid.base_available),
-        "quote_free": as_text(status.grid.quote_available),
-        "price_decimals": units.price_decimals,
-        "lot_decimals": units.lot_decimals,
-        "quote_decimals": units.quote_decimals,
-        "missing": [{"price": as_text(w.price), "cause": w.cause.value, "reason": w.reason} for w in status.waiting],
-        "pauses": pauses,
-    }
 
 
 class AccountView:
@@ -81,7 +64,21 @@ class AccountView:
     def keep(self, status: Status) -> None:
         """Store the view that ``status`` reads while or after the bot runs. Raises DatabaseError."""
         self._kept, self._kept_at = self._gist(status.waiting), self._books.now()
-        self._snapshots.put(self._kept_at, snapshot(status, self._pauses()))
+        grid, units = status.grid, status.units
+        document = {
+            "price": as_text(grid.ticker),
+            "fee": as_text(grid.settings.fee),
+            "base_free": as_text(grid.base_available),
+            "quote_free": as_text(grid.quote_available),
+            "price_decimals": units.price_decimals,
+            "lot_decimals": units.lot_decimals,
+            "quote_decimals": units.quote_decimals,
+            "missing": [
+                {"price": as_text(w.price), "cause": w.cause.value, "reason": w.reason} for w in status.waiting
+            ],
+            "pauses": self._pauses(),
+        }
+        self._snapshots.put(self._kept_at, document)
 
     def _pauses(self) -> list[str]:
         return [what for what in (PLACING, BUYING, CROSSING) if not self._books.pauses.over(what)]

@@ -17,7 +17,7 @@ from gridbot.exceptions import BotStateError
 from gridbot.infrastructure.audits import AuditMark
 from gridbot.models.events import Event, FundsShort, GridShifted, OrderExecuted, OrderRefused
 from gridbot.models.exchange import BUY, SELL
-from gridbot.models.money import ONE, ZERO, as_text, percent
+from gridbot.models.money import ONE, ZERO, as_text, percent, signed_percent
 from gridbot.services.ledger import by_cycle, cycles, reconciled
 from gridbot.services.messages import Units
 from gridbot.services.order_desk import OrderDesk
@@ -158,7 +158,6 @@ class Tally:
         self._buy_regularly(time, price)
 
     def hear(self, event: Event) -> None:
-        """An event of the bot."""
         self._book_is_known = False
         self._counts[type(event)] += 1
         if not isinstance(event, OrderExecuted):
@@ -170,7 +169,6 @@ class Tally:
             self.fills.append(Fill(self.now(), event.side, event.price, event.volume, event.fee, event.profit))
 
     def sample(self, time: float, price: Decimal, desk: OrderDesk) -> None:
-        """Look at the account."""
         money = self.exchange.money
         wealth, holding = money.quote + money.base * price, self._hold_base * price
         self._deepest.see(wealth)
@@ -268,7 +266,7 @@ def report(result: Result, units: Units, title: str) -> str:
         f"average, {money(result.most_tied_up)} at most",
         *([f"shortage    {result.shortages} times the free money did not reach"] if result.shortages else []),
         *([f"refused     {result.refusals} orders"] if result.refusals else []),
-        *(f"{name:<12}{_signed(gain):>9}  {money(value)}, {remark}" for name, gain, value, remark in rows),
+        *(f"{name:<12}{signed_percent(gain):>9}  {money(value)}, {remark}" for name, gain, value, remark in rows),
         verdict(result),
     ]
     return "\n".join(lines)
@@ -279,13 +277,9 @@ def verdict(result: Result) -> str:
     best = max(result.holding, result.regular)
     other = "holding" if result.holding >= result.regular else "buying at fixed times"
     if result.wealth <= best:
-        return f"verdict     {other} was better, by {_signed(best / result.start_wealth - result.gain - ONE)}"
-    alternative = f"better than {other}, by {_signed(result.gain - best / result.start_wealth + ONE)}"
+        return f"verdict     {other} was better, by {signed_percent(best / result.start_wealth - result.gain - ONE)}"
+    alternative = f"better than {other}, by {signed_percent(result.gain - best / result.start_wealth + ONE)}"
     return f"verdict     {alternative}" + ("; it lost money all the same" if result.gain < 0 else "")
-
-
-def _signed(fraction: Decimal) -> str:
-    return f"{'+' if fraction >= 0 else '-'}{percent(abs(fraction))}"
 
 
 def _day(time: float) -> str:

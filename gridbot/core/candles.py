@@ -28,11 +28,7 @@ TRADE_STEP = 60  # seconds: trades are handed out in groups of one minute
 LATEST = 4102444800.0  # the year 2100: a larger time is in milliseconds, or no time
 
 # The order of the prices within one candle, of which only four are known.
-PATHS = {
-    "high-first": (1, 2, 3, 4),
-    "low-first": (1, 3, 2, 4),
-    "close": (4,),
-}
+PATHS = {"high-first": (1, 2, 3, 4), "low-first": (1, 3, 2, 4), "close": (4,)}
 DEFAULT_PATH = "high-first"
 
 Tick = tuple[float, Decimal]  # unix seconds, price
@@ -95,9 +91,7 @@ class CandleBlock(Block):
         """Look at every line, and raise for the first that is wrong."""
         before = -1.0
         for index in range(len(self.times)):
-            time = self._where.number(index, self.times[index], "a time in unix seconds")
-            if not 0 < time < LATEST:
-                raise self._where.error(index, f"{self.times[index]!r} is not a time in unix seconds")
+            time = self._where.time(index, self.times[index])
             if time <= before:
                 raise self._where.error(index, "this candle is not later than the one before; sort the file by time")
             before = time
@@ -150,15 +144,15 @@ class Where:
         """The error for the line with this index."""
         return ConfigurationError(f"{self.path}, line {self.first_line + index}: {problem}")
 
-    def number(self, index: int, text: str, what: str) -> float:
-        """A finite number. Raises ConfigurationError."""
+    def time(self, index: int, text: str, hint: str = "") -> float:
+        """A time in unix seconds. Raises ConfigurationError."""
         try:
-            number = float(text)
+            time = float(text)
         except ValueError:
-            number = float("nan")
-        if not isfinite(number):
-            raise self.error(index, f"{text!r} is not {what}")
-        return number
+            time = 0.0
+        if not 0 < time < LATEST:
+            raise self.error(index, f"{text!r} is not a time in unix seconds{hint}")
+        return time
 
     def check_columns(self, text: str, columns: int) -> None:
         """Raise ConfigurationError for the first line with another number of columns."""
@@ -203,15 +197,12 @@ class MarketFile:
                 f"{found}; expected are Kraken's candles (time,open,high,low,close,volume,trades) or trades "
                 "(time,price,volume), without a header line",
             )
-        self.first_time = where.number(
-            0, rows[0][0], "a time in unix seconds: a header line or a foreign format? Kraken's files have no header"
-        )
-        if not 0 < self.first_time < LATEST:
-            raise where.error(0, f"{rows[0][0]!r} is not a time in unix seconds (milliseconds?)")
+        hint = ": a header line or a foreign format (milliseconds)? Kraken's files have no header"
+        self.first_time = where.time(0, rows[0][0], hint)
         self.is_candles = columns == CANDLE_COLUMNS
         prices = [cell for row in rows for cell in row[1 : 5 if self.is_candles else 2]]
         self.decimals = max(len(price.partition(".")[2]) for price in prices)
-        times = [where.number(index, row[0], "a time in unix seconds") for index, row in enumerate(rows)]
+        times = [where.time(index, row[0]) for index, row in enumerate(rows)]
         distances = (b - a for a, b in pairwise(times) if b > a)
         self.step = min(distances, default=60.0) if self.is_candles else TRADE_STEP
 
@@ -269,7 +260,7 @@ class MarketFile:
             where.check_columns(text, TRADE_COLUMNS)
             for index, row in enumerate(text.splitlines()):
                 moment, price, _ = row.split(",")
-                time = where.number(index, moment, "a time in unix seconds")
+                time = where.time(index, moment)
                 if time < before:
                     raise where.error(index, "this trade is earlier than the one before; sort the file by time")
                 before = time

@@ -30,8 +30,7 @@ def check_plotly() -> None:
 
 
 def write(path: Path, title: str, tally: Tally, units: Units) -> None:
-    """Write the chart as one html file. Raises ConfigurationError when plotly is missing or the file cannot be."""
-    check_plotly()
+    """Write the chart as one html file, after ``check_plotly``. Raises ConfigurationError when it cannot be."""
     figure = draw(title, tally, units)
     try:
         figure.write_html(path, include_plotlyjs=True)
@@ -50,40 +49,20 @@ def draw(title: str, tally: Tally, units: Units) -> Any:
     def line(row: int, name: str, values: list[float], **style: object) -> None:
         figure.add_trace(scattergl(x=times, y=values, name=name, mode="lines", line=style), row=row, col=1)
 
+    def dots(name: str, points: list[tuple[float, float]], side: str, marker: dict[str, Any], **style: object) -> None:
+        x, y = [t for t, _ in points], [p for _, p in points]
+        marker |= {"color": COLOURS[side]}
+        figure.add_trace(scattergl(x=x, y=y, name=name, mode="markers", marker=marker, **style), row=1, col=1)
+
     line(1, f"price ({units.quote})", [float(s.price) for s in samples], color="#4a5568", width=1)
     for side, rungs in ((BUY, [s.buys for s in samples]), (SELL, [s.sells for s in samples])):
         points = [(t, float(p)) for t, prices in zip(times, rungs, strict=True) for p in prices[:MOST_RUNGS]]
-        figure.add_trace(
-            scattergl(
-                x=[t for t, _ in points],
-                y=[p for _, p in points],
-                name=f"open {side}s",
-                mode="markers",
-                marker={"color": COLOURS[side], "size": 2, "opacity": 0.3},
-                hoverinfo="skip",
-            ),
-            row=1,
-            col=1,
-        )
-    for side in (BUY, SELL):
+        dots(f"open {side}s", points, side, {"size": 2, "opacity": 0.3}, hoverinfo="skip")
+    for side, name, symbol in ((BUY, "bought", "triangle-up"), (SELL, "sold", "triangle-down")):
         fills = [fill for fill in tally.fills if fill.side == side]
-        figure.add_trace(
-            scattergl(
-                x=[_stamp(fill.time) for fill in fills],
-                y=[float(fill.price) for fill in fills],
-                text=[_told(fill, units) for fill in fills],
-                name="bought" if side == BUY else "sold",
-                mode="markers",
-                marker={
-                    "color": COLOURS[side],
-                    "size": 7,
-                    "symbol": "triangle-up" if side == BUY else "triangle-down",
-                },
-                hovertemplate="%{text}<extra></extra>",
-            ),
-            row=1,
-            col=1,
-        )
+        points = [(_stamp(fill.time), float(fill.price)) for fill in fills]
+        told = [_told(fill, units) for fill in fills]
+        dots(name, points, side, {"size": 7, "symbol": symbol}, text=told, hovertemplate="%{text}<extra></extra>")
     line(2, "wealth", [float(s.wealth) for s in samples], color="#2b6cb0", width=2)
     line(2, "holding", [float(s.holding) for s in samples], color="#a0aec0", width=1)
     figure.update_layout(title=title, template="plotly_white", hovermode="closest", legend={"orientation": "h"})

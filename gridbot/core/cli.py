@@ -31,22 +31,22 @@ MUST_BE_MENDED = 2  # configuration or credentials: a restart will not help
 
 class Command:
     """
-    help            what it does, with consequences, in one or two sentences
-    run             "package.module:function" with function(settings, args) -> exit code
-    add_arguments   "package.module:function" with function(parser) -> None, if it has arguments
-    trades          holds the locks, and tells its story on stdout; others only look
-    light           run is function(args) -> exit code and reads config.ini itself, as far as it must
+    help       what it does, with consequences, in one or two sentences
+    run        "package.module:function" with function(settings, args) -> exit code
+    arguments  there is a function_arguments(parser) -> None beside it
+    trades     holds the locks, and tells its story on stdout; others only look
+    light      run is function(args) -> exit code and reads config.ini itself, as far as it must
 
     Both functions are imported only when the command is called. A plain class: dataclasses cost a
     second start a fifth of its time.
     """
 
     def __init__(
-        self, help: str, run: str, *, add_arguments: str = "", trades: bool = False, light: bool = False
+        self, help: str, run: str, *, arguments: bool = True, trades: bool = False, light: bool = False
     ) -> None:
         self.help = help
         self.run = run
-        self.add_arguments = add_arguments
+        self.arguments = f"{run}_arguments" if arguments else ""
         self.trades = trades
         self.light = light
 
@@ -56,82 +56,72 @@ COMMANDS = {
         "trade until stopped (the default). Ctrl-C or SIGTERM finishes the message in hand; open orders stay "
         "on the exchange, and the next start goes on with them",
         "gridbot.core.cli:run",
-        add_arguments="gridbot.core.cli:add_run_arguments",
         trades=True,
     ),
     "doctor": Command(
         "look at everything the bot needs (settings, database, network, clock, API key, fee, minimums, funds) and say "
         "what to do about what is missing. Places no order",
         "gridbot.core.commands_doctor:doctor",
+        arguments=False,
     ),
     "selftest": Command(
         "thirty days of a made-up market in about a minute, with lost answers, crashes and restarts, and the bot's "
         "promises counted on your own machine. Touches neither your database nor the exchange",
         "gridbot.core.selftest:run",
-        add_arguments="gridbot.core.selftest:add_arguments",
     ),
     "watch": Command(
         "is the bot alive? Exit code 0: yes; 1: dead or stuck, with what to do. For a second line in cron",
         "gridbot.core.heartbeat:watch",
-        add_arguments="gridbot.core.heartbeat:watch_arguments",
         light=True,
     ),
     "check": Command(
         "is the database sound, and does everything in it fit together? Changes nothing",
         "gridbot.core.commands_owner:check",
+        arguments=False,
     ),
     "backup": Command(
         "copy the database to FILE, also while the bot runs; an older copy of that name is replaced",
         "gridbot.core.commands_owner:backup",
-        add_arguments="gridbot.core.commands_owner:file_argument",
     ),
     "restore": Command(
         "put the copy FILE in the place of the database, which is kept aside. Only while the bot is stopped; the next "
         "start catches up with what has happened at the exchange since",
         "gridbot.core.commands_owner:restore",
-        add_arguments="gridbot.core.commands_owner:file_argument",
     ),
     "status": Command(
         "show the grid, why levels are missing, what the bot waits for, and the profit. Reads the database only: "
         "the bot may run, and need not",
         "gridbot.core.commands_status:run_status",
-        add_arguments="gridbot.core.commands_status:add_status_arguments",
     ),
     "report": Command(
         "profit, fees and base by day, month, year or cycle, as table, csv or JSON; gains of a tax year as csv. "
         "Reads the database only",
         "gridbot.core.commands_books:run_report",
-        add_arguments="gridbot.core.commands_books:add_report_arguments",
     ),
     "audit": Command(
         "compare every execution, open order and balance with the exchange's own books, to the last digit. Places "
         "and cancels nothing. Exit code 0: reconciled, 1: there are differences",
         "gridbot.core.commands_audit:run_audit",
-        add_arguments="gridbot.core.commands_audit:add_audit_arguments",
     ),
     "backtest": Command(
         "what these settings would have done with the prices in a file: the same strategy, order desk and simulated "
         "exchange as live, compared with holding and with buying at fixed times. Sends nothing",
         "gridbot.core.commands_past:backtest",
-        add_arguments="gridbot.core.commands_past:add_backtest_arguments",
     ),
     "sweep": Command(
         "backtests of many settings, and how the best of them did on a later part of the data that was not looked at "
         "before. Sends nothing",
         "gridbot.core.sweep:sweep",
-        add_arguments="gridbot.core.sweep:add_sweep_arguments",
     ),
     "plan": Command(
         "what these settings, or others given here, would place and cancel now, the money it binds, and what a fall "
         "in price would leave you with. Sends nothing",
         "gridbot.core.plan:plan",
-        add_arguments="gridbot.core.plan:add_plan_arguments",
     ),
     "replay": Command(
         "run a recorded session again and check that every order and every cancellation is the same, byte for byte. "
         "Sends nothing",
         "gridbot.core.replay:replay",
-        add_arguments="gridbot.core.replay:add_replay_arguments",
     ),
 }
 
@@ -228,8 +218,7 @@ def run(settings: Settings, args: argparse.Namespace) -> int:
     return int(run_bot(settings, Path(record)) if record else run_bot(settings))
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``run``."""
+def run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--record",
         metavar="JOURNAL",
@@ -243,7 +232,7 @@ def _carry_out(command: Command, args: argparse.Namespace) -> int:
     from pathlib import Path
 
     settings = load("gridbot.core.config_file:load_settings")(Path(args.config))
-    settings = _set_up_logging(settings, command, args.verbose)
+    _set_up_logging(settings, command, args.verbose)
     try:
         return int(load(command.run)(settings, args))
     except (GridBotError, BrokenPipeError):
@@ -255,20 +244,16 @@ def _carry_out(command: Command, args: argparse.Namespace) -> int:
         return STOPPED_BY_ERROR
 
 
-def _set_up_logging(settings: Settings, command: Command, verbose: bool) -> Settings:
+def _set_up_logging(settings: Settings, command: Command, verbose: bool) -> None:
     from gridbot.core.logging_setup import set_up_logging
 
-    config = settings.logging
-    if verbose:
-        config = config.model_copy(update={"level": "DEBUG"})
-        settings = settings.model_copy(update={"logging": config})
+    config, secrets = settings.logging, settings.secrets()
     if command.trades:
-        set_up_logging(config, settings.secrets())
+        set_up_logging(config.model_copy(update={"level": "DEBUG"}) if verbose else config, secrets)
     else:
         # A command's own output has stdout to itself; the file belongs to the bot that runs.
         quiet = config.model_copy(update={"file": None, "level": "DEBUG" if verbose else "WARNING"})
-        set_up_logging(quiet, settings.secrets(), sys.stderr)
-    return settings
+        set_up_logging(quiet, secrets, sys.stderr)
 
 
 def _fail(message: str, code: int) -> int:
@@ -297,8 +282,8 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=command.help, description=command.help, allow_abbrev=False)
         # The same options after the command; SUPPRESS, or their defaults would undo those before it.
         _add_common(sub, argparse.SUPPRESS, argparse.SUPPRESS)
-        if command.add_arguments and name in words:
-            load(command.add_arguments)(sub)
+        if command.arguments and name in words:
+            load(command.arguments)(sub)
     return parser
 
 

@@ -6,25 +6,25 @@ Imported only when it is called.
 """
 
 import argparse
-import os
 import sqlite3
 import sys
 import tempfile
-import threading
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+from gridbot.adapters.exchanges.simulated_store import store_path
 from gridbot.core.clock import SystemClock
-from gridbot.core.commands_books import Books, now, read_books, write
+from gridbot.core.commands_books import Books, read_books, write
 from gridbot.core.commands_status import holder_if_running
 from gridbot.core.config_file import require_key
-from gridbot.core.registry import resolve
-from gridbot.core.single_instance import holder_of, key_state_path, lock_file
-from gridbot.exceptions import ConfigurationError, DatabaseError, GridBotError
+from gridbot.core.registry import exchange_name, exchange_of
+from gridbot.core.single_instance import claim, release_all
+from gridbot.exceptions import DatabaseError, GridBotError
 from gridbot.infrastructure.audits import AuditMark, Audits
 from gridbot.infrastructure.database import DBConnect
-from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeRESTService
+from gridbot.interfaces.exchange import Exchange, IExchangeRESTService
 from gridbot.models.configuration import DBConfigDTO, Settings
 from gridbot.models.exchange import OrderInfoSchema
 from gridbot.services.audit import Audit, OurBooks, Start, TheirBooks, audit
@@ -38,8 +38,7 @@ LOOK_BACK = 5.0  # seconds before the first start from which orders are asked fo
 MANY_EXECUTIONS = 400  # from here on a real exchange is asked for so long that people should know
 
 
-def add_audit_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of ``audit``."""
+def run_audit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the outcome as JSON")
 
 
@@ -49,26 +48,26 @@ def run_audit(settings: Settings, args: argparse.Namespace) -> int:
     Returns 0 when they agree to the last digit, 1 when they do not.
     """
     require_key(settings)
-    with _exchange_to_ask(settings) as exchange:
-        books, outcome = _compare_at_rest(settings, exchange)
+    with _key_to_ourselves(settings):
+        books, outcome = _compare_at_rest(settings)
     if not outcome.is_reconciled and not holder_if_running(settings.db.path):
         outcome.notes.append(
             "the bot is stopped: what happened at the exchange since is not in its books yet. Start the bot once, "
             "then audit again"
         )
-    _remember(settings, AuditMark(now(), len(books.rows), outcome.difference))
+    _remember(settings, AuditMark(time.time(), len(books.rows), outcome.difference))
     write(None, as_json(outcome.document()) + "\n" if args.json else outcome.text() + "\n")
     return RECONCILED if outcome.is_reconciled else DIFFERENT
 
 
-def _compare_at_rest(settings: Settings, exchange: "ToAsk") -> tuple[Books, Audit]:
+def _compare_at_rest(settings: Settings) -> tuple[Books, Audit]:
     """Ask between two looks at the bot's books, until these are the same."""
     bot = settings.bot
     books = read_books(settings)
     for attempt in range(1, MOST_TRIES + 1):
-        with exchange.opened() as opened:
-            theirs = ask(opened.rest, books, bot.userref, quiet=opened.simulated)
-            start = _start(settings, opened)
+        with _opened(settings) as exchange:
+            theirs = ask(exchange.rest, books, bot.userref, quiet=exchange.simulated)
+            start = _start(settings, exchange)
         again = read_books(settings)
         if (again.rows, again.orders, again.pending) == (books.rows, books.orders, books.pending):
             ours = OurBooks(books.rows, books.orders, books.pending)
@@ -126,73 +125,46 @@ def _remember(settings: Settings, mark: AuditMark) -> None:
         sys.stderr.write(f"the outcome could not be noted for status and report: {exc}\n")
 
 
-class ToAsk:
-    """How to open the exchange for questions only."""
-
-    def __init__(self, settings: Settings, directory: Path) -> None:
-        self._settings = settings
-        self._directory = directory
-
-    @contextmanager
-    def opened(self) -> Iterator[Exchange]:
-        """The exchange; a simulated one as a copy, for it would go on by itself and spoil the running bot's."""
-        settings, bot = self._settings, self._settings.bot
-        name = "Paper" if bot.exchange == "Kraken" and bot.dry_run else bot.exchange
-        if bot.simulated:
-            settings = settings.model_copy(update={"db": DBConfigDTO(path=self._copied())})
-        key = settings.kraken.api_public_key
-        key_state = key_state_path(key, settings.db.path.parent) if key and not bot.simulated else None
-        clock = SystemClock(threading.Event())
-        factory = resolve("exchange", name, settings.config_path.parent)
-        exchange = factory().create(ExchangeSetup(settings, clock, key_state))
+@contextmanager
+def _opened(settings: Settings) -> Iterator[Exchange]:
+    """The exchange; a simulated one as a copy, for it would go on by itself and spoil the running bot's."""
+    with tempfile.TemporaryDirectory(prefix="gridbot-audit-") as directory:
+        if settings.bot.simulated:
+            settings = _on_a_copy(settings, Path(directory))
+        exchange = exchange_of(settings, SystemClock(), exchange_name(settings.bot))
         try:
             yield exchange
         finally:
             exchange.rest.close()
 
-    def _copied(self) -> Path:
-        """A copy of the simulated exchange's file, taken in one piece; the name of a database beside it."""
-        original = self._settings.db.path
-        source = original.with_name(f"{original.stem}.exchange.db")
-        if source.exists():
-            copy = self._directory / source.name
-            copy.unlink(missing_ok=True)
-            try:
-                with (
-                    closing(sqlite3.connect(source.absolute().as_uri() + "?mode=ro", uri=True)) as old,
-                    closing(sqlite3.connect(copy)) as new,
-                ):
-                    old.backup(new)
-            except sqlite3.Error as exc:
-                raise DatabaseError(f"{source}: {exc}. The simulated exchange's books cannot be read") from exc
-        return self._directory / original.name
+
+def _on_a_copy(settings: Settings, directory: Path) -> Settings:
+    """The settings with a database beside which lies a copy of the simulated exchange's file, taken in one piece."""
+    source = store_path(settings.db.path)
+    if source.exists():
+        try:
+            with (
+                closing(sqlite3.connect(source.absolute().as_uri() + "?mode=ro", uri=True)) as old,
+                closing(sqlite3.connect(directory / source.name)) as new,
+            ):
+                old.backup(new)
+        except sqlite3.Error as exc:
+            raise DatabaseError(f"{source}: {exc}. The simulated exchange's books cannot be read") from exc
+    return settings.model_copy(update={"db": DBConfigDTO(path=directory / settings.db.path.name)})
 
 
 @contextmanager
-def _exchange_to_ask(settings: Settings) -> Iterator[ToAsk]:
-    """For as long as the block lasts the API key is this program's. Raises GridBotError when another one uses it."""
-    with ExitStack() as ending:
-        if settings.kraken.api_public_key and not settings.bot.simulated:
-            ending.callback(os.close, _key_lock(settings))
-        directory = ending.enter_context(tempfile.TemporaryDirectory(prefix="gridbot-audit-"))
-        yield ToAsk(settings, Path(directory))
-
-
-def _key_lock(settings: Settings) -> int:
-    """The lock of the API key: Kraken takes the calls of a key from one program only."""
-    path = f"{key_state_path(settings.kraken.api_public_key, settings.db.path.parent)}.lock"
-    try:
-        handle = lock_file(path)
-    except OSError as exc:
-        raise ConfigurationError(
-            f"{path}: the lock file of the API key cannot be written ({exc.strerror}). Run the audit as the user who "
-            "runs the bot"
-        ) from exc
-    if handle is None:
+def _key_to_ourselves(settings: Settings) -> Iterator[None]:
+    """Kraken takes the calls of a key from one program only. Raises GridBotError when another one uses it."""
+    key = "" if settings.bot.simulated else settings.kraken.api_public_key
+    if running := claim(str(settings.db.path), key, key_only=True):
         raise GridBotError(
-            f"the bot is running with this API key ({holder_of(path)}), and a key serves one program at a time: "
-            "its nonces would get in each other's way.\n"
+            f"{running}, and a key serves one program at a time: its nonces would get in each other's way.\n"
             "  Stop the bot for the audit, or give the audit a key of its own that may only query: "
             "GRIDBOT_API_PUBLIC_KEY and GRIDBOT_API_SECRET_KEY in the environment"
         )
-    return handle
+    try:
+        yield
+    finally:
+        if key:
+            release_all()

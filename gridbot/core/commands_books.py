@@ -7,14 +7,14 @@ The database is opened for reading only: the bot may run, and need not. Imported
 import argparse
 import sqlite3
 import sys
-import threading
+import time
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from gridbot.core.account import base_before, spoken_for
-from gridbot.core.clock import SystemClock
+from gridbot.core.registry import exchange_name
 from gridbot.exceptions import ConfigurationError
 from gridbot.infrastructure.audits import AuditMark, Audits, Snapshots
 from gridbot.infrastructure.database import (
@@ -34,8 +34,6 @@ from gridbot.services import ledger, report
 from gridbot.services.messages import Units, duration
 from gridbot.services.status_report import headline
 from gridbot.services.tables import as_json, moment
-
-# ---- what the database says --------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ def read_books(settings: Settings) -> Books:
 def _check_market(settings: Settings, market: str) -> None:
     """Books of another exchange or pair would be told in the wrong currency, or as play money."""
     bot = settings.bot
-    name = "Paper" if bot.exchange == "Kraken" and bot.dry_run else bot.exchange
+    name = exchange_name(bot)
     name = market.rpartition(" ")[0] if ":" in name else name  # one's own class may call itself anything
     if market != f"{name} {bot.base_currency}/{bot.quote_currency}":
         raise ConfigurationError(
@@ -152,11 +150,7 @@ def known_price(books: Books, asked: Decimal | None, now: float) -> tuple[Decima
     return min(max(price, low), high), f"from {origin}, {duration(now - at)} ago; --price sets another"
 
 
-# ---- report ------------------------------------------------------------------------------------
-
-
-def add_report_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of ``report``."""
+def run_report_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--by",
         choices=[*report.PERIODS, "cycle"],
@@ -177,7 +171,6 @@ def add_report_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_price(parser: argparse.ArgumentParser) -> None:
-    """The argument --price."""
     parser.add_argument(
         "--price",
         metavar="P",
@@ -213,7 +206,7 @@ def run_report(settings: Settings, args: argparse.Namespace) -> int:
     table = report.by_cycle_table(view, units) if args.by == "cycle" else report.by_period(view, args.by, units)
     if args.csv:
         return write(args.file, table.csv(word))
-    price, origin = known_price(books, args.price, now())
+    price, origin = known_price(books, args.price, time.time())
     bot, summary = settings.bot, report.summary_of(view, price, settings.bot.strategy, word)
     if args.json:
         document = {"pair": f"{units.base}/{units.quote}", **report.summary_document(summary)}
@@ -250,8 +243,3 @@ def write(file: Path | None, text: str) -> int:
         ) from exc
     sys.stdout.write(f"written to {file}\n")
     return 0
-
-
-def now() -> float:
-    """Unix seconds by this machine's clock."""
-    return SystemClock(threading.Event()).time()

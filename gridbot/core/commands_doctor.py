@@ -5,26 +5,24 @@ with what to do about it. It places no order, and uses the API key only while no
 
 import argparse
 import sys
-import threading
 from collections.abc import Iterator
+from contextlib import closing
 from decimal import Decimal
 
 from gridbot.core import single_instance
+from gridbot.core.cli import MUST_BE_MENDED, STOPPED_BY_ERROR
 from gridbot.core.clock import SystemClock
 from gridbot.core.config_file import describe, require_key
 from gridbot.core.database_check import problems_in
-from gridbot.core.registry import resolve
+from gridbot.core.registry import exchange_of
 from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError, OrderTooSmall, TemporaryFailure
 from gridbot.infrastructure.database import DBConnect, Orderbook
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeRESTService
-from gridbot.models.configuration import Settings, plain
-from gridbot.models.grid import GridSettings
-from gridbot.models.money import percent, shown
+from gridbot.models.configuration import Settings
+from gridbot.models.money import digits, percent, shown
 from gridbot.strategies import grid_rules as rules
-from gridbot.strategies.grid_rules import grid_settings
 
 SLOW_CLOCK = 5.0  # seconds: less does no harm, more makes logs and nonces odd
-STOPPED_BY_ERROR, MUST_BE_MENDED = 1, 2
 
 
 GOOD, HINT, WRONG = "ok     ", "hint   ", "PROBLEM"
@@ -48,7 +46,7 @@ class Doctor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._clock = SystemClock(threading.Event())
+        self._clock = SystemClock()
         self._busy: str | None = None  # who uses the database and the key just now
 
     def examine(self) -> Iterator[Finding]:
@@ -75,21 +73,11 @@ class Doctor:
 
     def _exchange(self) -> Exchange:
         settings = self._settings
-        key, has_secret = settings.kraken.api_public_key, settings.kraken.api_secret_key.get_secret_value()
-        setup = ExchangeSetup(
-            settings,
-            self._clock,
-            single_instance.key_state_path(key, settings.db.path.parent) if key else None,
-        )
-        if settings.bot.exchange == "Kraken" and not (key and has_secret):
+        if settings.bot.exchange == "Kraken" and not settings.kraken.has_key:
             from gridbot.adapters.exchanges.kraken import public_kraken
 
-            return public_kraken(setup)
-        factory = resolve("exchange", settings.bot.exchange, settings.config_path.parent)
-        exchange: Exchange = factory().create(setup)
-        return exchange
-
-    # ---- on this machine -------------------------------------------------------------------------
+            return public_kraken(ExchangeSetup(settings, self._clock))
+        return exchange_of(settings, self._clock, settings.bot.exchange)
 
     def _database(self) -> Iterator[Finding]:
         path, bot = self._settings.db.path, self._settings.bot
@@ -107,13 +95,8 @@ class Doctor:
         path = self._settings.db.path
         if not path.exists():
             return 0
-        db = DBConnect(path, read_only=True)
-        try:
+        with closing(DBConnect(path, read_only=True)) as db:
             return len(Orderbook(db, self._settings.bot.userref).buys())
-        finally:
-            db.close()
-
-    # ---- what anybody may ask --------------------------------------------------------------------
 
     def _public(self, rest: IExchangeRESTService) -> Iterator[Finding]:
         rest.check_exchange_status()
@@ -132,17 +115,15 @@ class Doctor:
         if pair.status == "online":
             bot = self._settings.bot
             limits = [(pair.ordermin, bot.base_currency), (pair.costmin, bot.quote_currency)]
-            smallest = " and ".join(f"{plain(least)} {currency}" for least, currency in limits if least)
+            smallest = " and ".join(f"{digits(least)} {currency}" for least, currency in limits if least)
             yield (GOOD, "pair", f"{rest.rest_symbol} can be traded; smallest order {smallest or 'of any size'}")
         else:
             yield (HINT, "pair", f"{rest.rest_symbol} is {pair.status!r} now: not every order will be taken")
 
-    # ---- what only the key may ask ---------------------------------------------------------------
-
     def _private(self, rest: IExchangeRESTService) -> Iterator[Finding]:
         require_key(self._settings)
-        bot, kraken = self._settings.bot, self._settings.kraken
-        if bot.exchange == "Kraken" and not (kraken.api_public_key and kraken.api_secret_key.get_secret_value()):
+        bot = self._settings.bot
+        if bot.exchange == "Kraken" and not self._settings.kraken.has_key:
             yield (HINT, "key", "none configured: a dry run needs none. Fee, funds and rights cannot be looked at")
             yield from self._grid(rest, None)
             return
@@ -174,7 +155,7 @@ class Doctor:
             yield (HINT, "price", f"{exc.message}; the minimums cannot be looked at")
             return
         try:
-            grid: GridSettings = grid_settings(bot, rest.get_asset_pair_info(), fee)
+            grid = rules.grid_settings(bot, rest.get_asset_pair_info(), fee)
             lowest = price
             for _ in range(bot.n_open_buy_orders):
                 lowest = rules.buy_price(lowest, price, grid)

@@ -14,12 +14,10 @@ from pathlib import Path
 from gridbot.core import single_instance
 from gridbot.core.database_check import problems_in
 from gridbot.exceptions import DatabaseError
+from gridbot.infrastructure.connection import move_aside
 from gridbot.models.configuration import Settings
 
 PAGES_AT_ONCE = 256  # a backup lets the bot write in between
-
-
-# ---- check -----------------------------------------------------------------------------------------
 
 
 def check(settings: Settings, args: argparse.Namespace) -> int:
@@ -37,12 +35,11 @@ def check(settings: Settings, args: argparse.Namespace) -> int:
     return 0
 
 
-# ---- backup and restore ----------------------------------------------------------------------------
-
-
-def file_argument(parser: argparse.ArgumentParser) -> None:
-    """FILE."""
+def backup_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="the copy; a relative path starts in the working directory")
+
+
+restore_arguments = backup_arguments
 
 
 def backup(settings: Settings, args: argparse.Namespace) -> int:
@@ -72,9 +69,9 @@ def restore(settings: Settings, args: argparse.Namespace) -> int:
         raise DatabaseError(f"{source}: {'; '.join(problems)}.\n  Nothing was changed. Try an older copy.")
     fresh = target.with_name(f"{target.name}.restoring")
     _copy(source, fresh)
-    aside = _move_aside(target)
+    aside = move_aside(target, f"before-{time.strftime('%Y%m%d-%H%M%S')}")
     os.replace(fresh, target)
-    _say(f"{target}: now the copy {source}" + (f"; what was there is kept as {aside.name}" if aside else ""))
+    _say(f"{target}: now the copy {source}" + (f"; what was there is kept as {aside.name}" if aside.exists() else ""))
     _say("The next start asks the exchange for every order since that copy was made, before it places anything.")
     return 0
 
@@ -101,15 +98,6 @@ def _copy(source: Path, target: Path) -> None:
         raise DatabaseError(f"{target}: the copy cannot be made ({exc}). Is there space, may you write there?") from exc
     finally:
         draft.unlink(missing_ok=True)
-
-
-def _move_aside(database: Path) -> Path | None:
-    aside = database.with_name(f"{database.name}.before-{time.strftime('%Y%m%d-%H%M%S')}")
-    for suffix in ("", "-wal", "-shm"):
-        part = database.with_name(database.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
-    return aside if aside.exists() else None
 
 
 def _to_disk(path: Path) -> None:

@@ -9,18 +9,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from gridbot.adapters.exchanges.simulated import ASSUMED_FEE
 from gridbot.core.backtest import USUAL_COSTMIN, USUAL_ORDERMIN, Backtest, Play, pair_from_file
 from gridbot.core.backtest_result import report
 from gridbot.core.candles import DEFAULT_PATH, LATEST, PATHS, MarketData, Period
 from gridbot.core.registry import resolve
 from gridbot.exceptions import ConfigurationError
-from gridbot.models.configuration import BotConfigDTO, Settings, read_fraction
-from gridbot.models.exchange import AssetPairInfoSchema
+from gridbot.models.configuration import MAX_FEE, BotConfigDTO, Settings, read_fraction
 from gridbot.models.money import to_decimal
 from gridbot.services.messages import Units
 
-ASSUMED_FEE = Decimal("0.0040")  # as paper trade assumes it when [grid] fee is left out
-MAX_FEE = Decimal("0.1")
 # Options that stand for a key of config.ini, and the key.
 CHANGES = {
     "strategy": "strategy",
@@ -30,10 +28,6 @@ CHANGES = {
     "max_investment": "max_investment",
     "fee": "fee",
 }
-DONE = 0
-
-
-# ---- arguments -------------------------------------------------------------------------------
 
 
 def add_changes(parser: argparse.ArgumentParser) -> None:
@@ -90,8 +84,7 @@ def add_market(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_backtest_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``backtest``."""
+def backtest_arguments(parser: argparse.ArgumentParser) -> None:
     add_market(parser)
     add_changes(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON, amounts as text")
@@ -135,9 +128,6 @@ def _tiers(text: str) -> tuple[tuple[Decimal, Decimal], ...]:
     return tuple(tiers)
 
 
-# ---- from arguments to what is played ----------------------------------------------------------
-
-
 def changed(settings: Settings, args: argparse.Namespace) -> BotConfigDTO:
     """The bot's settings with the options of the command line. Raises ConfigurationError naming the option."""
     return changed_bot(settings.bot, {key: getattr(args, name) for name, key in CHANGES.items()})
@@ -175,12 +165,6 @@ def play_of(settings: Settings, bot: BotConfigDTO, args: argparse.Namespace, dat
     )
 
 
-def units_of(bot: BotConfigDTO, pair: AssetPairInfoSchema) -> Units:
-    """How the pair's amounts are written."""
-    money_decimals = 2 if pair.cost_decimals <= 5 else 8
-    return Units(bot.base_currency, bot.quote_currency, pair.pair_decimals, pair.lot_decimals, money_decimals)
-
-
 class Progress:
     """A bar on stderr, where somebody may look at it; nothing in a pipe."""
 
@@ -197,11 +181,7 @@ class Progress:
             sys.stderr.flush()
 
 
-# ---- commands ----------------------------------------------------------------------------------
-
-
 def backtest(settings: Settings, args: argparse.Namespace) -> int:
-    """The command ``backtest``."""
     if args.chart is not None:
         from gridbot.core import chart
 
@@ -217,7 +197,7 @@ def backtest(settings: Settings, args: argparse.Namespace) -> int:
         period = Period(max(period.start, live.begin - data.step), min(period.end, live.end + data.step))
     past = Backtest(play, data.step, use_band=not args.no_band, keep_curve=args.chart is not None or live is not None)
     result = past.run(data, period, Progress())
-    units = units_of(play.bot, play.pair)
+    units = Units.of(play.bot.base_currency, play.bot.quote_currency, play.pair)
     title = f"{play.bot.strategy} on {units.base}/{units.quote}: {past.strategy.describe()}"
     out = result.document() if args.json else report(result, units, title) + "\n" + assumptions(play, args.path)
     if live is not None:
@@ -227,7 +207,7 @@ def backtest(settings: Settings, args: argparse.Namespace) -> int:
     if args.chart is not None:
         chart.write(args.chart, title, past.tally, units)
         sys.stderr.write(f"chart: {args.chart}\n")
-    return DONE
+    return 0
 
 
 def assumptions(play: Play, path: str) -> str:

@@ -7,21 +7,22 @@ Reads the database only: the bot may run, and need not. Imported only when it is
 import argparse
 import fcntl
 import os
+import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from gridbot.core.account import base_before
-from gridbot.core.commands_books import Books, add_price, known_price, now, read_books, units_of, write
+from gridbot.core.commands_books import Books, add_price, known_price, read_books, units_of, write
 from gridbot.core.single_instance import holder_of
 from gridbot.models.configuration import BotConfigDTO, Settings
 from gridbot.models.exchange import BUY
 from gridbot.models.grid import BookOrder
 from gridbot.models.money import ONE, ZERO, as_text, shown, to_decimal
 from gridbot.services import report
-from gridbot.services.messages import Units, counted, duration
+from gridbot.services.messages import Units, duration
 from gridbot.services.order_desk import BUYING, CROSSING, PLACING
-from gridbot.services.status_report import MOST_RUNGS, away, headline, rung
+from gridbot.services.status_report import away, headline, ladder
 from gridbot.services.tables import as_json, moment
 from gridbot.strategies.grid_rules import SHIFT_UP_MARGIN
 
@@ -33,17 +34,15 @@ PAUSES = {
 }
 
 
-def add_status_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of ``status``."""
+def run_status_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the same as JSON, amounts as text")
     add_price(parser)
 
 
 def run_status(settings: Settings, args: argparse.Namespace) -> int:
-    """The command ``status``."""
     books = read_books(settings)
     units = units_of(settings, books)
-    price, origin = known_price(books, args.price, now())
+    price, origin = known_price(books, args.price, time.time())
     summary = report.summarise(
         books.rows, price, settings.bot.strategy, books.spoken_for, base_before(settings), books.last_audit
     )
@@ -58,7 +57,7 @@ def run_status(settings: Settings, args: argparse.Namespace) -> int:
         f"{f'running ({running})' if running else 'NOT RUNNING'}",
         f"price {shown(price, units.price_decimals)} {units.quote}, {origin}",
         "",
-        *view.ladder(),
+        ladder(books.sells, books.buys, price, units, time.time()),
         "",
         *(f"missing  {line}" for line in view.missing()),
         f"next     {view.next_event()}",
@@ -93,23 +92,7 @@ class _View:
         self._units = units
         self._price = price
         self._running = running
-        self._now = now()
-
-    # ---- the ladder --------------------------------------------------------------------------------------------------
-
-    def ladder(self) -> list[str]:
-        """Sells above the price, buys below it; distance from the price, volume, age."""
-        sells, units = self._books.sells, self._units
-        lines = [self._rung(order) for order in reversed(sells[:MOST_RUNGS])]
-        if len(sells) > MOST_RUNGS:
-            lines.insert(0, f"  ... and {counted(len(sells) - MOST_RUNGS, 'sell')} above")
-        price = f"{'>':<5}{shown(self._price, units.price_decimals):>12} {units.quote}"
-        return [*lines, price, *(self._rung(order) for order in self._books.buys)]
-
-    def _rung(self, order: BookOrder) -> str:
-        return f"{rung(order, self._price, self._units)}  {duration(self._now - order.placed_at):>11}"
-
-    # ---- why something is not there --------------------------------------------------------------
+        self._now = time.time()
 
     def missing(self) -> list[str]:
         """One line for every order that should exist and does not, with the reason."""
@@ -174,8 +157,6 @@ class _View:
             return "the bot does not run; its next start places it"
         return "it stays noted and is tried again at growing intervals; the log names the refusal"
 
-    # ---- what comes next -----------------------------------------------------------------------
-
     def next_event(self) -> str:
         """What the bot waits for."""
         books = self._books
@@ -197,8 +178,6 @@ class _View:
         return f"{shown(price, self._units.price_decimals)} ({away(price, self._price)})"
 
     def document(self) -> dict[str, Any]:
-        """For programs."""
-
         def row(order: BookOrder) -> dict[str, Any]:
             return {
                 "txid": order.txid,

@@ -16,38 +16,28 @@ from pydantic import ValidationError
 
 from gridbot.core.ini_file import Raw, api_public_key, beside, database_path, read_ini, shown_key
 from gridbot.exceptions import ConfigurationError
-from gridbot.models.configuration import (
-    BotConfigDTO,
-    DBConfigDTO,
-    DemoConfigDTO,
-    FundsConfigDTO,
-    KrakenConfigDTO,
-    LoggingConfigDTO,
-    MetricsConfigDTO,
-    NotificationConfigDTO,
-    PaperConfigDTO,
-    Section,
-    Settings,
-    TelegramConfigDTO,
-    as_percent,
-    did_you_mean,
-    plain,
-)
+from gridbot.models import configuration as models
+from gridbot.models.configuration import Section, Settings, as_percent, did_you_mean
+from gridbot.models.money import digits
 
 GRID_KEYS = ("amount_per_grid", "interval", "n_open_buy_orders", "max_investment", "fee")
 
+# Sections that are a field of Settings under the same name.
+PARTS: dict[str, type[Section]] = {
+    "kraken": models.KrakenConfigDTO,
+    "funds": models.FundsConfigDTO,
+    "paper": models.PaperConfigDTO,
+    "demo": models.DemoConfigDTO,
+    "metrics": models.MetricsConfigDTO,
+    "logging": models.LoggingConfigDTO,
+}
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "bot": tuple(key for key in BotConfigDTO.model_fields if key not in GRID_KEYS),
+    "bot": tuple(key for key in models.BotConfigDTO.model_fields if key not in GRID_KEYS),
     "grid": GRID_KEYS,
-    "kraken": tuple(KrakenConfigDTO.model_fields),
-    "funds": tuple(FundsConfigDTO.model_fields),
-    "paper": tuple(PaperConfigDTO.model_fields),
-    "demo": tuple(DemoConfigDTO.model_fields),
-    "database": tuple(DBConfigDTO.model_fields),
-    "telegram": tuple(TelegramConfigDTO.model_fields),
+    **{name: tuple(model.model_fields) for name, model in PARTS.items()},
+    "database": tuple(models.DBConfigDTO.model_fields),
+    "telegram": tuple(models.TelegramConfigDTO.model_fields),
     "notification": ("channels",),
-    "metrics": tuple(MetricsConfigDTO.model_fields),
-    "logging": tuple(LoggingConfigDTO.model_fields),
 }
 
 SECRET_KEYS = ("api_public_key", "api_secret_key", "token")
@@ -88,8 +78,7 @@ def load_settings(path: Path) -> Settings:
 
 def require_key(settings: Settings) -> None:
     """For what talks to a real account. Raises ConfigurationError when half of the key, or all of it, is missing."""
-    bot, kraken = settings.bot, settings.kraken
-    if bot.exchange != "Kraken" or bot.dry_run or (kraken.api_public_key and kraken.api_secret_key.get_secret_value()):
+    if settings.bot.exchange != "Kraken" or settings.bot.dry_run or settings.kraken.has_key:
         return
     raise ConfigurationError(
         f"{settings.config_path}, [bot] dry_run = no: real orders need both api_public_key and api_secret_key, in "
@@ -111,32 +100,16 @@ class _Reader:
         self._check_form()
         self._check_mode()
         self._take_key_from_environment()
-        bot = self._model(BotConfigDTO, {**self._values("bot"), **self._values("grid")})
-        funds = self._model(FundsConfigDTO, self._values("funds"))
-        kraken = self._model(KrakenConfigDTO, self._values("kraken"))
-        paper = self._model(PaperConfigDTO, self._values("paper"))
-        demo = self._model(DemoConfigDTO, self._values("demo"))
-        metrics = self._model(MetricsConfigDTO, self._values("metrics"))
-        logging = self._model(LoggingConfigDTO, self._with_path("logging", "file"))
-        telegram = self._telegram()
-        channels = self._model(NotificationConfigDTO, self._values("notification"))
-        self._check_key(bot, kraken)
-        if self.refusals or not (bot and funds and kraken and paper and demo and metrics and logging and channels):
+        bot = self._model(models.BotConfigDTO, {**self._values("bot"), **self._values("grid")})
+        parts: dict[str, Any] = {name: self._model(model, self._values(name)) for name, model in PARTS.items()}
+        telegram = self._values("telegram")
+        told = {"telegram": self._model(models.TelegramConfigDTO, telegram)} if telegram else {}
+        notification = self._model(models.NotificationConfigDTO, {**self._values("notification"), **told})
+        self._check_key(bot, parts["kraken"])
+        if self.refusals or bot is None or notification is None:
             raise ConfigurationError(self._all_refusals())
-        return Settings(
-            bot=bot,
-            funds=funds,
-            kraken=kraken,
-            paper=paper,
-            demo=demo,
-            db=DBConfigDTO(path=Path(database_path(str(self.path), self.raw))),
-            notification=channels.model_copy(update={"telegram": telegram}),
-            metrics=metrics,
-            logging=logging,
-            config_path=self.path,
-        )
-
-    # ---- what is wrong before any value is understood --------------------------------------------
+        database = models.DBConfigDTO(path=Path(database_path(str(self.path), self.raw)))
+        return Settings(bot=bot, db=database, notification=notification, config_path=self.path, **parts)
 
     def _check_names(self) -> None:
         for section, values in self.raw.items():
@@ -174,22 +147,13 @@ class _Reader:
         }
         self.raw.setdefault("kraken", {}).update({key: value for key, value in from_environment.items() if value})
 
-    # ---- from text to models ---------------------------------------------------------------------
-
     def _values(self, section: str) -> dict[str, Any]:
         known = SECTIONS[section]
         values = self.raw.get(section, {})
-        return {key: v for key, v in values.items() if key in known and (v or key not in MAY_BE_EMPTY)}
-
-    def _with_path(self, section: str, key: str) -> dict[str, Any]:
-        values = self._values(section)
-        if key in values:
-            values[key] = Path(beside(str(self.path), values[key]))
-        return values
-
-    def _telegram(self) -> TelegramConfigDTO | None:
-        values = self._values("telegram")
-        return self._model(TelegramConfigDTO, values) if values else None
+        found: dict[str, Any] = {k: v for k, v in values.items() if k in known and (v or k not in MAY_BE_EMPTY)}
+        if "file" in found:
+            found["file"] = Path(beside(str(self.path), found["file"]))
+        return found
 
     def _model(self, model: type[Model], values: dict[str, Any]) -> Model | None:
         try:
@@ -215,9 +179,7 @@ class _Reader:
             says_what_would_be_right = ". " in message or "for example" in message
             self._refuse(section, key, message if says_what_would_be_right else f"{message}. {_right(key)}")
 
-    # ---- real money ------------------------------------------------------------------------------
-
-    def _check_key(self, bot: BotConfigDTO | None, kraken: KrakenConfigDTO | None) -> None:
+    def _check_key(self, bot: models.BotConfigDTO | None, kraken: models.KrakenConfigDTO | None) -> None:
         if kraken is None:
             return
         secret = kraken.api_secret_key.get_secret_value()
@@ -231,8 +193,6 @@ class _Reader:
             )
         if bot and bot.exchange == "Demo" and not bot.dry_run:
             self._refuse("bot", "dry_run", "the demo has no real orders. Set dry_run = yes, or exchange = Kraken")
-
-    # ---- how a refusal reads ---------------------------------------------------------------------
 
     def _refuse(self, section: str, key: str, why: str) -> None:
         # All of [telegram]: a token pasted behind chat_id is still a token.
@@ -248,7 +208,7 @@ class _Reader:
 
 
 def _section_of(model: type[Section], key: str) -> str:
-    if model is BotConfigDTO:
+    if model is models.BotConfigDTO:
         return "grid" if key in GRID_KEYS else "bot"
     return next(section for section, keys in SECTIONS.items() if key in keys and key in model.model_fields)
 
@@ -274,23 +234,23 @@ def describe(settings: Settings) -> list[str]:
     """The settings in force, in human units, one line each; no secrets."""
     bot, quote = settings.bot, settings.bot.quote_currency
     if bot.fee is not None:
-        fee = f"{as_percent(bot.fee)} ({plain(bot.fee)}) a side"
+        fee = f"{as_percent(bot.fee)} ({digits(bot.fee)}) a side"
     else:
         fee = "assumed, see below" if bot.simulated else "the account's own maker fee"
     lines = [
         f"{bot.name}: {bot.strategy} on {bot.base_currency}/{quote}, userref {bot.userref}, {_at_stake(bot)}",
-        f"{bot.n_open_buy_orders} open buys of {plain(bot.amount_per_grid)} {quote} each",
-        f"interval {as_percent(bot.interval)} ({plain(bot.interval)}), fee {fee}",
-        f"at most {plain(bot.max_investment)} {quote} in open orders",
+        f"{bot.n_open_buy_orders} open buys of {digits(bot.amount_per_grid)} {quote} each",
+        f"interval {as_percent(bot.interval)} ({digits(bot.interval)}), fee {fee}",
+        f"at most {digits(bot.max_investment)} {quote} in open orders",
         f"database {settings.db.path}",
     ]
     if bot.simulated:
         paper = settings.paper
-        play = f"{plain(paper.base_balance)} {bot.base_currency} and {plain(paper.quote_balance)} {quote}"
+        play = f"{digits(paper.base_balance)} {bot.base_currency} and {digits(paper.quote_balance)} {quote}"
         lines.append(f"play money at the first start: {play}")
     own = settings.funds
     shares = [(own.own_base, bot.base_currency), (own.own_quote, quote)]
-    if told_shares := [f"{plain(amount)} {currency}" for amount, currency in shares if amount is not None]:
+    if told_shares := [f"{digits(amount)} {currency}" for amount, currency in shares if amount is not None]:
         lines.append(f"the bot's own at its first start: {' and '.join(told_shares)}; the rest is not touched")
     told = [*(["Telegram"] if settings.notification.telegram else []), *settings.notification.channels]
     lines.append(f"notifications: {', '.join(told) or 'none'}")
@@ -303,7 +263,7 @@ def describe(settings: Settings) -> list[str]:
     return lines
 
 
-def _at_stake(bot: BotConfigDTO) -> str:
+def _at_stake(bot: models.BotConfigDTO) -> str:
     if bot.exchange == "Demo":
         return "demo: made-up prices, play money, nothing leaves this machine"
     if bot.dry_run:

@@ -57,11 +57,7 @@ class _Books:
 
     def problems(self, n_open_buy_orders: int, max_investment: Decimal) -> list[str]:
         """What does not fit together; numbers first, because the rest calculates with them."""
-        return self._numbers() or [
-            *self._orders(),
-            *self._buys(n_open_buy_orders, max_investment),
-            *self._sells(),
-        ]
+        return self._numbers() or [*self._orders(), *self._buys(n_open_buy_orders, max_investment), *self._sells()]
 
     def _rows(self, sql: str) -> list[tuple[str, ...]]:
         return self._connection.execute(f"{sql} WHERE userref = ?", (self._userref,)).fetchall()

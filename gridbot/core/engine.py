@@ -14,12 +14,13 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 
 from gridbot.core.account import AccountView
+from gridbot.core.cli import MUST_BE_MENDED, STOPPED_BY_ERROR, STOPPED_BY_REQUEST
 from gridbot.core.clock import SystemClock
 from gridbot.core.event_bus import EventBus
-from gridbot.core.registry import channels_of, resolve
-from gridbot.core.single_instance import key_state_path
+from gridbot.core.heartbeat import GOOD_FOR, Heartbeat
+from gridbot.core.registry import channels_of, exchange_name, exchange_of, resolve
+from gridbot.core.restart_guard import RestartGuard
 from gridbot.core.state_machine import StateMachine, States
-from gridbot.core.vital_signs import VitalSigns
 from gridbot.exceptions import (
     AccessDenied,
     ConfigurationError,
@@ -30,18 +31,9 @@ from gridbot.exceptions import (
 )
 from gridbot.infrastructure.database import DBConnect, open_or_rebuild
 from gridbot.interfaces.clock import IClock
-from gridbot.interfaces.exchange import Exchange, ExchangeSetup
+from gridbot.interfaces.exchange import Exchange
+from gridbot.models import events
 from gridbot.models.configuration import Settings
-from gridbot.models.events import (
-    BotStarted,
-    BotStopped,
-    Event,
-    FundsShort,
-    GridShifted,
-    OrderRefused,
-    StatusUpdate,
-    Trouble,
-)
 from gridbot.models.exchange import OnMessageSchema, TickerUpdateSchema
 from gridbot.services.book_sync import BookSync
 from gridbot.services.messages import Units, counted, message_for
@@ -64,9 +56,7 @@ PRICE_QUESTION_SPACING = 30.0
 PRICE_TIMEOUT = 600.0  # no price for so long: an error
 START_PAUSE, LONGEST_START_PAUSE = 5.0, 60.0
 
-STOPPED_BY_REQUEST, STOPPED_BY_ERROR, MUST_BE_MENDED = 0, 1, 2
-
-WARNINGS = (FundsShort, OrderRefused, Trouble)
+WARNINGS = (events.FundsShort, events.OrderRefused, events.Trouble)
 
 
 class BotEngine:
@@ -86,8 +76,8 @@ class BotEngine:
         self._ladder_due = False
         self.state_machine = StateMachine()
         self.event_bus = EventBus()
-        self.event_bus.subscribe(Event, self._tell_story)
-        self.event_bus.subscribe(GridShifted, lambda _event: self._show_ladder_soon())
+        self.event_bus.subscribe(events.Event, self._tell_story)
+        self.event_bus.subscribe(events.GridShifted, lambda _event: self._show_ladder_soon())
         bot = settings.bot
         self.desk = OrderDesk(db, exchange.rest, clock, bot.userref, self.event_bus.publish)
         self.desk.own_at_start = settings.funds.own_base, settings.funds.own_quote
@@ -106,10 +96,8 @@ class BotEngine:
         )
         self._account = AccountView(settings, db, self.desk)
         self._document: dict[str, object] = {}
-        self._listeners: list[Callable[[], None]] = []  # closed at the end
+        self._listeners: list[Callable[[], object]] = []  # closed at the end
         self.alive: Callable[[float], None] = lambda _good_for: None  # told once a second, and before a long wait
-
-    # ---- life ----------------------------------------------------------------------------------
 
     def run(self) -> int:
         """Trade until asked to stop or until something breaks; returns the exit code."""
@@ -187,9 +175,12 @@ class BotEngine:
             what_stays = f"the exchange was not asked for its orders; the books know of {buys} and {sells}"
         if len(self.desk.pending):
             what_stays += f"; {len(self.desk.pending)} orders were not answered yet, the next start looks for them"
-        self.event_bus.publish(BotStopped(self._settings.bot.name, reason, what_stays))
+        self.event_bus.publish(events.BotStopped(self._settings.bot.name, reason, what_stays))
         for close in self._listeners:
-            close()
+            try:
+                close()
+            except MetricsServerError as exc:
+                LOG.warning("%s", exc)
         self._exchange.rest.close()
         self._db.close()
 
@@ -202,13 +193,11 @@ class BotEngine:
             except DatabaseError as exc:
                 LOG.warning("%s", exc)
 
-    # ---- timers --------------------------------------------------------------------------------
-
     def _timers(self, now: float) -> None:
         self.alive(0.0)
         if self._db.put_back():
             lost = f"the database {self._db.path} was deleted while the bot runs; it was written anew, nothing is lost"
-            self.event_bus.publish(Trouble(lost))
+            self.event_bus.publish(events.Trouble(lost))
         self.strategy.on_timer()
         if self.state_machine.state is States.INITIALIZING and self.strategy.is_ready:
             self._begin()
@@ -218,7 +207,8 @@ class BotEngine:
             self._account.keep(self.status())
         if self._ladder_due and not self.strategy.is_busy:
             self._ladder_due = False
-            STORY.info("the grid now:\n%s", ladder(self.strategy.view(), self._units()))
+            grid = self.strategy.view()
+            STORY.info("the grid now:\n%s", ladder(grid.sells, grid.buys, grid.ticker, self._units()))
         if self.strategy.is_ready and self._account.is_news(self.strategy.waiting):
             self._account.keep(self.status())
         self._watch_price(now)
@@ -228,7 +218,7 @@ class BotEngine:
     def _begin(self) -> None:
         self.state_machine.transition_to(States.RUNNING)
         summary = f"{self._settings.bot.strategy}: {self.strategy.describe()}"
-        self.event_bus.publish(BotStarted(self._settings.bot.name, summary))
+        self.event_bus.publish(events.BotStarted(self._settings.bot.name, summary))
         self._show_ladder_soon()
 
     def _show_ladder_soon(self) -> None:
@@ -253,48 +243,38 @@ class BotEngine:
         symbol = self._exchange.rest.ws_symbol
         self.handle(OnMessageSchema(channel="ticker", ticker_data=TickerUpdateSchema(symbol=symbol, last=price)))
 
-    # ---- telling -------------------------------------------------------------------------------
-
     def _open_ears(self) -> None:
         """Notification and status server; neither stops a trade."""
         settings = self._settings
         channels = channels_of(settings)
         if channels:
             service = NotificationService(channels, self._in_words)
-            self.event_bus.subscribe(Event, service.on_event)
-            self._listeners.append(lambda: self._closed(service.close))
+            self.event_bus.subscribe(events.Event, service.on_event)
+            self._listeners.append(service.close)
         if settings.metrics.enabled:
             server = MetricsServer(settings.metrics.host, settings.metrics.port, lambda: self._document)
             self._document = self._status_document()
             try:
                 server.start()
             except MetricsServerError as exc:
-                self.event_bus.publish(Trouble(f"{exc}; trading goes on without the status server"))
+                self.event_bus.publish(events.Trouble(f"{exc}; trading goes on without the status server"))
             else:
-                self._listeners.append(lambda: self._closed(server.stop))
-
-    def _closed(self, close: Callable[[], object]) -> None:
-        try:
-            close()
-        except MetricsServerError as exc:
-            LOG.warning("%s", exc)
+                self._listeners.append(server.stop)
 
     def _units(self) -> Units:
-        bot = self._settings.bot
-        pair = self.strategy.settings.pair
-        return Units(bot.base_currency, bot.quote_currency, pair.pair_decimals, pair.lot_decimals, quote_decimals(pair))
-
-    def _in_words(self, event: Event) -> str | None:
-        bot = self._settings.bot
+        names = self._settings.bot.base_currency, self._settings.bot.quote_currency
         if not hasattr(self.strategy, "settings"):
-            return message_for(event, bot.base_currency, bot.quote_currency, 2)
-        return message_for(event, **vars(self._units()))
+            return Units(*names, 2)
+        return Units.of(*names, self.strategy.settings.pair)
 
-    def _tell_story(self, event: Event) -> None:
+    def _in_words(self, event: events.Event) -> str | None:
+        return message_for(event, self._units())
+
+    def _tell_story(self, event: events.Event) -> None:
         level = logging.WARNING if isinstance(event, WARNINGS) else logging.INFO
         text = self._in_words(event)
         if text:
-            STORY.log(level, "%s", f"status\n{text}" if isinstance(event, StatusUpdate) else text)
+            STORY.log(level, "%s", f"status\n{text}" if isinstance(event, events.StatusUpdate) else text)
 
     def status(self) -> Status:
         """Everything the status message tells. Only once the strategy knows its pair."""
@@ -308,7 +288,6 @@ class BotEngine:
             waiting=self.strategy.waiting,
             base_balance=desk.funds.base_balance,
             quote_balance=desk.funds.quote_balance,
-            surplus=desk.configuration.get().vol_of_unfilled_remaining,
         )
 
     def _status_document(self) -> dict[str, object]:
@@ -319,11 +298,6 @@ class BotEngine:
         return state | (status_document(self.status()) if self.strategy.is_ready else {})
 
 
-def quote_decimals(pair: object) -> int:
-    """Decimals of money for people: 2 for a quote such as USD, all of them for one such as BTC."""
-    return 2 if getattr(pair, "cost_decimals", 5) <= 5 else 8
-
-
 def build(settings: Settings, clock: IClock, record: Path | None = None) -> BotEngine:
     """
     The bot these settings describe, on its exchange. Raises GridBotError.
@@ -331,12 +305,8 @@ def build(settings: Settings, clock: IClock, record: Path | None = None) -> BotE
     record  write a journal of the session there, for ``replay``
     """
     bot = settings.bot
-    name = "Paper" if bot.exchange == "Kraken" and bot.dry_run else bot.exchange
-    factory = resolve("exchange", name, settings.config_path.parent)
     db, problem = open_or_rebuild(settings.db.path, clock.time())
-    key = settings.kraken.api_public_key
-    key_state = key_state_path(key, settings.db.path.parent) if key else None
-    exchange = factory().create(ExchangeSetup(settings, clock, key_state))
+    exchange = exchange_of(settings, clock, exchange_name(bot))
     if bot.dry_run and not exchange.simulated:
         raise ConfigurationError(
             f"[bot] exchange = {bot.exchange}: this exchange places real orders, and dry_run = yes forbids them.\n"
@@ -349,7 +319,7 @@ def build(settings: Settings, clock: IClock, record: Path | None = None) -> BotE
 
         engine = record_session(record, settings, clock, exchange, db)
     if problem:
-        engine.event_bus.publish(Trouble(problem))
+        engine.event_bus.publish(events.Trouble(problem))
     return engine
 
 
@@ -366,9 +336,32 @@ def run_bot(settings: Settings, record: Path | None = None) -> int:
 
     signal.signal(signal.SIGINT, ask_to_stop)
     signal.signal(signal.SIGTERM, ask_to_stop)
-    with VitalSigns(settings) as vital:
+    heartbeat, guard = Heartbeat(settings.db.path), RestartGuard(str(settings.config_path), str(settings.db.path))
+    code, why = STOPPED_BY_ERROR, ""
+
+    def alive(good_for: float) -> None:
+        state = engine.state_machine.state
+        heartbeat.beat(state.name, max(good_for, GOOD_FOR))
+        guard.alive(state is States.RUNNING)
+
+    def stopped(event: events.BotStopped) -> None:
+        nonlocal why
+        why = event.reason
+
+    guard.begun()
+    heartbeat.beat("starting")
+    try:
         engine = build(settings, SystemClock(stopping), record)
         wake.append(engine.wake_up)
-        engine.alive = lambda good_for: vital.alive(engine.state_machine, good_for)
-        engine.event_bus.subscribe(BotStopped, vital.stopped)
-        return vital.ended(engine.run())
+        engine.alive = alive
+        engine.event_bus.subscribe(events.BotStopped, stopped)
+        code = engine.run()
+    except BaseException as exc:
+        code = MUST_BE_MENDED if isinstance(exc, ConfigurationError | AccessDenied) else STOPPED_BY_ERROR
+        mistake = f"a mistake in gridbot itself ({type(exc).__name__})"
+        why = exc.message if isinstance(exc, GridBotError) else why or mistake
+        raise
+    finally:
+        guard.ended(code, why)
+        heartbeat.end(why, on_request=code == STOPPED_BY_REQUEST)
+    return code

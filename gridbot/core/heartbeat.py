@@ -86,7 +86,7 @@ def look(database: str | os.PathLike[str], now: float | None = None) -> Life:
     if age > good_for:
         return Life(
             f"the bot (pid {pid}, {state}) is stuck: no sign of life for {_span(age)}.\n"
-            f"  End it with: kill -9 {pid} (nothing is lost by that); cron starts it again.",
+            f"  End it with: kill -9 {pid} (nothing is lost by that); cron starts it again."
         )
     return Life(f"the bot (pid {pid}) is alive: {state}, seen {_span(age)} ago", is_alive=True)
 
@@ -122,11 +122,7 @@ def _span(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-# ---- watch -------------------------------------------------------------------------------------------
-
-
 def watch_arguments(parser: argparse.ArgumentParser) -> None:
-    """--notify."""
     parser.add_argument(
         "--notify",
         action="store_true",

@@ -7,6 +7,7 @@ exactly: fees of pairs + prices and volumes of pairs + orders only live - orders
 """
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -52,12 +53,10 @@ class Comparison:
         }
 
     def document(self) -> dict[str, object]:
-        """For JSON."""
         counts = {"pairs": len(self.pairs), "only_live": len(self.only_live), "only_backtest": len(self.only_past)}
         return {**{name: as_text(amount) for name, amount in self.parts().items()}, **counts}
 
     def text(self, units: Units) -> str:
-        """For people."""
         money = {name: units.money(amount) for name, amount in self.parts().items()}
         lines = [
             f"live        trades were worth {money['live']} at the last price, in the backtest {money['backtest']}: a "
@@ -85,12 +84,9 @@ class LiveTrades:
         """From the bot's database, without changing it. Raises ConfigurationError, DatabaseError."""
         if not path.exists():
             raise ConfigurationError(f"--against-live: there is no database {path}; the bot has not run yet")
-        db = DBConnect(path, read_only=True)
-        try:
+        with closing(DBConnect(path, read_only=True)) as db:
             configuration = Configuration(db, userref)
             rows = Trades(db, userref).all()
-        finally:
-            db.close()
         if not configuration.exists or not rows:
             raise ConfigurationError(f"--against-live: {path} holds no trades of userref {userref} yet")
         orders: dict[str, Fill] = {}

@@ -8,16 +8,17 @@ its money. Nothing is sent, and neither the database nor the play money is writt
 import argparse
 import json
 import sys
-import threading
+import time
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 from gridbot.adapters.exchanges.demo import demo_pair
+from gridbot.adapters.exchanges.simulated import ASSUMED_FEE
 from gridbot.core.backtest import Backtest, Play
 from gridbot.core.clock import SystemClock
-from gridbot.core.commands_books import Books, known_price, now, read_books
-from gridbot.core.commands_past import ASSUMED_FEE, add_changes, changed, units_of
+from gridbot.core.commands_books import Books, known_price, read_books
+from gridbot.core.commands_past import add_changes, changed
 from gridbot.core.registry import resolve
 from gridbot.exceptions import ConfigurationError, OrderTooSmall
 from gridbot.infrastructure.database import StoredConfiguration
@@ -34,8 +35,6 @@ from gridbot.strategies.grid_base import GridStrategyBase
 FALLS = (Decimal("0.10"), Decimal("0.30"), Decimal("0.50"))
 STEPS_PER_INTERVAL = 4  # of the imagined fall: fine enough that every level is met from above
 STEP_SECONDS = 60.0
-CENT = Decimal("0.01")
-DONE = 0
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,7 @@ class Plan:
     smallest_interval: Decimal
 
 
-def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``plan``."""
+def plan_arguments(parser: argparse.ArgumentParser) -> None:
     add_changes(parser)
     parser.add_argument("--price", type=to_decimal, metavar="QUOTE", help="plan for this price instead of the present")
     parser.add_argument("--base", type=to_decimal, metavar="BASE", help="free base; default: see the output")
@@ -171,7 +169,7 @@ def one_cycle(strategy: GridStrategyBase, price: Decimal) -> Cycle:
         ) from exc
     if sell is None:
         return Cycle(level, bought, ZERO, ZERO, ZERO, bought)
-    gain = rules.profit_of_cycle(UnsoldBuy("plan", level, bought, 0.0), sell.price, sell.volume, settings.fee)
+    gain = sell.volume * (sell.price * (ONE - settings.fee) - level * (ONE + settings.fee))
     return Cycle(level, bought, sell.price, sell.volume, gain, bought - sell.volume)
 
 
@@ -179,30 +177,26 @@ def fall_through(world: Backtest, price: Decimal, before: Decimal) -> tuple[Fall
     """The account, worth ``before``, as the price falls straight, in small steps. The world is used up by it."""
     pair, money = world.strategy.settings.pair, world.exchange.money
     factor = ONE - world.strategy.settings.interval / STEPS_PER_INTERVAL
-    falls, present, time = [], price, 0.0
+    falls, present, at = [], price, 0.0
     for fraction in FALLS:
         goal = pair.truncate_price(price * (ONE - fraction))
         while present > goal:
             present = max(pair.truncate_price(present * factor), goal)
-            time += STEP_SECONDS
-            world.say(time, present)
+            at += STEP_SECONDS
+            world.say(at, present)
         wealth = money.quote + money.base * present
         loss = ONE - wealth / before if before else ZERO
         falls.append(Fall(fraction, present, money.base, money.quote, wealth, loss, len(world.desk.book.buys())))
     return tuple(falls)
 
 
-# ---- the command -------------------------------------------------------------------------------
-
-
 def plan(settings: Settings, args: argparse.Namespace) -> int:
-    """The command ``plan``."""
     bot = changed(settings, args)
     books = read_books(settings) if settings.db.path.exists() else None
     pair, price, origin = _market(settings, args.price, books)
     strategy = resolve("strategy", bot.strategy, settings.config_path.parent)
     play = Play(bot, strategy, pair, ASSUMED_FEE if bot.fee is None else bot.fee, ZERO, ZERO)
-    units = units_of(bot, pair)
+    units = Units.of(bot.base_currency, bot.quote_currency, pair)
     standing, remark = _standing(settings, price, books, args, units)
     found = make_plan(play, standing)
     if args.json:
@@ -210,7 +204,7 @@ def plan(settings: Settings, args: argparse.Namespace) -> int:
     else:
         head = f"{bot.strategy} on {units.base}/{units.quote}, price {shown(price, pair.pair_decimals)} ({origin})"
         sys.stdout.write(text(found, units, f"{head}\n{remark}") + "\n")
-    return DONE
+    return 0
 
 
 def _market(settings: Settings, asked: Decimal | None, books: Books | None) -> tuple[AssetPairInfoSchema, Decimal, str]:
@@ -219,7 +213,7 @@ def _market(settings: Settings, asked: Decimal | None, books: Books | None) -> t
     if bot.exchange == "Kraken":
         from gridbot.adapters.exchanges.kraken import public_kraken
 
-        public = public_kraken(ExchangeSetup(settings, SystemClock(threading.Event()))).rest
+        public = public_kraken(ExchangeSetup(settings, SystemClock())).rest
         try:
             pair = public.get_asset_pair_info()
             return (pair, asked, "as asked") if asked else (pair, public.get_last_price(), "Kraken's, just now")
@@ -231,7 +225,7 @@ def _market(settings: Settings, asked: Decimal | None, books: Books | None) -> t
         return (pair, asked, "as asked") if asked else (pair, start, "[demo] start_price; --price sets another")
     decimals = books.snapshot.get("price_decimals", pair.pair_decimals)
     pair = pair.model_copy(update={"pair_decimals": decimals, "tick_size": step_of(decimals)})
-    return (pair, *known_price(books, asked, now()))
+    return (pair, *known_price(books, asked, time.time()))
 
 
 def _standing(
@@ -253,7 +247,7 @@ def _standing(
     if len(asked) == len(free):
         remark += " (as asked)"
     elif seen:
-        remark += f" (what the bot saw {duration(now() - snapshot['at'])} ago; --base and --quote set others)"
+        remark += f" (what the bot saw {duration(time.time() - snapshot['at'])} ago; --base and --quote set others)"
     else:
         remark += " ([paper], not your account: give --base and --quote)"
     standing = Standing(price, free["base"], free["quote"])
@@ -268,7 +262,6 @@ def document(found: Plan) -> dict[str, Any]:
 
 
 def text(found: Plan, units: Units, head: str) -> str:
-    """For people."""
     cycle = found.cycle
     lines = [head, ""]
     lines += [f"cancel  {e.side:<4} {units.order(e.price, e.volume)} ({e.txid})" for e in found.cancels]

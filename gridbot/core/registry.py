@@ -10,9 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from gridbot.core.single_instance import key_state_path
 from gridbot.exceptions import ConfigurationError
+from gridbot.interfaces.clock import IClock
+from gridbot.interfaces.exchange import Exchange, ExchangeSetup
 from gridbot.interfaces.notification import INotificationChannel
-from gridbot.models.configuration import Settings, did_you_mean
+from gridbot.models.configuration import BotConfigDTO, Settings, did_you_mean
 
 EXCHANGES = {
     "Kraken": "gridbot.adapters.exchanges.kraken:KrakenExchange",
@@ -61,6 +64,21 @@ def resolve(kind: str, name: str, directory: Path | None = None) -> type[Any]:
             f"({interface.__module__}); derive it from that class and write the methods named there"
         )
     return found
+
+
+def exchange_name(bot: BotConfigDTO) -> str:
+    """The name above of the exchange a bot trades on: a dry run of Kraken is Paper."""
+    return "Paper" if bot.exchange == "Kraken" and bot.dry_run else bot.exchange
+
+
+def exchange_of(settings: Settings, clock: IClock, name: str) -> Exchange:
+    """The exchange of this name, built for these settings. Raises ConfigurationError, DatabaseError."""
+    key = settings.kraken.api_public_key
+    key_state = key_state_path(key, settings.db.path.parent) if key else None
+    exchange: Exchange = resolve("exchange", name, settings.config_path.parent)().create(
+        ExchangeSetup(settings, clock, key_state)
+    )
+    return exchange
 
 
 def channels_of(settings: Settings) -> list[INotificationChannel]:

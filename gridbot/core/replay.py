@@ -108,9 +108,6 @@ def _plain(value: Any) -> str:
     return str(value) if isinstance(value, Decimal) else as_json(value)
 
 
-# ---- the recorded world ------------------------------------------------------------------------
-
-
 class Replayed:
     """The exchange's REST side or its feed: answers with what was answered."""
 
@@ -222,11 +219,7 @@ def play(engine: BotEngine) -> str:
         return f"the bot stopped: {exc.message}"
 
 
-# ---- the command -------------------------------------------------------------------------------
-
-
-def add_replay_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``replay``."""
+def replay_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("journal", type=Path, metavar="JOURNAL", help="what run --record JOURNAL has written")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 

@@ -85,8 +85,6 @@ class RestartGuard:
             self._failures += 1
             self._write(self._failures, code, why)
 
-    # ---- the note --------------------------------------------------------------------------------
-
     def _forget(self) -> None:
         self._failures = 0
         try:

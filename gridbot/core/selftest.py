@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,8 +31,7 @@ IN_MEMORY = "/dev/shm"  # many commits that need not reach an SD card
 BAR = 30  # characters
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--days`` and ``--seed``."""
+def run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--days", type=int, default=DAYS, help=f"days of the made-up market, default {DAYS}")
     parser.add_argument("--seed", type=int, default=None, help="repeat the market and the accidents of an earlier test")
 
@@ -83,9 +83,6 @@ def trial_settings(settings: Settings, directory: Path) -> Settings:
     )
 
 
-# ---- the promises --------------------------------------------------------------------------------
-
-
 class Promise(NamedTuple):
     """One promise: how often it was put to the test, and what broke it."""
 
@@ -106,8 +103,7 @@ class Promise(NamedTuple):
 
 def judge(trial: Trial) -> list[Promise]:
     """Compare the bot's database with the exchange, after ``settle``."""
-    db = DBConnect(trial.path, read_only=True)
-    try:
+    with closing(DBConnect(trial.path, read_only=True)) as db:
         book, trades = Orderbook(db, trial.userref), Trades(db, trial.userref).all()
         orders = [*trial.exchange.open_orders.values(), *trial.exchange.finished.values()]
         ours = [order for order in orders if order.userref == trial.userref]
@@ -122,8 +118,6 @@ def judge(trial: Trial) -> list[Promise]:
                 () if trial.foreign in trial.exchange.open_orders else ["it is gone"],
             ),
         ]
-    finally:
-        db.close()
 
 
 def _no_buy_forgotten(

@@ -50,16 +50,16 @@ def holder_of(path: str) -> str:
         return "pid unknown"
 
 
-def claim(database: str, public_key: str = "") -> str | None:
+def claim(database: str, public_key: str = "", *, key_only: bool = False) -> str | None:
     """
-    Make this process the only bot on ``database`` and, unless it is empty, on the API key; what it
-    holds already is fine.
+    Make this process the only bot on ``database``, unless ``key_only``, and, unless it is empty, on the
+    API key; what it holds already is fine.
 
     None when it is; otherwise the line that says who is. Raises ConfigurationError when a lock file
     cannot be written.
     """
     database = os.path.realpath(database)  # two ways to one file are one database
-    wanted = {f"{database}.lock": f"on this database: {database}"}
+    wanted = {} if key_only else {f"{database}.lock": f"on this database: {database}"}
     if public_key:
         path = str(key_state_path(public_key, os.path.dirname(database))) + ".lock"
         wanted[path] = "with this API key; a second bot needs a key of its own"

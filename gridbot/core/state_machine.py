@@ -38,7 +38,6 @@ class StateMachine:
 
     @property
     def state(self) -> States:
-        """The present state."""
         return self._state
 
     def transition_to(self, new_state: States) -> None:

@@ -25,11 +25,10 @@ from gridbot.core.backtest_result import Result
 from gridbot.core.candles import MarketData, Period
 from gridbot.core.commands_past import Progress, add_market, changed_bot, play_of
 from gridbot.exceptions import ConfigurationError
-from gridbot.models.configuration import BotConfigDTO, Settings, plain, read_fraction
-from gridbot.models.money import ONE, percent
+from gridbot.models.configuration import BotConfigDTO, Settings, read_fraction
+from gridbot.models.money import ONE, digits, percent, signed_percent
 
 MOST_JOBS = 10_000
-DONE = 0
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Job:
         """What tells it from the others."""
         bot = self.settings.bot
         return (
-            f"{bot.strategy} interval {plain(bot.interval * 100)} % amount {plain(bot.amount_per_grid)} "
+            f"{bot.strategy} interval {digits(bot.interval * 100)} % amount {digits(bot.amount_per_grid)} "
             f"n {bot.n_open_buy_orders}"
         )
 
@@ -58,7 +57,6 @@ class Outcome:
     result: Result
 
     def document(self) -> dict[str, object]:
-        """For JSON."""
         return {"settings": self.job.name, **self.result.document()}
 
 
@@ -69,8 +67,7 @@ def run_job(job: Job) -> Outcome:
     return Outcome(job, Backtest(play, data.step).run(data, job.period))
 
 
-def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``sweep``."""
+def sweep_arguments(parser: argparse.ArgumentParser) -> None:
     add_market(parser)
     group = parser.add_argument_group("what is tried: every combination; what is left out stays as in config.ini")
     group.add_argument("--intervals", type=_texts, default=(None,), metavar="I,I,...", help="0.5%%,1%%,2%%")
@@ -108,9 +105,6 @@ def _share(text: str) -> Decimal:
     if not 0 < share < 1:
         raise argparse.ArgumentTypeError(f"{text}: more than 0 and less than 100%, for example 30%")
     return share
-
-
-# ---- searching ---------------------------------------------------------------------------------
 
 
 def search(
@@ -193,7 +187,6 @@ def cut(period: Period, data: MarketData, held_out: Decimal) -> tuple[Period, Pe
 
 
 def sweep(settings: Settings, args: argparse.Namespace) -> int:
-    """The command ``sweep``."""
     data = MarketData(args.data, args.path)
     bots, refused = combinations(settings.bot, args)
     earlier, later = cut(Period(args.start, args.end), data, args.held_out)
@@ -213,28 +206,24 @@ def sweep(settings: Settings, args: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
         sys.stdout.write(text(ranked, judged, refused) + "\n")
-    return DONE
-
-
-# ---- telling -----------------------------------------------------------------------------------
+    return 0
 
 
 def verdict(ranked: list[Outcome], judged: list[Outcome]) -> str:
     """One plain sentence about the best settings on the part that did not choose them."""
     best, holding = judged[0].result, judged[0].result.holding_gain
-    name = judged[0].job.name
+    name, gained, held = judged[0].job.name, signed_percent(best.gain), signed_percent(holding)
     if best.gain <= holding:
-        return f"holding was better: {_signed(holding)} against {_signed(best.gain)} of the best settings ({name})"
-    sentence = f"{name} did better than holding: {_signed(best.gain)} against {_signed(holding)}"
+        return f"holding was better: {held} against {gained} of the best settings ({name})"
+    sentence = f"{name} did better than holding: {gained} against {held}"
     if best.gain < 0:
         sentence += "; it lost money all the same"
     elif best.gain < ranked[0].result.gain / 2:
-        sentence += f"; but far less than the {_signed(ranked[0].result.gain)} it was chosen for"
+        sentence += f"; but far less than the {signed_percent(ranked[0].result.gain)} it was chosen for"
     return sentence
 
 
 def text(ranked: list[Outcome], judged: list[Outcome], refused: list[str]) -> str:
-    """For people."""
     lines = [f"{len(ranked)} settings tried, the best first", _row("", "gain", "holding", "fall", "cycles")]
     lines += [_line(outcome) for outcome in ranked[: max(20, len(judged))]]
     if len(ranked) > 20:
@@ -249,8 +238,8 @@ def _line(outcome: Outcome) -> str:
     result = outcome.result
     return _row(
         outcome.job.name,
-        _signed(result.gain),
-        _signed(result.holding_gain),
+        signed_percent(result.gain),
+        signed_percent(result.holding_gain),
         percent(result.drawdown),
         str(result.cycles),
     )
@@ -258,7 +247,3 @@ def _line(outcome: Outcome) -> str:
 
 def _row(name: str, *cells: str) -> str:
     return f"{name:<50}" + "".join(f"{cell:>11}" for cell in cells)
-
-
-def _signed(fraction: Decimal) -> str:
-    return f"{'+' if fraction >= 0 else '-'}{percent(abs(fraction))}"

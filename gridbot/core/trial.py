@@ -26,13 +26,7 @@ from gridbot.infrastructure.database import DBConnect
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import Exchange
 from gridbot.models.configuration import Settings
-from gridbot.models.exchange import (
-    BUY,
-    SELL,
-    CreateOrderResponseSchema,
-    OnMessageSchema,
-    TickerUpdateSchema,
-)
+from gridbot.models.exchange import BUY, SELL, CreateOrderResponseSchema, OnMessageSchema, TickerUpdateSchema
 from gridbot.models.money import ONE, ZERO
 
 TICK = 30.0  # seconds of market time
@@ -66,13 +60,11 @@ class TrialClock(IClock):
         self.asked_to_stop = False
 
     def time(self) -> float:
-        """Unix seconds."""
         return self.now
 
     monotonic = time  # it never steps
 
     def wait(self, seconds: float) -> bool:
-        """Time passes at once."""
         self.now += seconds
         return self.stopping()
 
@@ -196,7 +188,6 @@ class TrialFeed(SimulatedFeed):
         self._put: Callable[[object], None] = lambda _frame: None
 
     def start(self, put: Callable[[object], None]) -> None:
-        """See the interface."""
         self._put = put
         self._line.wake = lambda: put("late")
         super().start(put)

@@ -146,15 +146,21 @@ def open_or_rebuild(path: Path, now: float) -> tuple[DBConnect, str]:
     except DatabaseError as exc:
         if not isinstance(exc.__cause__, sqlite3.DatabaseError) or not _is_damage(str(exc.__cause__)):
             raise
-    aside = path.with_name(f"{path.name}.damaged-{now:.0f}")
-    for suffix in ("", "-wal", "-shm"):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
+    aside = move_aside(path, f"damaged-{now:.0f}")
     return DBConnect(path), (
         f"the database {path} was damaged; it is kept as {aside.name}. Open orders are adopted from the exchange; "
         "what earlier trades earned is known there and in the damaged file only."
     )
+
+
+def move_aside(database: Path, word: str) -> Path:
+    """Rename the file and its companions, as far as there are any; the new name of the file ends with ``word``."""
+    aside = database.with_name(f"{database.name}.{word}")
+    for suffix in ("", "-wal", "-shm"):
+        part = database.with_name(database.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    return aside
 
 
 def _is_damage(text: str) -> bool:

@@ -6,30 +6,54 @@ Rows are written with plain SQL over sqlite-utils' connection: its table methods
 much a row, and given a Decimal they would store a float. Decimals become text here, and only here.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from operator import attrgetter
+from typing import Any
 
 from gridbot.exceptions import DatabaseError
-from gridbot.infrastructure.connection import MEMORY, DBConnect, open_or_rebuild
+from gridbot.infrastructure.connection import MEMORY as MEMORY
+from gridbot.infrastructure.connection import DBConnect as DBConnect
+from gridbot.infrastructure.connection import open_or_rebuild as open_or_rebuild
 from gridbot.models.exchange import BUY, SELL, TradeInfoSchema
-from gridbot.models.grid import BookOrder, Placement, UnsoldBuy
+from gridbot.models.grid import BookOrder, PlaceBuy, Placement, PlaceSell, UnsoldBuy
 from gridbot.models.money import ZERO, as_text
 
-__all__ = [
-    "MEMORY",
-    "Configuration",
-    "DBConnect",
-    "FinishedOrders",
-    "Orderbook",
-    "PendingTXIDs",
-    "StoredConfiguration",
-    "Trade",
-    "Trades",
-    "UnsoldBuyOrderTXIDs",
-    "open_or_rebuild",
-]
+
+class Table:
+    """The rows of one userref in the table ``name``; columns are named like the fields they keep."""
+
+    name: str
+
+    def __init__(self, db: DBConnect, userref: int) -> None:
+        self._db = db
+        self._userref = userref
+
+    def _select(self, columns: Iterable[str], rest: str = "", values: tuple[object, ...] = (), hint: str = "") -> Any:
+        sql = f"SELECT {', '.join(columns)} FROM {self.name} {hint} WHERE userref = ? {rest}"
+        return self._db.execute(sql, (self._userref, *values))
+
+    def _insert(self, row: dict[str, Any], conflict: str = "") -> sqlite3.Cursor:
+        sql = f"INSERT INTO {self.name} (userref, {', '.join(row)}) VALUES (?{', ?' * len(row)}) {conflict}"
+        return self._db.execute(sql, (self._userref, *map(_stored, row.values())))
+
+    def _put(self, row: dict[str, Any]) -> None:
+        """The one row of this userref, in place of the one before."""
+        changes = ", ".join(f"{name} = excluded.{name}" for name in row)
+        self._insert(row, f"ON CONFLICT (userref) DO UPDATE SET {changes}")
+
+    def _update(self, txid: str, **changes: Decimal | str) -> None:
+        sql = f"UPDATE {self.name} SET {', '.join(f'{name} = ?' for name in changes)} WHERE userref = ? AND txid = ?"
+        self._db.execute(sql, (*map(_stored, changes.values()), self._userref, txid))
+
+    def _delete(self, where: str, value: object) -> None:
+        self._db.execute(f"DELETE FROM {self.name} WHERE userref = ? AND {where} ?", (self._userref, value))
+
+
+def _stored(value: object) -> object:
+    return as_text(value) if isinstance(value, Decimal) else value
 
 
 @dataclass(frozen=True)
@@ -46,19 +70,15 @@ class StoredConfiguration:
     vol_of_unfilled_remaining_max_price: Decimal = ZERO
 
 
-class Configuration:
+class Configuration(Table):
     """The one row of ``configuration`` for this userref."""
 
+    name = "configuration"
+
     def __init__(self, db: DBConnect, userref: int) -> None:
-        self._db = db
-        self._userref = userref
-        row = db.execute(
-            "SELECT market, amount_per_grid, interval, created_at, synced_at, highest_buy_price,"
-            " vol_of_unfilled_remaining, vol_of_unfilled_remaining_max_price"
-            " FROM configuration WHERE userref = ?",
-            (userref,),
-        ).fetchone()
+        super().__init__(db, userref)
         self._stored: StoredConfiguration | None = None
+        row = self._select(field.name for field in fields(StoredConfiguration)).fetchone()
         if row is not None:
             market, amount, interval, created_at, synced_at, *amounts = row
             self._stored = StoredConfiguration(
@@ -93,51 +113,24 @@ class Configuration:
         self._write(replace(self.get(), **changes))  # type: ignore[arg-type]  # checked by STRICT and the tests
 
     def _write(self, new: StoredConfiguration) -> None:
-        self._db.execute(
-            "INSERT INTO configuration (userref, market, amount_per_grid, interval, created_at, synced_at,"
-            " highest_buy_price, vol_of_unfilled_remaining, vol_of_unfilled_remaining_max_price)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (userref) DO UPDATE SET amount_per_grid = excluded.amount_per_grid,"
-            " interval = excluded.interval, synced_at = excluded.synced_at,"
-            " highest_buy_price = excluded.highest_buy_price,"
-            " vol_of_unfilled_remaining = excluded.vol_of_unfilled_remaining,"
-            " vol_of_unfilled_remaining_max_price = excluded.vol_of_unfilled_remaining_max_price",
-            (
-                self._userref,
-                new.market,
-                as_text(new.amount_per_grid),
-                as_text(new.interval),
-                new.created_at,
-                new.synced_at,
-                as_text(new.highest_buy_price),
-                as_text(new.vol_of_unfilled_remaining),
-                as_text(new.vol_of_unfilled_remaining_max_price),
-            ),
-        )
+        self._put(vars(new))
         self._stored = new
 
 
-class Orderbook:
+class Orderbook(Table):
     """Our open orders. In memory sorted by price, on disk written through."""
 
+    name = "orderbook"
+    columns = ("txid", "side", "price", "volume", "placed_at", "executed", "sells")
+
     def __init__(self, db: DBConnect, userref: int) -> None:
-        self._db = db
-        self._userref = userref
+        super().__init__(db, userref)
         self._orders: dict[str, BookOrder] = {}
         self._sorted: dict[str, tuple[BookOrder, ...]] = {}
         self._cancel_requested: dict[str, None] = {}  # in the order of asking
-        for row in db.execute(
-            "SELECT txid, side, price, volume, executed, placed_at, sells FROM orderbook WHERE userref = ?",
-            (userref,),
-        ):
-            self._orders[row[0]] = BookOrder(
-                txid=row[0],
-                side=row[1],
-                price=Decimal(row[2]),
-                volume=Decimal(row[3]),
-                executed=Decimal(row[4]),
-                placed_at=row[5],
-                sells=row[6],
+        for txid, side, price, volume, placed_at, executed, sells in self._select(self.columns):
+            self._orders[txid] = BookOrder(
+                txid, side, Decimal(price), Decimal(volume), placed_at, Decimal(executed), sells
             )
 
     def __len__(self) -> int:
@@ -165,47 +158,29 @@ class Orderbook:
         return self._sorted[side]
 
     def add(self, order: BookOrder) -> None:
-        """A new open order."""
-        self._db.execute(
-            "INSERT INTO orderbook (userref, txid, side, price, volume, executed, placed_at, sells)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (userref, txid) DO UPDATE SET executed = excluded.executed",
-            (
-                self._userref,
-                order.txid,
-                order.side,
-                as_text(order.price),
-                as_text(order.volume),
-                as_text(order.executed),
-                order.placed_at,
-                order.sells,
-            ),
-        )
-        self._put(order)
+        row = {name: getattr(order, name) for name in self.columns}
+        self._insert(row, "ON CONFLICT (userref, txid) DO UPDATE SET executed = excluded.executed")
+        self._keep(order)
 
     def set_executed(self, txid: str, executed: Decimal) -> None:
         """So much of an open order has been executed, in base."""
-        self._db.execute(
-            "UPDATE orderbook SET executed = ? WHERE userref = ? AND txid = ?",
-            (as_text(executed), self._userref, txid),
-        )
-        self._put(replace(self._orders[txid], executed=executed))
+        self._change(txid, executed=executed)
 
     def set_sells(self, txid: str, sells: str) -> None:
         """What an open sell sells has become known."""
-        self._db.execute("UPDATE orderbook SET sells = ? WHERE userref = ? AND txid = ?", (sells, self._userref, txid))
-        self._put(replace(self._orders[txid], sells=sells))
+        self._change(txid, sells=sells)
 
     def amend(self, txid: str, price: Decimal, volume: Decimal) -> None:
         """An open order was given another price or volume by hand."""
-        self._db.execute(
-            "UPDATE orderbook SET price = ?, volume = ? WHERE userref = ? AND txid = ?",
-            (as_text(price), as_text(volume), self._userref, txid),
-        )
-        self._put(replace(self._orders[txid], price=price, volume=volume))
+        self._change(txid, price=price, volume=volume)
+
+    def _change(self, txid: str, **changes: Any) -> None:
+        self._update(txid, **changes)
+        self._keep(replace(self._orders[txid], **changes))
 
     def mark_cancel_requested(self, txid: str) -> None:
         """Asked to be cancelled. Only in memory: after a restart the exchange tells how it ended."""
-        self._put(replace(self._orders[txid], cancel_requested=True))
+        self._keep(replace(self._orders[txid], cancel_requested=True))
         self._cancel_requested[txid] = None
 
     def cancel_requested(self) -> list[str]:
@@ -214,36 +189,31 @@ class Orderbook:
 
     def forget_cancel_request(self, txid: str) -> None:
         """The exchange did not act on it: the order is open like any other."""
-        self._put(replace(self._orders[txid], cancel_requested=False))
+        self._keep(replace(self._orders[txid], cancel_requested=False))
         self._cancel_requested.pop(txid, None)
 
     def remove(self, txid: str) -> None:
         """The order is over."""
-        self._db.execute("DELETE FROM orderbook WHERE userref = ? AND txid = ?", (self._userref, txid))
+        self._delete("txid =", txid)
         order = self._orders.pop(txid)
         self._sorted.pop(order.side, None)
         self._cancel_requested.pop(txid, None)
 
-    def _put(self, order: BookOrder) -> None:
+    def _keep(self, order: BookOrder) -> None:
         self._orders[order.txid] = order
         self._sorted.pop(order.side, None)
 
 
-class PendingTXIDs:
+class PendingTXIDs(Table):
     """Placements on their way: written before they are sent, removed when their fate is known."""
 
+    name = "pending_txids"
+
     def __init__(self, db: DBConnect, userref: int) -> None:
-        self._db = db
-        self._userref = userref
+        super().__init__(db, userref)
         self._placements: dict[int, Placement] = {}
-        for row in db.execute(
-            "SELECT id, side, price, volume, sells, why, written_at, deadline FROM pending_txids"
-            " WHERE userref = ? ORDER BY id",
-            (userref,),
-        ):
-            self._placements[row[0]] = Placement(
-                row[0], row[1], Decimal(row[2]), Decimal(row[3]), row[4], row[5], row[6], row[7]
-            )
+        for number, side, price, volume, *rest in self._select((f.name for f in fields(Placement)), "ORDER BY id"):
+            self._placements[number] = Placement(number, side, Decimal(price), Decimal(volume), *rest)
 
     def __len__(self) -> int:
         return len(self._placements)
@@ -252,47 +222,32 @@ class PendingTXIDs:
         """The placements, oldest first."""
         return tuple(self._placements.values())
 
-    def add(
-        self,
-        *,
-        side: str,
-        price: Decimal,
-        volume: Decimal,
-        sells: str,
-        why: str,
-        written_at: float,
-        deadline: float,
-    ) -> Placement:
-        """Write a placement down; returns it with its id."""
-        cursor = self._db.execute(
-            "INSERT INTO pending_txids (userref, side, price, volume, sells, why, written_at, deadline)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (self._userref, side, as_text(price), as_text(volume), sells, why, written_at, deadline),
-        )
-        if cursor.lastrowid is None:
+    def add(self, intent: PlaceBuy | PlaceSell, written_at: float, deadline: float) -> Placement:
+        """Write a placement down, with times on the exchange's clock; returns it with its id."""
+        row: dict[str, Any] = {name: getattr(intent, name) for name in ("side", "price", "volume", "sells", "why")}
+        row |= {"written_at": written_at, "deadline": deadline}
+        number = self._insert(row).lastrowid
+        if number is None:
             raise DatabaseError(f"database {self._db.path}: a placement was written but got no id")
-        placement = Placement(cursor.lastrowid, side, price, volume, sells, why, written_at, deadline)
-        self._placements[placement.id] = placement
-        return placement
+        self._placements[number] = Placement(number, **row)
+        return self._placements[number]
 
     def remove(self, placement: Placement) -> None:
         """Its fate is known."""
-        self._db.execute("DELETE FROM pending_txids WHERE id = ?", (placement.id,))
+        self._delete("id =", placement.id)
         del self._placements[placement.id]
 
 
-class UnsoldBuyOrderTXIDs:
+class UnsoldBuyOrderTXIDs(Table):
     """Filled buys whose sell is not known to be on the exchange."""
 
+    name = "unsold_buy_order_txids"
+
     def __init__(self, db: DBConnect, userref: int) -> None:
-        self._db = db
-        self._userref = userref
+        super().__init__(db, userref)
         self._buys: dict[str, UnsoldBuy] = {}
-        for row in db.execute(
-            "SELECT txid, price, volume, filled_at FROM unsold_buy_order_txids WHERE userref = ? ORDER BY filled_at",
-            (userref,),
-        ):
-            self._buys[row[0]] = UnsoldBuy(row[0], Decimal(row[1]), Decimal(row[2]), row[3])
+        for txid, price, volume, at in self._select((f.name for f in fields(UnsoldBuy)), "ORDER BY filled_at"):
+            self._buys[txid] = UnsoldBuy(txid, Decimal(price), Decimal(volume), at)
 
     def __len__(self) -> int:
         return len(self._buys)
@@ -302,21 +257,16 @@ class UnsoldBuyOrderTXIDs:
         return tuple(self._buys.values())
 
     def get(self, txid: str) -> UnsoldBuy | None:
-        """The unsold buy, or None."""
         return self._buys.get(txid)
 
     def add(self, buy: UnsoldBuy) -> None:
         """A buy was filled. Adding it again changes nothing."""
-        self._db.execute(
-            "INSERT INTO unsold_buy_order_txids (userref, txid, price, volume, filled_at) VALUES (?, ?, ?, ?, ?)"
-            " ON CONFLICT (userref, txid) DO NOTHING",
-            (self._userref, buy.txid, as_text(buy.price), as_text(buy.volume), buy.filled_at),
-        )
+        self._insert(vars(buy), "ON CONFLICT (userref, txid) DO NOTHING")
         self._buys.setdefault(buy.txid, buy)
 
     def remove(self, txid: str) -> None:
         """Its sell is on the exchange."""
-        self._db.execute("DELETE FROM unsold_buy_order_txids WHERE userref = ? AND txid = ?", (self._userref, txid))
+        self._delete("txid =", txid)
         self._buys.pop(txid, None)
 
 
@@ -328,105 +278,66 @@ class Trade:
     sells: str = ""
 
 
-class Trades:
+class Trades(Table):
     """Executions, one row each, unique by exec id. The only table that grows."""
 
-    def __init__(self, db: DBConnect, userref: int) -> None:
-        self._db = db
-        self._userref = userref
+    name = "trades"
+    columns = ("exec_id", "txid", "side", "price", "volume", "cost", "fee", "time", "sells")
 
     def add(self, trade: TradeInfoSchema, sells: str = "") -> bool:
         """Book an execution; False when it was already known."""
-        cursor = self._db.execute(
-            "INSERT INTO trades (userref, exec_id, txid, side, price, volume, cost, fee, time, sells)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (userref, exec_id) DO NOTHING",
-            (
-                self._userref,
-                trade.exec_id,
-                trade.txid,
-                trade.side,
-                as_text(trade.price),
-                as_text(trade.volume),
-                as_text(trade.cost),
-                as_text(trade.fee),
-                trade.time,
-                sells,
-            ),
-        )
-        return cursor.rowcount == 1
+        row = {**vars(trade), "sells": sells}
+        return self._insert(row, "ON CONFLICT (userref, exec_id) DO NOTHING").rowcount == 1
 
     def remove(self, exec_id: str) -> None:
         """Take back a provisional row, once the exchange has told the executions it stood for."""
-        self._db.execute("DELETE FROM trades WHERE userref = ? AND exec_id = ?", (self._userref, exec_id))
+        self._delete("exec_id =", exec_id)
 
     def of_order(self, txid: str) -> list[Trade]:
         """The executions of one order, in order of time."""
         # Without the hint SQLite prefers the primary key, and reads every execution for each sell.
-        return self._select("AND txid = ?", (txid,), "INDEXED BY trades_by_order")
+        return self._read("AND txid = ?", (txid,), "INDEXED BY trades_by_order")
 
     def provisional(self) -> list[Trade]:
         """Rows that stand for executions whose single fills were not told yet."""
-        return self._select("AND exec_id LIKE '?%'", ())
+        return self._read("AND exec_id LIKE '?%'", ())
 
     def all(self) -> list[Trade]:
         """Every execution, in order of time."""
-        return self._select("", ())
+        return self._read("", ())
 
-    def count(self) -> int:
-        """How many executions are booked."""
-        return int(self._db.execute("SELECT count(*) FROM trades WHERE userref = ?", (self._userref,)).fetchone()[0])
-
-    def _select(self, where: str, values: tuple[object, ...], index: str = "") -> list[Trade]:
-        rows = self._db.execute(
-            f"SELECT exec_id, txid, side, price, volume, cost, fee, time, sells FROM trades {index}"
-            f" WHERE userref = ? {where} ORDER BY time, exec_id",
-            (self._userref, *values),
-        )
+    def _read(self, where: str, values: tuple[object, ...], hint: str = "") -> list[Trade]:
+        found = self._select(self.columns, f"{where} ORDER BY time, exec_id", values, hint)
         return [
             Trade(
-                TradeInfoSchema(
-                    exec_id=row[0],
-                    txid=row[1],
-                    side=row[2],
-                    price=Decimal(row[3]),
-                    volume=Decimal(row[4]),
-                    cost=Decimal(row[5]),
-                    fee=Decimal(row[6]),
-                    time=row[7],
-                ),
+                TradeInfoSchema(**dict(zip(self.columns, (*row[:3], *map(Decimal, row[3:7]), row[7]), strict=False))),
                 row[8],
             )
-            for row in rows
+            for row in found
         ]
 
 
-class FinishedOrders:
+class FinishedOrders(Table):
     """Orders that are over, for as long as the exchange may still mention them."""
 
+    name = "finished_orders"
+
     def __init__(self, db: DBConnect, userref: int) -> None:
-        self._db = db
-        self._userref = userref
-        self._finished: dict[str, float] = {
-            row[0]: row[1]
-            for row in db.execute("SELECT txid, finished_at FROM finished_orders WHERE userref = ?", (userref,))
-        }
+        super().__init__(db, userref)
+        self._finished: dict[str, float] = dict(self._select(("txid", "finished_at")).fetchall())
 
     def __contains__(self, txid: str) -> bool:
         return txid in self._finished
 
     def add(self, txid: str, status: str, at: float) -> None:
         """The order ended as ``status`` (closed, canceled, expired)."""
-        self._db.execute(
-            "INSERT INTO finished_orders (userref, txid, status, finished_at) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (userref, txid) DO NOTHING",
-            (self._userref, txid, status, at),
-        )
+        row = {"txid": txid, "status": status, "finished_at": at}
+        self._insert(row, "ON CONFLICT (userref, txid) DO NOTHING")
         self._finished.setdefault(txid, at)
 
     def prune(self, before: float) -> None:
         """Forget the orders that ended before then."""
         kept = {txid: at for txid, at in self._finished.items() if at >= before}
         if len(kept) < len(self._finished):
-            sql = "DELETE FROM finished_orders WHERE userref = ? AND finished_at < ?"
-            self._db.execute(sql, (self._userref, before))
+            self._delete("finished_at <", before)
             self._finished = kept

@@ -18,15 +18,9 @@ def m001_configuration(db: Database) -> None:
     db.execute(
         """
         CREATE TABLE configuration (
-            userref INTEGER PRIMARY KEY,
-            market TEXT NOT NULL,
-            amount_per_grid TEXT NOT NULL,
-            interval TEXT NOT NULL,
-            highest_buy_price TEXT NOT NULL,
-            vol_of_unfilled_remaining TEXT NOT NULL,
-            vol_of_unfilled_remaining_max_price TEXT NOT NULL,
-            created_at REAL NOT NULL,
-            synced_at REAL NOT NULL
+            userref INTEGER PRIMARY KEY, market TEXT NOT NULL, amount_per_grid TEXT NOT NULL, interval TEXT NOT NULL,
+            highest_buy_price TEXT NOT NULL, vol_of_unfilled_remaining TEXT NOT NULL,
+            vol_of_unfilled_remaining_max_price TEXT NOT NULL, created_at REAL NOT NULL, synced_at REAL NOT NULL
         ) STRICT
         """
     )
@@ -38,14 +32,8 @@ def m002_orders(db: Database) -> None:
     db.execute(
         """
         CREATE TABLE orderbook (
-            userref INTEGER NOT NULL,
-            txid TEXT NOT NULL,
-            side TEXT NOT NULL,
-            price TEXT NOT NULL,
-            volume TEXT NOT NULL,
-            executed TEXT NOT NULL,
-            placed_at REAL NOT NULL,
-            sells TEXT NOT NULL,
+            userref INTEGER NOT NULL, txid TEXT NOT NULL, side TEXT NOT NULL, price TEXT NOT NULL,
+            volume TEXT NOT NULL, executed TEXT NOT NULL, placed_at REAL NOT NULL, sells TEXT NOT NULL,
             PRIMARY KEY (userref, txid)
         ) STRICT, WITHOUT ROWID
         """
@@ -53,14 +41,8 @@ def m002_orders(db: Database) -> None:
     db.execute(
         """
         CREATE TABLE pending_txids (
-            id INTEGER PRIMARY KEY,
-            userref INTEGER NOT NULL,
-            side TEXT NOT NULL,
-            price TEXT NOT NULL,
-            volume TEXT NOT NULL,
-            sells TEXT NOT NULL,
-            why TEXT NOT NULL,
-            written_at REAL NOT NULL,
+            id INTEGER PRIMARY KEY, userref INTEGER NOT NULL, side TEXT NOT NULL, price TEXT NOT NULL,
+            volume TEXT NOT NULL, sells TEXT NOT NULL, why TEXT NOT NULL, written_at REAL NOT NULL,
             deadline REAL NOT NULL
         ) STRICT
         """
@@ -68,12 +50,8 @@ def m002_orders(db: Database) -> None:
     db.execute(
         """
         CREATE TABLE unsold_buy_order_txids (
-            userref INTEGER NOT NULL,
-            txid TEXT NOT NULL,
-            price TEXT NOT NULL,
-            volume TEXT NOT NULL,
-            filled_at REAL NOT NULL,
-            PRIMARY KEY (userref, txid)
+            userref INTEGER NOT NULL, txid TEXT NOT NULL, price TEXT NOT NULL, volume TEXT NOT NULL,
+            filled_at REAL NOT NULL, PRIMARY KEY (userref, txid)
         ) STRICT, WITHOUT ROWID
         """
     )
@@ -85,17 +63,9 @@ def m003_trades(db: Database) -> None:
     db.execute(
         """
         CREATE TABLE trades (
-            userref INTEGER NOT NULL,
-            exec_id TEXT NOT NULL,
-            txid TEXT NOT NULL,
-            side TEXT NOT NULL,
-            price TEXT NOT NULL,
-            volume TEXT NOT NULL,
-            cost TEXT NOT NULL,
-            fee TEXT NOT NULL,
-            time REAL NOT NULL,
-            sells TEXT NOT NULL,
-            PRIMARY KEY (userref, exec_id)
+            userref INTEGER NOT NULL, exec_id TEXT NOT NULL, txid TEXT NOT NULL, side TEXT NOT NULL,
+            price TEXT NOT NULL, volume TEXT NOT NULL, cost TEXT NOT NULL, fee TEXT NOT NULL, time REAL NOT NULL,
+            sells TEXT NOT NULL, PRIMARY KEY (userref, exec_id)
         ) STRICT, WITHOUT ROWID
         """
     )
@@ -105,10 +75,7 @@ def m003_trades(db: Database) -> None:
     db.execute(
         """
         CREATE TABLE finished_orders (
-            userref INTEGER NOT NULL,
-            txid TEXT NOT NULL,
-            status TEXT NOT NULL,
-            finished_at REAL NOT NULL,
+            userref INTEGER NOT NULL, txid TEXT NOT NULL, status TEXT NOT NULL, finished_at REAL NOT NULL,
             PRIMARY KEY (userref, txid)
         ) STRICT, WITHOUT ROWID
         """

@@ -43,7 +43,6 @@ class IExchangeRESTService(ABC):
         """True when an earlier process was cut off minutes ago at the most: what it sent may still arrive."""
         return False
 
-    # ---- may we trade here? ----------------------------------------------------------------------
     @abstractmethod
     def check_exchange_status(self, tries: int = 0) -> None:
         """
@@ -66,7 +65,6 @@ class IExchangeRESTService(ABC):
         exchange's time, and a Raspberry Pi may wake up in 1970.
         """
 
-    # ---- the pair --------------------------------------------------------------------------------
     @abstractmethod
     def get_asset_pair_info(self) -> AssetPairInfoSchema:
         """Names, precision and minimums of the pair. Raises ConfigurationError for an unknown pair."""
@@ -105,7 +103,6 @@ class IExchangeRESTService(ABC):
         amount_type  "price" or "volume". Raises ValueError for another word, and for a float.
         """
 
-    # ---- money -----------------------------------------------------------------------------------
     @abstractmethod
     def get_account_balance(self) -> dict[str, Decimal]:
         """Total per asset id; assets with nothing may be absent."""
@@ -118,7 +115,6 @@ class IExchangeRESTService(ABC):
     def get_pair_balance(self) -> PairBalanceSchema:
         """Total and free amounts in base and quote, all wallets of an asset summed."""
 
-    # ---- orders ----------------------------------------------------------------------------------
     @abstractmethod
     def create_order(
         self,

@@ -12,10 +12,10 @@ from decimal import ROUND_FLOOR, Decimal
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from gridbot.exceptions import ConfigurationError
-from gridbot.models.money import ONE, ZERO, as_text, to_decimal
+from gridbot.models.money import ONE, ZERO, as_text, digits, to_decimal
 
 EXCHANGES = ("Demo", "Kraken")
 STRATEGIES = ("GridHODL", "GridSell", "SWING", "cDCA")
@@ -35,24 +35,12 @@ MAX_VOLATILITY = Decimal("0.05")
 # The smallest interval that pays is named to this many decimals.
 INTERVAL_STEP = Decimal("0.00001")
 
-SWITCHES = {
-    "yes": True,
-    "true": True,
-    "on": True,
-    "1": True,
-    "no": False,
-    "false": False,
-    "off": False,
-    "0": False,
-}
+YES, NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
 # Kraken knows two of its assets under two names.
 SAME_CURRENCY = {"XBT": "BTC", "XDG": "DOGE"}
 
 _DOTTED_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _CURRENCY = re.compile(r"[A-Za-z0-9]{2,20}")
-
-
-# ---- reading one value -------------------------------------------------------------------------
 
 
 def did_you_mean(word: str, known: tuple[str, ...] | list[str]) -> str:
@@ -73,15 +61,13 @@ def _number(value: Any) -> Decimal:
     return number
 
 
-def _read_positive(value: Any) -> Decimal:
-    number = _number(value)
+def _positive(number: Decimal) -> Decimal:
     if number <= 0:
         raise ValueError("must be more than 0")
     return number
 
 
-def _read_not_negative(value: Any) -> Decimal:
-    number = _number(value)
+def _not_negative(number: Decimal) -> Decimal:
     if number < 0:
         raise ValueError("must not be negative")
     return number
@@ -101,7 +87,7 @@ def read_fraction(value: Any, suspicious: Decimal, limit: Decimal) -> Decimal:
         meant = as_text(number)
         insist = f"; if you do mean {as_percent(number)}, write it with the sign" if number < limit else ""
         raise ValueError(
-            f"{meant} is {as_percent(number)}. If you mean {meant} %, write {meant}% or {plain(number / 100)}{insist}"
+            f"{meant} is {as_percent(number)}. If you mean {meant} %, write {meant}% or {digits(number / 100)}{insist}"
         )
     return number
 
@@ -142,10 +128,10 @@ def _read_whole(value: Any) -> int:
 def _read_switch(value: Any) -> bool:
     if isinstance(value, bool):
         return value
-    known = SWITCHES.get(value.strip().lower()) if isinstance(value, str) else None
-    if known is None:
+    word = value.strip().lower() if isinstance(value, str) else ""
+    if word not in YES + NO:
         raise ValueError("must be yes or no (true/false, on/off, 1/0 are understood too); nothing is guessed here")
-    return known
+    return word in YES
 
 
 def _read_currency(value: Any) -> str:
@@ -182,16 +168,13 @@ def _read_channels(value: Any) -> tuple[str, ...]:
 
 
 Text = Annotated[str, Field(min_length=1)]
-Positive = Annotated[Decimal, BeforeValidator(_read_positive)]
-NotNegative = Annotated[Decimal, BeforeValidator(_read_not_negative)]
+Positive = Annotated[Decimal, BeforeValidator(_number), AfterValidator(_positive)]
+NotNegative = Annotated[Decimal, BeforeValidator(_number), AfterValidator(_not_negative)]
 Interval = Annotated[Decimal, BeforeValidator(_read_interval)]
 Fee = Annotated[Decimal | None, BeforeValidator(_read_fee)]
 Switch = Annotated[bool, BeforeValidator(_read_switch)]
 Whole = Annotated[int, BeforeValidator(_read_whole)]
 Currency = Annotated[str, BeforeValidator(_read_currency)]
-
-
-# ---- does it pay? ------------------------------------------------------------------------------
 
 
 def smallest_paying_interval(fee: Decimal) -> Decimal:
@@ -214,15 +197,13 @@ def check_interval_pays(interval: Decimal, fee: Decimal) -> None:
 
     Both are fractions. Raises ConfigurationError naming the smallest interval that pays.
     """
-    if not _pays(interval, fee):
-        raise ConfigurationError(f"[grid] interval = {plain(interval)}: {_why_it_does_not_pay(interval, fee)}")
-
-
-def _pays(interval: Decimal, fee: Decimal) -> bool:
-    return (ONE + interval) * (ONE - 2 * fee) > ONE
+    if why := _why_it_does_not_pay(interval, fee):
+        raise ConfigurationError(f"[grid] interval = {digits(interval)}: {why}")
 
 
 def _why_it_does_not_pay(interval: Decimal, fee: Decimal) -> str:
+    if (ONE + interval) * (ONE - 2 * fee) > ONE:
+        return ""
     smallest = smallest_paying_interval(fee)
     return (
         f"this grid loses on every round: two fees of {as_percent(fee)} cost more than a step of "
@@ -233,15 +214,7 @@ def _why_it_does_not_pay(interval: Decimal, fee: Decimal) -> str:
 
 def as_percent(fraction: Decimal) -> str:
     """A fraction as percent with all its digits, for texts about settings: ``0.523 %``."""
-    return f"{plain(fraction * 100)} %"
-
-
-def plain(value: Decimal) -> str:
-    """All digits that count, and no exponent: ``100.25`` for 100.2500."""
-    return as_text(value.normalize())
-
-
-# ---- the sections ------------------------------------------------------------------------------
+    return f"{digits(fraction * 100)} %"
 
 
 class Section(BaseModel):
@@ -279,11 +252,11 @@ class BotConfigDTO(Section):
         # Not "less than": the rules stop buying when investment + one buy reaches max_investment.
         if self.max_investment <= one_buy:
             problems.append(
-                f"max_investment: not one buy fits, it must be more than {plain(one_buy)} (amount_per_grid with its "
-                f"fee). For {self.n_open_buy_orders} open buys: more than {plain(one_buy * self.n_open_buy_orders)}"
+                f"max_investment: not one buy fits, it must be more than {digits(one_buy)} (amount_per_grid with its "
+                f"fee). For {self.n_open_buy_orders} open buys: more than {digits(one_buy * self.n_open_buy_orders)}"
             )
-        if self.fee is not None and not _pays(self.interval, self.fee):
-            problems.append(f"interval: {_why_it_does_not_pay(self.interval, self.fee)}")
+        if self.fee is not None and (why := _why_it_does_not_pay(self.interval, self.fee)):
+            problems.append(f"interval: {why}")
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -309,6 +282,10 @@ class KrakenConfigDTO(Section):
     rest_url: Text = "https://api.kraken.com"
     ws_url: Text = "wss://ws.kraken.com/v2"
     ws_auth_url: Text = "wss://ws-auth.kraken.com/v2"
+
+    @property
+    def has_key(self) -> bool:
+        return bool(self.api_public_key and self.api_secret_key.get_secret_value())
 
 
 class PaperConfigDTO(Section):

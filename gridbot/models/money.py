@@ -73,6 +73,17 @@ def as_text(value: Decimal) -> str:
     return f"{value:f}"
 
 
+def digits(value: Decimal) -> str:
+    """
+    Every digit that counts, no exponent.
+
+    >>> digits(Decimal("218.5170"))
+    '218.517'
+    """
+    text = as_text(value) if value else "0"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def shown(value: Decimal, decimals: int = 2) -> str:
     """
     For people: cut toward zero to ``decimals``, so that no screen shows more than there is.
@@ -91,3 +102,13 @@ def percent(fraction: Decimal, decimals: int = 2) -> str:
     '0.25 %'
     """
     return f"{shown(fraction * 100, decimals)} %"
+
+
+def signed_percent(fraction: Decimal) -> str:
+    """
+    The same with its sign: a gain, a distance.
+
+    >>> signed_percent(Decimal("-0.0101"))
+    '-1.01 %'
+    """
+    return f"{'+' if fraction >= 0 else '-'}{percent(abs(fraction))}"

@@ -6,18 +6,17 @@ are not reconciled. A *note* is something to know. Whatever differences do not e
 unexplained rest.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from typing import Any
 
 from gridbot.infrastructure.database import Trade
-from gridbot.models.exchange import BUY, OrderInfoSchema, PairBalanceSchema, TradeInfoSchema
+from gridbot.models.exchange import OrderInfoSchema, PairBalanceSchema, TradeInfoSchema
 from gridbot.models.grid import BookOrder, Placement
-from gridbot.models.money import ZERO, as_text
+from gridbot.models.money import ZERO, as_text, digits
+from gridbot.services.bookkeeping import flow
 from gridbot.services.ledger import EXACT, PROVISIONAL
 from gridbot.services.messages import counted
-from gridbot.services.tables import digits
 
 MOST_SHOWN = 20  # differences of one kind; a thousand lines help nobody
 
@@ -70,7 +69,6 @@ class Audit:
 
     @property
     def is_reconciled(self) -> bool:
-        """No difference at all."""
         return not self.differences
 
     @property
@@ -83,7 +81,6 @@ class Audit:
         return f"{amounts} ({found})" if amounts else found
 
     def text(self) -> str:
-        """For the terminal."""
         lines = [f"compared {counted(self.executions, 'execution')} and {counted(self.orders, 'open order')}"]
         lines += [f"difference: {line}" for line in _shortened(self.differences)]
         lines += [f"note: {line}" for line in self.notes]
@@ -120,8 +117,6 @@ def audit(ours: OurBooks, theirs: TheirBooks, start: Start, base: str, quote: st
     return found
 
 
-# ---- executions --------------------------------------------------------------------------------
-
 Amounts = tuple[Decimal, Decimal]  # base, quote
 
 
@@ -135,7 +130,7 @@ def _executions(ours: OurBooks, theirs: TheirBooks, found: Audit) -> tuple[list[
     explained = [ZERO, ZERO]
 
     def explain(trade: TradeInfoSchema, sign: int) -> None:
-        base, quote = _flow(trade)
+        base, quote = flow([trade])
         explained[0] += sign * base
         explained[1] += sign * quote
 
@@ -200,24 +195,6 @@ def _told(value: object) -> str:
     return as_text(value) if isinstance(value, Decimal) else str(value)
 
 
-def _flow(trade: TradeInfoSchema) -> Amounts:
-    """What an execution changes in the account: base and quote, fee included."""
-    if trade.side == BUY:
-        return trade.volume, -trade.cost - trade.fee
-    return -trade.volume, trade.cost - trade.fee
-
-
-def sums(trades: Iterable[TradeInfoSchema]) -> Amounts:
-    """What executions change in the account: base and quote, fees included."""
-    base = quote = ZERO
-    with localcontext(EXACT):
-        for trade in trades:
-            change = _flow(trade)
-            base += change[0]
-            quote += change[1]
-    return base, quote
-
-
 def _forgotten(rows: list[Trade], proven: bool, found: Audit) -> None:
     if not rows:
         return
@@ -227,9 +204,6 @@ def _forgotten(rows: list[Trade], proven: bool, found: Audit) -> None:
     else:
         first = ", ".join(row.info.exec_id for row in rows[:3])
         found.differences.append(f"{what}: nothing proves them (the first: {first})")
-
-
-# ---- open orders -------------------------------------------------------------------------------
 
 
 def _open_orders(ours: OurBooks, theirs: TheirBooks, found: Audit) -> None:
@@ -264,14 +238,11 @@ def _open_orders(ours: OurBooks, theirs: TheirBooks, found: Audit) -> None:
         )
 
 
-# ---- balances ----------------------------------------------------------------------------------
-
-
 def _balances(
     ours: OurBooks, theirs: TheirBooks, start: Start, names: tuple[str, str], explained: Amounts, found: Audit
 ) -> None:
     """The account against what it, and the bot, began with and the executions."""
-    traded = sums(row.info for row in ours.rows)
+    traded = flow(row.info for row in ours.rows)
     held = theirs.balance.base_balance, theirs.balance.quote_balance
     for n, name in enumerate(names):
         # What the differences found above explain is named there.

@@ -270,9 +270,6 @@ def _part(amount: Decimal, volume: Decimal, of: Decimal) -> Decimal:
     return (amount * volume / of).quantize(SPLIT_STEP, ROUND_DOWN)
 
 
-# ---- figures -----------------------------------------------------------------------------------
-
-
 def profit(ledger: Ledger, price: Decimal) -> Profit:
     """The profit lines at ``price``, in quote."""
     with localcontext(EXACT):
@@ -347,9 +344,6 @@ def _cycle(txid: str, rows: list[Trade], sales: list[Closing], is_open: bool) ->
         held=bought - sold,
         is_open=is_open,
     )
-
-
-# ---- may the figures be believed? --------------------------------------------------------------
 
 
 def reconciled(rows: Sequence[Trade], last: AuditMark | None) -> str:

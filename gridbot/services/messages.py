@@ -8,24 +8,10 @@ money in quote with two decimals (more for a quote such as BTC). Everything is c
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 
-from gridbot.models.events import (
-    BotStarted,
-    BotStopped,
-    CaughtUp,
-    Event,
-    ExtraSellPlaced,
-    FundsShort,
-    GridShifted,
-    OrderCancelled,
-    OrderExecuted,
-    OrderPlaced,
-    OrderRefused,
-    StatusUpdate,
-    Trouble,
-)
-from gridbot.models.exchange import BUY
+from gridbot.models import events
+from gridbot.models.exchange import BUY, AssetPairInfoSchema
 from gridbot.models.money import shown
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -41,8 +27,14 @@ class Units:
     base: str  # for people: BTC, not XXBT
     quote: str
     price_decimals: int
-    lot_decimals: int
-    quote_decimals: int
+    lot_decimals: int = 8
+    quote_decimals: int = 2  # of costs, fees and profits; 8 suits a quote such as BTC
+
+    @classmethod
+    def of(cls, base: str, quote: str, pair: AssetPairInfoSchema) -> Self:
+        """Those of ``pair``, under the names people use."""
+        money = 2 if pair.cost_decimals <= 5 else 8
+        return cls(base, quote, pair.pair_decimals, pair.lot_decimals, money)
 
     def order(self, price: Decimal, volume: Decimal) -> str:
         """ "0.00202000 BTC @ 49504.9 USD"."""
@@ -57,27 +49,15 @@ class Units:
         return f"{shown(amount, self.quote_decimals)} {self.quote}"
 
 
-def message_for(
-    event: Event,
-    base: str,
-    quote: str,
-    price_decimals: int,
-    lot_decimals: int = 8,
-    quote_decimals: int = 2,
-) -> str | None:
+def message_for(event: events.Event, units: Units) -> str | None:
     """
     The event in plain words, amounts with their units, ids last; None for an event unknown here.
 
-    base, quote      names for people ("BTC", "USD")
-    price_decimals   of the pair: 1 for BTC/USD at Kraken
-    lot_decimals     of a volume in base
-    quote_decimals   of costs, fees and profits; 8 suits a quote such as BTC
-
-    >>> message_for(GridShifted(Decimal("51005.0"), 5), "BTC", "USD", 1)
+    >>> message_for(events.GridShifted(Decimal("51005.0"), 5), Units("BTC", "USD", 1))
     'the price 51005.0 USD has risen above the grid: 5 buys cancelled, to be placed again below it'
     """
     words = _WORDS.get(type(event))
-    return words(event, Units(base, quote, price_decimals, lot_decimals, quote_decimals)) if words else None
+    return words(event, units) if words else None
 
 
 def duration(seconds: float) -> str:
@@ -92,9 +72,9 @@ def duration(seconds: float) -> str:
         return f"{whole} s"
     if whole < HOUR:
         return f"{whole // MINUTE} min"
-    if whole < DAY:
-        return _two_units(whole, HOUR, "h", MINUTE, "min")
-    return _two_units(whole, DAY, "d", HOUR, "h")
+    large, first, small, second = (HOUR, "h", MINUTE, "min") if whole < DAY else (DAY, "d", HOUR, "h")
+    rest = whole % large // small
+    return f"{whole // large} {first}" + (f" {rest} {second}" if rest else "")
 
 
 def counted(number: int, noun: str) -> str:
@@ -107,31 +87,25 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _two_units(whole: int, large: int, large_name: str, small: int, small_name: str) -> str:
-    rest = whole % large // small
-    text = f"{whole // large} {large_name}"
-    return f"{text} {rest} {small_name}" if rest else text
-
-
 def _after(lead: str, text: str) -> str:
     """``lead`` and ``text``, or nothing when there is no text."""
     return f"{lead}{text}" if text else ""
 
 
-def _started(event: BotStarted, _units: Units) -> str:
+def _started(event: events.BotStarted, _units: Units) -> str:
     return f"{event.name} started" + _after("\n", event.summary)
 
 
-def _stopped(event: BotStopped, _units: Units) -> str:
+def _stopped(event: events.BotStopped, _units: Units) -> str:
     return f"{event.name} stopped" + _after(": ", event.reason) + _after("\n", event.summary)
 
 
-def _placed(event: OrderPlaced, units: Units) -> str:
+def _placed(event: events.OrderPlaced, units: Units) -> str:
     order = units.order(event.price, event.volume)
     return f"placed {event.side} {order} ({event.txid})" + _after(": ", event.why)
 
 
-def _executed(event: OrderExecuted, units: Units) -> str:
+def _executed(event: events.OrderExecuted, units: Units) -> str:
     verb = "bought" if event.side == BUY else "sold"
     order = units.order(event.price, event.volume)
     profit = "" if event.profit is None else f", cycle {'+' if event.profit >= 0 else ''}{units.money(event.profit)}"
@@ -141,19 +115,19 @@ def _executed(event: OrderExecuted, units: Units) -> str:
     return f"{verb} {order} = {money} ({event.txid})"
 
 
-def _cancelled(event: OrderCancelled, units: Units) -> str:
+def _cancelled(event: events.OrderCancelled, units: Units) -> str:
     order = units.order(event.price, event.volume)
     filled = f", {units.volume(event.executed)} of it had been filled" if event.executed else ""
     return f"cancelled {event.side} {order}{filled} ({event.txid})" + _after(": ", event.reason)
 
 
-def _shifted(event: GridShifted, units: Units) -> str:
+def _shifted(event: events.GridShifted, units: Units) -> str:
     price = f"{shown(event.ticker, units.price_decimals)} {units.quote}"
     buys = counted(event.cancelled, "buy")
     return f"the price {price} has risen above the grid: {buys} cancelled, to be placed again below it"
 
 
-def _funds_short(event: FundsShort, units: Units) -> str:
+def _funds_short(event: events.FundsShort, units: Units) -> str:
     decimals = units.lot_decimals if event.currency == units.base else units.quote_decimals
     # 100.25 free and 100.2549 needed must not read "100.25 free, 100.25 needed".
     while (
@@ -168,17 +142,17 @@ def _funds_short(event: FundsShort, units: Units) -> str:
     )
 
 
-def _refused(event: OrderRefused, units: Units) -> str:
+def _refused(event: events.OrderRefused, units: Units) -> str:
     order = units.order(event.price, event.volume)
     return f"{event.side} {order} was refused: {event.reason}" + _after("; ", event.consequence)
 
 
-def _extra_sell(event: ExtraSellPlaced, units: Units) -> str:
+def _extra_sell(event: events.ExtraSellPlaced, units: Units) -> str:
     order = units.order(event.price, event.volume)
     return f"placed extra sell {order}, of base that no buy of the grid brought in ({event.txid})"
 
 
-def _caught_up(event: CaughtUp, _units: Units) -> str:
+def _caught_up(event: events.CaughtUp, _units: Units) -> str:
     news = [
         f"{counted(number, noun)} {verb}"
         for number, noun, verb in (
@@ -192,22 +166,22 @@ def _caught_up(event: CaughtUp, _units: Units) -> str:
     return f"away {duration(event.away_seconds)}: " + (", ".join(news) or "no order had changed")
 
 
-def _as_it_is(event: StatusUpdate | Trouble, _units: Units) -> str:
+def _as_it_is(event: events.StatusUpdate | events.Trouble, _units: Units) -> str:
     return event.text
 
 
 # Each function takes the very class it stands beside; the type of a table cannot say so.
-_WORDS: dict[type[Event], Callable[[Any, Units], str]] = {
-    BotStarted: _started,
-    BotStopped: _stopped,
-    OrderPlaced: _placed,
-    OrderExecuted: _executed,
-    OrderCancelled: _cancelled,
-    GridShifted: _shifted,
-    FundsShort: _funds_short,
-    OrderRefused: _refused,
-    ExtraSellPlaced: _extra_sell,
-    CaughtUp: _caught_up,
-    StatusUpdate: _as_it_is,
-    Trouble: _as_it_is,
+_WORDS: dict[type[events.Event], Callable[[Any, Units], str]] = {
+    events.BotStarted: _started,
+    events.BotStopped: _stopped,
+    events.OrderPlaced: _placed,
+    events.OrderExecuted: _executed,
+    events.OrderCancelled: _cancelled,
+    events.GridShifted: _shifted,
+    events.FundsShort: _funds_short,
+    events.OrderRefused: _refused,
+    events.ExtraSellPlaced: _extra_sell,
+    events.CaughtUp: _caught_up,
+    events.StatusUpdate: _as_it_is,
+    events.Trouble: _as_it_is,
 }

@@ -206,7 +206,6 @@ class Courier(threading.Thread):
         return max(self._retry_at - self._steady(), 0.0) or (None if self._outbox.is_idle else TICK)
 
     def run(self) -> None:
-        """The thread's own work."""
         while not self._ending.is_set():
             self._wake.wait(self.step())
             self._wake.clear()

@@ -20,28 +20,17 @@ from gridbot.exceptions import (
     TemporaryFailure,
     UnknownOrderError,
 )
-from gridbot.infrastructure.database import (
-    DBConnect,
-)
+from gridbot.infrastructure.database import DBConnect
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import IExchangeRESTService
 from gridbot.models.events import Event, OrderPlaced, OrderRefused
 from gridbot.models.exchange import BUY, ExecutionsUpdateSchema, OrderInfoSchema
 from gridbot.models.grid import SURPLUS, BookOrder, PlaceBuy, Placement, PlaceSell
 from gridbot.models.money import as_text
-from gridbot.services.bookkeeping import Bookkeeping, Finished
-from gridbot.services.pauses import LONGEST_PAUSE, Pauses
-
-__all__ = [
-    "BUYING",
-    "CROSSING",
-    "DEADLINE",
-    "LONGEST_CROSSING_PAUSE",
-    "LONGEST_PAUSE",
-    "PLACING",
-    "Finished",
-    "OrderDesk",
-]
+from gridbot.services.bookkeeping import Bookkeeping
+from gridbot.services.bookkeeping import Finished as Finished
+from gridbot.services.pauses import LONGEST_PAUSE as LONGEST_PAUSE
+from gridbot.services.pauses import Pauses
 
 LOG = logging.getLogger(__name__)
 
@@ -78,8 +67,6 @@ class OrderDesk(Bookkeeping):
         self.pauses = Pauses(clock)
         self._clean_sweeps: dict[int, int] = {}
 
-    # ---- placing -----------------------------------------------------------------------------
-
     def may_place(self) -> bool:
         """False while the fate of a placement is unknown, or the exchange wants no orders for now."""
         return not len(self.pending) and self.pauses.over(PLACING)
@@ -92,15 +79,7 @@ class OrderDesk(Bookkeeping):
         """Step 1: on disk before on the wire. May be part of the transaction that books a fill."""
         now = self.now()
         with self._db.atomic():
-            placement = self.pending.add(
-                side=intent.side,
-                price=intent.price,
-                volume=intent.volume,
-                sells=intent.sells,
-                why=intent.why,
-                written_at=now,
-                deadline=now + DEADLINE,
-            )
+            placement = self.pending.add(intent, written_at=now, deadline=now + DEADLINE)
         self.funds.hold(intent.side, intent.price, intent.volume)
         return placement
 
@@ -181,27 +160,22 @@ class OrderDesk(Bookkeeping):
         self.funds.release(placement.side, placement.price, placement.volume)
         self._clean_sweeps.pop(placement.id, None)
 
-    # ---- placements of unknown fate ------------------------------------------------------------
-
-    def settle(self, reported: list[OrderInfoSchema]) -> list[OrderInfoSchema]:
+    def settle(self, reported: list[OrderInfoSchema]) -> None:
         """
         Find the placements on their way among the orders that the exchange ``reported`` (open *and*
-        closed); returns the reports that belonged to one. A placement that is not among them is given
-        up after its deadline, the lag of REST, and CLEAN_SWEEPS look-ups.
+        closed). A placement that is not among them is given up after its deadline, the lag of REST, and
+        CLEAN_SWEEPS look-ups.
         """
-        found = []
         for placement in self.pending.all():
             match = next((info for info in reported if self._fits(placement, info)), None)
             if match is not None:
                 LOG.info("found it: the %s is %s (%s)", told(placement), match.status, match.txid)
                 self.accepted(placement, match.txid)
-                found.append(match)
             elif self.now() > placement.deadline + self._rest.answers_lag:
                 self._clean_sweeps[placement.id] = self._clean_sweeps.get(placement.id, 0) + 1
                 if self._clean_sweeps[placement.id] >= CLEAN_SWEEPS:
                     LOG.warning("the %s did not reach the exchange", told(placement))
                     self._forget(placement)
-        return found
 
     def until_absence_counts(self) -> float:
         """Seconds until a look-up that finds none of the placements on their way proves something."""
@@ -236,8 +210,6 @@ class OrderDesk(Bookkeeping):
             and info.opened_at >= placement.written_at - CLOCK_TOLERANCE
             and not self.knows(info.txid)
         )
-
-    # ---- cancelling ----------------------------------------------------------------------------
 
     def cancel(self, txid: str, why: str) -> OrderInfoSchema | None:
         """

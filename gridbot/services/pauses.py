@@ -51,11 +51,6 @@ class Pauses:
         self._until.pop(what, None)
         self._length.pop(what, None)
 
-    def next_end(self) -> float | None:
-        """When the first of the running pauses ends, on the monotonic clock."""
-        now = self._clock.monotonic()
-        return min((until for until in self._until.values() if until > now), default=None)
-
     def cut_short(self, whats: Iterable[str]) -> None:
         """Something changed that may let these succeed: each may be tried once more now."""
         now = self._clock.monotonic()

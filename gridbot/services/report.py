@@ -13,7 +13,7 @@ from typing import Any
 from gridbot.infrastructure.audits import AuditMark
 from gridbot.infrastructure.database import Trade
 from gridbot.models.exchange import BUY
-from gridbot.models.money import ZERO, step_of, truncate
+from gridbot.models.money import ZERO, digits, step_of, truncate
 from gridbot.services.ledger import (
     EXACT,
     Closing,
@@ -29,7 +29,7 @@ from gridbot.services.ledger import (
     reconciled,
 )
 from gridbot.services.messages import Units
-from gridbot.services.tables import Cell, Column, Table, digits, moment
+from gridbot.services.tables import Cell, Column, Table, moment
 
 DAY = 86400.0
 
@@ -67,8 +67,7 @@ def summary_of(ledger: Ledger, price: Decimal, strategy: str, books: str) -> Sum
     """The sums of a ledger by cycle."""
     waiting, kept, unassigned = held_by_kind(ledger)
     if strategy == "cDCA":  # nothing is ever sold: every buy is kept
-        kept, unassigned = _together(waiting, kept, unassigned), Holding()
-        waiting = Holding()
+        waiting, kept, unassigned = Holding(), holding(ledger.lots), Holding()
     return Summary(
         profit=profit(ledger, price),
         held=holding(ledger.lots),
@@ -79,18 +78,6 @@ def summary_of(ledger: Ledger, price: Decimal, strategy: str, books: str) -> Sum
         executions=len(ledger.rows),
         books=books,
     )
-
-
-def _together(*holdings: Holding) -> Holding:
-    with localcontext(EXACT):
-        return Holding(
-            sum((h.volume for h in holdings), ZERO),
-            sum((h.cost for h in holdings), ZERO),
-            sum((h.fee for h in holdings), ZERO),
-        )
-
-
-# ---- the profit lines --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -200,8 +187,6 @@ def summary_document(summary: Summary) -> dict[str, Any]:
     return {**head, "profit": lines, **holdings}
 
 
-# ---- by day, month, year -----------------------------------------------------------------------
-
 PERIODS: dict[str, int] = {"day": 10, "month": 7, "year": 4}  # letters of 2026-11-22
 
 
@@ -224,7 +209,6 @@ def by_period(ledger: Ledger, period: str, units: Units) -> Table:
         for closing in ledger.closings:
             if closing.is_covered:
                 row_of(closing.sold_at)[5] += closing.gain
-        sums = tuple(sum((row[n] for row in found.values()), 0 if n < 2 else ZERO) for n in range(6))
     columns = (
         Column(period, period),
         Column("buys", "buys", "count"),
@@ -234,7 +218,7 @@ def by_period(ledger: Ledger, period: str, units: Units) -> Table:
         Column("fees", "fees in it", "amount", units.quote_decimals),
         Column("grid_profit", "grid profit", "amount", units.quote_decimals),
     )
-    return Table(columns, tuple((name, *found[name]) for name in sorted(found)), ("all", *sums))
+    return _with_totals(columns, tuple((name, *found[name]) for name in sorted(found)))
 
 
 def by_cycle_table(ledger: Ledger, units: Units) -> Table:
@@ -267,24 +251,18 @@ def by_cycle_table(ledger: Ledger, units: Units) -> Table:
         Column("state", "state"),
         Column("buy", "buy order"),
     )
-    found = cycles(ledger)
+    return _with_totals(columns, tuple(row(c) for c in cycles(ledger)))
+
+
+def _with_totals(columns: tuple[Column, ...], rows: tuple[tuple[Any, ...], ...]) -> Table:
+    """A last line that adds up counts and amounts."""
+    nothing: dict[str, Any] = {"count": 0, "amount": ZERO}
     with localcontext(EXACT):
-        totals: tuple[Cell, ...] = (
-            "all",
-            sum((c.bought for c in found), ZERO),
-            sum((c.cost for c in found), ZERO),
-            sum((c.sold for c in found), ZERO),
-            None,
-            sum((c.proceeds for c in found), ZERO),
-            sum((c.gain for c in found), ZERO),
-            sum((c.held for c in found), ZERO),
-            "",
-            "",
-        )
-    return Table(columns, tuple(row(c) for c in found), totals)
-
-
-# ---- for a tax year ----------------------------------------------------------------------------
+        sums = [
+            sum((row[n] for row in rows if row[n] is not None), nothing[column.kind]) if column.kind in nothing else ""
+            for n, column in enumerate(columns)
+        ]
+    return Table(columns, rows, ("all", *sums[1:]))
 
 
 def tax_table(view: Ledger, year: int, units: Units) -> Table:

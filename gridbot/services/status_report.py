@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from gridbot.models.grid import BookOrder, GridView, Waiting
-from gridbot.models.money import ZERO, percent, shown
-from gridbot.services.messages import Units
+from gridbot.models.money import ZERO, shown, signed_percent
+from gridbot.services.messages import Units, counted, duration
 
 MOST_RUNGS = 12  # sells shown in the ladder; a long bear market leaves hundreds
 
@@ -26,36 +26,36 @@ class Status:
     waiting: tuple[Waiting, ...]
     base_balance: Decimal
     quote_balance: Decimal
-    surplus: Decimal  # base of cancelled buys that waits to be sold
     profit_lines: tuple[str, ...] = ()
 
 
-def ladder(grid: GridView, units: Units) -> str:
+def ladder(
+    sells: tuple[BookOrder, ...], buys: tuple[BookOrder, ...], price: Decimal, units: Units, now: float | None = None
+) -> str:
     """
-    The grid as a picture: sells above, the price, buys below, distances in percent of the price.
+    The grid as a picture: sells above, the price, buys below, distances in percent of the price; with ``now``
+    (unix seconds) the orders' ages, too.
 
         sell      50500.0    +1.00 %   0.00200000 BTC
              >    50000.0 USD
         buy       49504.9    -0.99 %   0.00202000 BTC
     """
-    sells = [rung(order, grid.ticker, units) for order in reversed(grid.sells[:MOST_RUNGS])]
-    if len(grid.sells) > MOST_RUNGS:
-        sells.insert(0, f"  ... and {len(grid.sells) - MOST_RUNGS} sells above")
-    buys = [rung(order, grid.ticker, units) for order in grid.buys]
-    return "\n".join([*sells, f"    >{shown(grid.ticker, units.price_decimals):>12} {units.quote}", *buys])
+
+    def rung(order: BookOrder) -> str:
+        at = shown(order.price, units.price_decimals)
+        part = f", {units.volume(order.executed)} of it filled" if order.executed else ""
+        age = "" if now is None else f"  {duration(now - order.placed_at):>11}"
+        return f"{order.side:<5}{at:>12} {away(order.price, price):>10}   {units.volume(order.volume)}{part}{age}"
+
+    lines = [rung(order) for order in reversed(sells[:MOST_RUNGS])]
+    if len(sells) > MOST_RUNGS:
+        lines.insert(0, f"  ... and {counted(len(sells) - MOST_RUNGS, 'sell')} above")
+    return "\n".join([*lines, f"    >{shown(price, units.price_decimals):>12} {units.quote}", *map(rung, buys)])
 
 
 def away(price: Decimal, ticker: Decimal) -> str:
     """How far ``price`` is from the present one: "+1.00 %"."""
-    distance = (price - ticker) / ticker if ticker else ZERO
-    return f"{'+' if distance >= 0 else '-'}{percent(abs(distance))}"
-
-
-def rung(order: BookOrder, ticker: Decimal, units: Units) -> str:
-    """One order of the grid: price, distance, volume."""
-    price = shown(order.price, units.price_decimals)
-    part = f", {units.volume(order.executed)} of it filled" if order.executed else ""
-    return f"{order.side:<5}{price:>12} {away(order.price, ticker):>10}   {units.volume(order.volume)}{part}"
+    return signed_percent((price - ticker) / ticker if ticker else ZERO)
 
 
 def headline(name: str, strategy: str, units: Units, simulated: bool) -> str:
@@ -64,7 +64,6 @@ def headline(name: str, strategy: str, units: Units, simulated: bool) -> str:
 
 
 def status_message(status: Status) -> str:
-    """The hourly status message."""
     grid, units = status.grid, status.units
     wealth = status.quote_balance + status.base_balance * grid.ticker
     lines = [
@@ -72,7 +71,7 @@ def status_message(status: Status) -> str:
         f"price       {shown(grid.ticker, units.price_decimals)} {units.quote}",
         f"balances    {units.volume(status.base_balance)} ({units.volume(grid.base_available)} free), "
         f"{units.money(status.quote_balance)} ({units.money(grid.quote_available)} free)",
-        f"surplus     {units.volume(status.surplus)}, executed parts of cancelled buys",
+        f"surplus     {units.volume(grid.surplus)}, executed parts of cancelled buys",
         f"wealth      {units.money(wealth)}",
         f"investment  {units.money(grid.investment)} of at most {units.money(grid.settings.max_investment)}",
         f"orders      {len(grid.buys)} of {grid.settings.n_open_buy_orders} buys, {len(grid.sells)} sells, "
@@ -80,7 +79,7 @@ def status_message(status: Status) -> str:
         *status.profit_lines,
         *(f"missing     buy @ {shown(w.price, units.price_decimals)}: {w.reason}" for w in status.waiting),
         *(f"waiting     {p.side} @ {shown(p.price, units.price_decimals)}: not answered yet" for p in grid.pending),
-        ladder(grid, units),
+        ladder(grid.sells, grid.buys, grid.ticker, units),
     ]
     return "\n".join(lines)
 
@@ -98,7 +97,7 @@ def status_document(status: Status) -> dict[str, object]:
         "quote_balance": status.quote_balance,
         "base_available": grid.base_available,
         "quote_available": grid.quote_available,
-        "vol_of_unfilled_remaining": status.surplus,
+        "vol_of_unfilled_remaining": grid.surplus,
         "investment": grid.investment,
         "max_investment": grid.settings.max_investment,
         "buys": [_row(order) for order in grid.buys],

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from gridbot.models.money import ZERO, as_text, step_of, truncate
+from gridbot.models.money import ZERO, digits, step_of, truncate
 
 Cell = str | int | float | Decimal | None
 
@@ -38,7 +38,6 @@ class Table:
     totals: tuple[Cell, ...] = ()
 
     def text(self) -> str:
-        """Aligned columns."""
         wanted = [i for i, column in enumerate(self.columns) if column.on_terminal]
         lines = [[self.columns[i].title for i in wanted]]
         for row in (*self.rows, *([self.totals] if self.totals else [])):
@@ -68,7 +67,6 @@ class Table:
         return stream.getvalue()
 
     def document(self) -> list[dict[str, Any]]:
-        """A list of rows for JSON."""
         return [
             {column.name: _plain(cell, column) for cell, column in zip(row, self.columns, strict=True)}
             for row in self.rows
@@ -76,19 +74,7 @@ class Table:
 
 
 def as_json(document: dict[str, Any]) -> str:
-    """For people and programs."""
     return json.dumps(document, indent=2, ensure_ascii=False)
-
-
-def digits(value: Decimal) -> str:
-    """
-    Every digit that counts, no exponent.
-
-    >>> digits(Decimal("218.5170"))
-    '218.517'
-    """
-    text = as_text(value) if value else "0"
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def moment(at: float) -> str:

@@ -6,23 +6,12 @@ base hears what happened, asks the rules, and hands what they want to the desk. 
 thread, reads no clock but the exchange's through the desk, and never waits.
 """
 
-import logging
 from collections.abc import Callable
 from decimal import Decimal
 
 from gridbot.exceptions import BotStateError, ConfigurationError
-from gridbot.models.events import (
-    ExtraSellPlaced,
-    FundsShort,
-    OrderRefused,
-    StatusUpdate,
-)
-from gridbot.models.exchange import (
-    BUY,
-    ExecutionsUpdateSchema,
-    OnMessageSchema,
-    TickerUpdateSchema,
-)
+from gridbot.models.events import ExtraSellPlaced, FundsShort, OrderRefused, StatusUpdate
+from gridbot.models.exchange import BUY, ExecutionsUpdateSchema, OnMessageSchema, TickerUpdateSchema
 from gridbot.models.grid import (
     EXTRA,
     SURPLUS,
@@ -51,8 +40,6 @@ from gridbot.strategies.grid_sync import (
     GridCatchUp,
 )
 
-LOG = logging.getLogger(__name__)
-
 ACCEPTED = ("pending_new", "new")  # events of an order in the book that say nothing new
 MINIMUM = "minimum"  # pause: an order would be too small
 YOUNG = 60.0  # seconds: an order that the exchange cancels before is not simply placed again
@@ -77,8 +64,6 @@ class GridStrategyBase(GridCatchUp):
         self._ticker_time = 0.0
         self.waiting: tuple[Waiting, ...] = ()
 
-    # ---- the checks: each a question about the present grid ----------------------------------------------------------
-
     def _check_near_buy_orders(self, grid: GridView) -> Decision:
         """Buys too near each other: the higher is cancelled."""
         return rules.check_near_buy_orders(grid)
@@ -102,8 +87,6 @@ class GridStrategyBase(GridCatchUp):
     def _quiet_band(self, grid: GridView, decision: Decision) -> rules.Band:
         """The prices between which the grid check has nothing new to say."""
         return rules.quiet_band(grid, decision)
-
-    # ---- starting and stopping -----------------------------------------------------------------
 
     def run(self, put: Callable[[object], None]) -> None:
         """
@@ -143,8 +126,6 @@ class GridStrategyBase(GridCatchUp):
                 f"{stored.get().market}, and the settings ask for {self.market}.\n"
                 "  Give every exchange and every pair a database of its own, or another userref."
             )
-
-    # ---- messages ------------------------------------------------------------------------------
 
     def on_message(self, message: OnMessageSchema) -> None:
         """One message of the feed. A ticker inside the quiet band costs a comparison."""
@@ -247,8 +228,6 @@ class GridStrategyBase(GridCatchUp):
             longest = LONGEST_CROSSING_PAUSE if order.side == BUY else LONGEST_PAUSE
             if self._desk.pauses.over(what):  # several at one stroke count once
                 self._desk.pauses.begin(what, first=0.0 if by_its_owner else 1.0, longest=longest)
-
-    # ---- the grid check ------------------------------------------------------------------------
 
     def _check_price_range(self) -> None:
         """Bring the grid into the order the rules want; ends with the band in which it stays so."""
@@ -383,8 +362,6 @@ class GridStrategyBase(GridCatchUp):
             )
         )
 
-    # ---- what others may ask -------------------------------------------------------------------
-
     @property
     def _investment(self) -> Decimal:
         """Sum of price x volume over every open order and every placement on its way, in quote."""
@@ -410,5 +387,4 @@ class GridStrategyBase(GridCatchUp):
         return rules.explain_settings(self.settings)
 
     def send_status_update(self) -> None:
-        """Publish the status message."""
         self._publish(StatusUpdate(self._report(self)))

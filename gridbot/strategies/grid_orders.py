@@ -61,8 +61,6 @@ class GridOrders:
         self.ticker = ZERO
         self._unanswered: deque[Finished] = deque()  # filled sells whose buy could not be placed yet
 
-    # ---- questions a strategy answers ----------------------------------------------------------
-
     def sell_after(self, buy: UnsoldBuy) -> PlaceSell | None:
         """The sell that follows a filled buy, None when the base is kept. Raises OrderTooSmall."""
         raise NotImplementedError
@@ -74,8 +72,6 @@ class GridOrders:
     def _get_sell_order_price(self, last_price: Decimal) -> Decimal:
         """One interval above ``last_price``, bounded by the ticker. Stores nothing."""
         return rules.sell_price(last_price, self.ticker, self.settings)
-
-    # ---- an order is over ----------------------------------------------------------------------
 
     def _record(self, finished: Finished) -> None:
         """What must not be forgotten of an order that is over; part of the transaction that ends it."""
@@ -143,18 +139,9 @@ class GridOrders:
             base_kept = max(volume - finished.executed, ZERO)
         self._publish(
             OrderExecuted(
-                order.side,
-                order.price,
-                finished.executed,
-                finished.cost,
-                finished.fee,
-                order.txid,
-                profit,
-                base_kept,
+                order.side, order.price, finished.executed, finished.cost, finished.fee, order.txid, profit, base_kept
             )
         )
-
-    # ---- placing -------------------------------------------------------------------------------
 
     def _next_buy(self, sold: Finished) -> Placement | None:
         """The buy one interval below a filled sell; when it must wait, it comes before the grid is completed."""

@@ -46,9 +46,6 @@ Band = tuple[Decimal, Decimal]
 NO_BAND: Band = (ONE, ZERO)
 
 
-# ---- the settings of the rules ----------------------------------------------------------------
-
-
 def grid_settings(config: BotConfigDTO, pair: AssetPairInfoSchema, fee: Decimal | None) -> GridSettings:
     """
     The numbers of the rules, checked against the pair and the fee. Raises ConfigurationError for what
@@ -74,9 +71,6 @@ def grid_settings(config: BotConfigDTO, pair: AssetPairInfoSchema, fee: Decimal 
         max_investment=config.max_investment,
         pair=pair,
     )
-
-
-# ---- prices and volumes ------------------------------------------------------------------------
 
 
 def buy_price(reference: Decimal, ticker: Decimal, settings: GridSettings) -> Decimal:
@@ -231,9 +225,6 @@ def buy_after_sell(sold_at: Decimal, grid: GridView) -> Decision:
     return _buys_if_affordable([price], grid)
 
 
-# ---- the grid check ----------------------------------------------------------------------------
-
-
 def check_near_buy_orders(grid: GridView) -> Decision:
     """Of two neighbouring buys nearer than half an interval the higher is cancelled."""
     cancels = []
@@ -355,14 +346,6 @@ def _too_near(one: Decimal, other: Decimal, settings: GridSettings) -> bool:
     """Two buys closer than half an interval would buy the same level twice."""
     high, low = max(one, other), min(one, other)
     return high / low - ONE < settings.interval / TWO
-
-
-# ---- reasons -----------------------------------------------------------------------------------
-
-
-def profit_of_cycle(unsold: UnsoldBuy, price: Decimal, volume: Decimal, fee: Decimal) -> Decimal:
-    """Quote gained when ``volume`` bought at the buy's price is sold at ``price``, both fees paid."""
-    return volume * (price * (ONE - fee) - unsold.price * (ONE + fee))
 
 
 def explain_settings(settings: GridSettings) -> str:

@@ -18,8 +18,9 @@ def write_after_send(stack: ExitStack) -> None:
     """A placement is in memory while it is sent, and on disk only once its fate turns out to be unknown."""
     add, remove, send = PendingTXIDs.add, PendingTXIDs.remove, OrderDesk.send
 
-    def only_in_memory(self: PendingTXIDs, **values: Any) -> Placement:
-        placement = Placement(id=-1 - len(self._placements), **values)
+    def only_in_memory(self: PendingTXIDs, intent: Any, **times: float) -> Placement:
+        words = {name: getattr(intent, name) for name in ("side", "price", "volume", "sells", "why")}
+        placement = Placement(id=-1 - len(self._placements), **words, **times)
         self._placements[placement.id] = placement
         return placement
 
@@ -33,8 +34,7 @@ def write_after_send(stack: ExitStack) -> None:
         order = send(self, placement)
         if order is None and placement.id in self.pending._placements:
             del self.pending._placements[placement.id]
-            values = {name: value for name, value in vars(placement).items() if name != "id"}
-            add(self.pending, **values)
+            add(self.pending, placement, placement.written_at, placement.deadline)
         return order
 
     stack.enter_context(patch.object(PendingTXIDs, "add", only_in_memory))
@@ -68,7 +68,7 @@ def count_fills_by_message(stack: ExitStack) -> None:
     def add(self: Trades, trade: TradeInfoSchema, sells: str = "") -> bool:
         if original(self, trade, sells):
             return True
-        again = replace_id(trade, f"{trade.exec_id}/{self.count()}")
+        again = replace_id(trade, f"{trade.exec_id}/{len(self.all())}")
         return original(self, again, sells)
 
     stack.enter_context(patch.object(Trades, "add", add))

@@ -8,7 +8,8 @@ import pytest
 from gridbot.infrastructure.database import Trade
 from gridbot.models.exchange import OrderInfoSchema, PairBalanceSchema, TradeInfoSchema
 from gridbot.models.grid import BookOrder, Placement
-from gridbot.services.audit import Audit, OurBooks, Start, TheirBooks, audit, sums
+from gridbot.services.audit import Audit, OurBooks, Start, TheirBooks, audit
+from gridbot.services.bookkeeping import flow
 from tests.unit.test_ledger import buy, sell
 
 B1 = buy("B1", "0.002", "50000", "0.25", 1.0)
@@ -74,7 +75,7 @@ def test_books_that_agree_are_reconciled_and_say_how() -> None:
 
 
 def test_executions_change_the_account_by_volume_cost_and_fee() -> None:
-    assert sums([B1.info, S1.info]) == (D("0.001"), D("-49.87625"))
+    assert flow([B1.info, S1.info]) == (D("0.001"), D("-49.87625"))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from gridbot.adapters.exchanges.paper import PaperExchange
 from gridbot.core.backtest import Backtest, FeeLadder, Play, pair_from_file
 from gridbot.core.backtest_result import Deepest, report, verdict
 from gridbot.core.candles import CandleBlock, MarketData, Period
-from gridbot.core.commands_past import units_of
 from gridbot.core.engine import BotEngine
 from gridbot.core.live_comparison import LiveTrades
 from gridbot.core.registry import resolve
@@ -22,6 +21,7 @@ from gridbot.interfaces.exchange import Exchange, ExchangeSetup
 from gridbot.models.configuration import DBConfigDTO, PaperConfigDTO, Settings
 from gridbot.models.events import OrderExecuted, OrderPlaced
 from gridbot.models.grid import EXTRA
+from gridbot.services.messages import Units
 from tests.past import BEGIN, FEE, bot, diced_candles, played, real_candles, write_candles
 from tests.unit.test_paper import PublicFeed, PublicRest
 from tests.world import ManualClock
@@ -234,7 +234,7 @@ def test_memory_holds_no_candles(tmp_path):
 
 def test_the_report_reads_as_sentences_with_units(tmp_path):
     past = played([write_candles(tmp_path / "a.csv", ROUND)])
-    text = report(past.outcome, units_of(bot(), past.strategy.settings.pair), "title")
+    text = report(past.outcome, Units.of("BTC", "USD", past.strategy.settings.pair), "title")
     assert "cycles      1 buys sold again\ngrid profit +0.49 USD by what was sold, after 0.50 of fees" in text
     assert "accumulated 0.00000995 BTC, worth 0.49 USD" in text
     assert "orders      1 buys and 1 sells filled, grid moved up 0 times" in text

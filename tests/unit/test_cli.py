@@ -87,7 +87,7 @@ def probe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--days", type=int, default=30, help="how far back, in days")
 
 
-PROBE = Command("look, and change nothing", f"{__name__}:probe", add_arguments=f"{__name__}:probe_arguments")
+PROBE = Command("look, and change nothing", f"{__name__}:probe")
 
 
 # ---- run -----------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ CASES = [
     ("EService: Throttled: 9999999999", AGAIN, PAUSED, 60),
     ("EAPI:Invalid key", DENIED, DENIED, 0),
     ("EAPI:Invalid signature", DENIED, DENIED, 0),
-    ("EAPI:Invalid nonce", errors.InvalidNonce, errors.NoncePlacementPaused, 1),
+    ("EAPI:Invalid nonce", TemporaryFailure, PlacementPaused, 1),
     ("EAPI:Rate limit exceeded", AGAIN, PAUSED, 15),
     ("EAPI:Bad request", PLAIN, NOT_PLACED, 0),
     ("EAPI:Feature disabled", DENIED, DENIED, 0),

@@ -545,16 +545,13 @@ def test_building_connects_to_nothing_and_writes_nothing(tmp_path, caplog):
 
 
 def test_the_nonce_is_kept_where_everything_with_this_key_looks_for_it(tmp_path, kraken):
-    built = setup(tmp_path, api_public_key="KEYKEY", api_secret_key=SECRET)
-    for key_state, kept in ((tmp_path / "key", "key"), (None, "kraken-4ff482994c8f.nonce")):
-        exchange = KrakenExchange().create(replace(built, key_state=key_state))
-        exchange.rest.client._transport = kraken
-        kraken.will_answer("Balance", {})
-        exchange.rest.get_account_balance()
-        exchange.rest.close()
-        names = [path.name for path in tmp_path.iterdir()]
-        assert names == [kept]
-        (tmp_path / kept).unlink()
+    built = replace(setup(tmp_path, api_public_key="KEYKEY", api_secret_key=SECRET), key_state=tmp_path / "key")
+    exchange = KrakenExchange().create(built)
+    exchange.rest.client._transport = kraken
+    kraken.will_answer("Balance", {})
+    exchange.rest.get_account_balance()
+    exchange.rest.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
 
 
 def test_the_public_kraken_has_prices_only(tmp_path):

@@ -21,13 +21,13 @@ from gridbot.models.events import (
     StatusUpdate,
     Trouble,
 )
-from gridbot.services.messages import _WORDS, duration, message_for
+from gridbot.services.messages import _WORDS, Units, duration, message_for
 
 PRICE, VOLUME = D("49504.9"), D("0.00202")
 
 
 def told(event: Event) -> str | None:
-    return message_for(event, "BTC", "USD", price_decimals=1)
+    return message_for(event, Units("BTC", "USD", price_decimals=1))
 
 
 CASES = [
@@ -107,7 +107,7 @@ def test_what_is_missing_shows_even_when_it_is_less_than_a_cent() -> None:
 
 def test_a_quote_such_as_btc_is_not_cut_to_nothing() -> None:
     event = OrderExecuted("sell", D("0.03512"), D("0.5"), D("0.01756"), D("0.0000439"), "OX", D("0.00008"))
-    assert message_for(event, "ETH", "BTC", 5, 8, 8) == (
+    assert message_for(event, Units("ETH", "BTC", 5, 8, 8)) == (
         "sold 0.50000000 ETH @ 0.03512 BTC = 0.01756000 BTC, fee 0.00004390 BTC, cycle +0.00008000 BTC (OX)"
     )
 

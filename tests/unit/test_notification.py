@@ -22,7 +22,7 @@ from gridbot.models.events import (
     StatusUpdate,
     Trouble,
 )
-from gridbot.services.messages import message_for
+from gridbot.services.messages import Units, message_for
 from gridbot.services.notification_service import (
     CAPACITY,
     LONGEST_BATCH,
@@ -81,7 +81,7 @@ class DeadPhone(Channel):
 
 
 def describe(event: Event) -> str | None:
-    return message_for(event, "BTC", "USD", 1)
+    return message_for(event, Units("BTC", "USD", 1))
 
 
 def fill(number: int) -> OrderExecuted:

@@ -85,11 +85,7 @@ def _market(demo: DemoConfigDTO, pair: AssetPairInfoSchema, store: SimulatedStor
     else:
         LOG.info("demo: the market of the last run goes on; move %s away to begin a new one", store.path)
     return DemoMarket(
-        start_price=demo.start_price,
-        tick_size=pair.tick_size,
-        volatility=demo.volatility,
-        seed=seed,
-        position=position,
+        start_price=demo.start_price, tick_size=pair.tick_size, volatility=demo.volatility, seed=seed, position=position
     )
 
 
@@ -121,14 +117,11 @@ class DemoFeed(SimulatedFeed):
                 put(("demo", min(due, MOST_TICKS)))
 
     def _market_said(self, frame: object) -> list[OnMessageSchema]:
-        messages: list[OnMessageSchema] = []
         match frame:
             case ("demo", int(due)):
-                for _ in range(due):
-                    messages += self._next_tick()
-            case _:
-                LOG.warning("demo: a frame that nobody here has sent was left aside: %r", frame)
-        return messages
+                return [message for _ in range(due) for message in self._next_tick()]
+        LOG.warning("demo: a frame that nobody here has sent was left aside: %r", frame)
+        return []
 
     def _next_tick(self) -> list[OnMessageSchema]:
         price = self._market.advance()
@@ -139,7 +132,6 @@ class DemoFeed(SimulatedFeed):
         return self._matched(OnMessageSchema(channel="ticker", type="update", ticker_data=ticker), ticker, now)
 
     def close(self) -> None:
-        """End the thread."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join(timeout=1)

@@ -2,9 +2,6 @@
 Kraken as gridbot knows it: the two halves of the adapter, and the factory that ``exchange = Kraken`` names.
 """
 
-import hashlib
-from pathlib import Path
-
 from gridbot.adapters.exchanges.kraken_feed import KrakenWebSocketService
 from gridbot.adapters.exchanges.kraken_service import KrakenRESTService
 from gridbot.exceptions import ConfigurationError
@@ -16,14 +13,12 @@ __all__ = ["KrakenExchange", "KrakenRESTService", "KrakenWebSocketService", "pub
 class KrakenExchange(IExchangeFactory):
     """
     ``exchange = Kraken``: the real exchange, with the key and the addresses of [kraken]. The nonce is kept
-    in the setup's ``key_state``; without one beside the database, in a file named by a hash of the key.
+    in the setup's ``key_state``.
     """
 
     def create(self, setup: ExchangeSetup) -> Exchange:
-        """See the interface."""
         kraken, bot = setup.settings.kraken, setup.settings.bot
-        secret = kraken.api_secret_key.get_secret_value()
-        if not kraken.api_public_key or not secret:
+        if not kraken.has_key:
             raise ConfigurationError(
                 "[kraken] api_public_key, api_secret_key: real orders need both halves of an API key. Set "
                 "them here, or GRIDBOT_API_PUBLIC_KEY and GRIDBOT_API_SECRET_KEY in the environment; a dry "
@@ -31,12 +26,12 @@ class KrakenExchange(IExchangeFactory):
             )
         rest = KrakenRESTService(
             kraken.api_public_key,
-            secret,
+            kraken.api_secret_key.get_secret_value(),
             bot.base_currency,
             bot.quote_currency,
             clock=setup.clock,
             rest_url=kraken.rest_url,
-            nonce_path=setup.key_state or default_nonce_path(setup.settings.db.path, kraken.api_public_key),
+            nonce_path=setup.key_state,
         )
         return Exchange(rest, _feed(rest, setup, private=True))
 
@@ -46,12 +41,6 @@ def public_kraken(setup: ExchangeSetup) -> Exchange:
     kraken, bot = setup.settings.kraken, setup.settings.bot
     rest = KrakenRESTService("", "", bot.base_currency, bot.quote_currency, clock=setup.clock, rest_url=kraken.rest_url)
     return Exchange(rest, _feed(rest, setup, private=False))
-
-
-def default_nonce_path(database: Path, api_public_key: str) -> Path:
-    """Beside the database; the name tells keys apart without telling the key."""
-    mark = hashlib.sha256(api_public_key.encode()).hexdigest()[:12]
-    return database.parent / f"kraken-{mark}.nonce"
 
 
 def _feed(rest: KrakenRESTService, setup: ExchangeSetup, private: bool) -> KrakenWebSocketService:

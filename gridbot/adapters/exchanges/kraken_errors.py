@@ -40,14 +40,6 @@ class UnknownMethod(AccessDenied):
     """Kraken, or what stands in its place, does not have this call."""
 
 
-class InvalidNonce(TemporaryFailure):
-    """Nothing happened; the next request needs a larger nonce."""
-
-
-class NoncePlacementPaused(PlacementPaused):
-    """The order was refused for its nonce: nothing happened, the next one needs a larger nonce."""
-
-
 class CancelUnderWay(TemporaryFailure):
     """The order is being cancelled already."""
 
@@ -92,6 +84,10 @@ class Row:
     order: type[ExchangeError] | None = None
 
 
+_TICK = "Set the missing tick at the API key at Kraken. (For xStocks: may your account trade them?)"
+_LOCKED = "Too many bad requests with this key; does another program use it? The bot is silent for 15 minutes."
+_SHARED = "Usually another program uses the same API key: give every program its own."
+_FULL = "Kraken allows no more open orders on this pair: lower n_open_buy_orders in [grid], or wait."
 _NEW_KEY = "Make a new API key at Kraken and put both halves into [kraken]."
 _OUR_BUG = "This is a mistake of the bot, not yours: please report it with this line."
 _ACCOUNT = "Log in at Kraken and see what your account needs."
@@ -102,21 +98,8 @@ _MARGIN = "The bot trades without margin; check whether something else uses this
 
 TABLE: tuple[Row, ...] = (
     Row("EGeneral:Invalid arguments", BIZ, BIZ, _OUR_BUG),
-    Row(
-        "EGeneral:Permission denied",
-        FATAL,
-        FATAL,
-        "Set the missing tick at the API key at Kraken. (For xStocks: may your account trade them?)",
-        question=PermissionMissing,
-        order=PermissionMissing,
-    ),
-    Row(
-        "EGeneral:Temporary lockout",
-        BACK,
-        BACK,
-        "Too many bad requests with this key; does another program use it? The bot is silent for 15 minutes.",
-        LOCKOUT,
-    ),
+    Row("EGeneral:Permission denied", FATAL, FATAL, _TICK, question=PermissionMissing, order=PermissionMissing),
+    Row("EGeneral:Temporary lockout", BACK, BACK, _LOCKED, LOCKOUT),
     Row("EGeneral:Too many requests", BACK, BACK, _WAIT, BUSY),
     Row("EGeneral:Internal error", SAFE, AMBIG, _LOOK),
     Row("EGeneral:Unknown method", FATAL, FATAL, "Check [kraken] rest_url.", question=UnknownMethod),
@@ -133,15 +116,7 @@ TABLE: tuple[Row, ...] = (
     Row("EAPI:Invalid key", FATAL, FATAL, _NEW_KEY),
     Row("EAPI:Invalid signature", FATAL, FATAL, "The secret does not belong to the key. " + _NEW_KEY),
     # Every attempt carries its own nonce and is sent once, so a refused nonce is a refused order.
-    Row(
-        "EAPI:Invalid nonce",
-        SAFE,
-        SAFE,
-        "Usually another program uses the same API key: give every program its own.",
-        SHORT,
-        question=InvalidNonce,
-        order=NoncePlacementPaused,
-    ),
+    Row("EAPI:Invalid nonce", SAFE, SAFE, _SHARED, SHORT),
     Row("EAPI:Rate limit exceeded", BACK, BACK, _WAIT, SLOW_DOWN),
     Row("EAPI:Bad request", BIZ, BIZ, _OUR_BUG),
     Row("EAPI:Feature disabled", FATAL, FATAL, _ACCOUNT),
@@ -156,13 +131,7 @@ TABLE: tuple[Row, ...] = (
     Row("EQuery:Unknown asset", FATAL, FATAL, _PAIR, question=ConfigurationError),
     Row("EQuery:Unknown asset pair", FATAL, FATAL, _PAIR, question=ConfigurationError),
     Row("EQuery:Invalid asset pair", FATAL, FATAL, _PAIR, question=ConfigurationError),
-    Row(
-        "EOrder:Insufficient funds",
-        BIZ,
-        BIZ,
-        "The free balance does not cover the order.",
-        order=InsufficientFunds,
-    ),
+    Row("EOrder:Insufficient funds", BIZ, BIZ, "The free balance does not cover the order.", order=InsufficientFunds),
     Row("EOrder:Order minimum not met", BIZ, BIZ, "Raise amount_per_grid in [grid].", order=OrderTooSmall),
     Row("EOrder:Cost minimum not met", BIZ, BIZ, "Raise amount_per_grid in [grid].", order=OrderTooSmall),
     Row("EOrder:Tick size check failed", BIZ, BIZ, _OUR_BUG),
@@ -170,12 +139,7 @@ TABLE: tuple[Row, ...] = (
     Row("EOrder:Post only order", BIZ, BIZ, "The bot computes a new price.", order=PostOnlyWouldCross),
     Row("EOrder:Invalid order", BIZ, BIZ, _OUR_BUG, question=UnknownOrderError),
     Row("EOrder:Unknown order", BIZ, BIZ, "The bot looks it up.", question=UnknownOrderError),
-    Row(
-        "EOrder:Orders limit exceeded",
-        BIZ,
-        BIZ,
-        "Kraken allows no more open orders on this pair: lower n_open_buy_orders in [grid], or wait.",
-    ),
+    Row("EOrder:Orders limit exceeded", BIZ, BIZ, _FULL),
     Row("EOrder:Rate limit exceeded", BACK, BACK, _WAIT, SLOW_DOWN),
     Row("EOrder:Domain rate limit exceeded", BACK, BACK, _WAIT, SLOW_DOWN),
     Row("EOrder:Cancel pending", BACK, BACK, _WAIT, SHORT, question=CancelUnderWay),

@@ -10,17 +10,11 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from gridbot.adapters.exchanges import kraken_parse as parse
-from gridbot.adapters.exchanges.kraken_limits import KrakenLimits
-from gridbot.adapters.exchanges.kraken_socket import (
-    MAINTENANCE_PAUSE,
-    SILENCE,
-    ConnectLimiter,
-    Happening,
-    KrakenSocket,
-)
+from gridbot.adapters.exchanges.kraken_service import KrakenRESTService
+from gridbot.adapters.exchanges.kraken_socket import MAINTENANCE_PAUSE, SILENCE, ConnectLimiter, Happening, KrakenSocket
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import IExchangeRESTService, IExchangeWebSocketService
 from gridbot.models.exchange import OnMessageSchema
@@ -39,17 +33,6 @@ SHOWN = 120  # characters of an unreadable frame that are logged
 
 LOST = OnMessageSchema(channel="executions", type="lost")
 PRICE_LOST = OnMessageSchema(channel="ticker", type="lost")
-
-
-class TokenSource(Protocol):
-    """What the feed needs of the REST side."""
-
-    @property
-    def limits(self) -> KrakenLimits:
-        """The counters that the executions channel knows the right limits of."""
-
-    def get_websocket_token(self) -> str:
-        """A fresh token; called on the thread of the private socket."""
 
 
 @dataclass
@@ -83,7 +66,7 @@ class KrakenWebSocketService(IExchangeWebSocketService):
 
     def __init__(
         self,
-        rest: TokenSource,
+        rest: KrakenRESTService,
         *,
         clock: IClock,
         ws_url: str = WS_URL,
@@ -108,15 +91,9 @@ class KrakenWebSocketService(IExchangeWebSocketService):
     def __repr__(self) -> str:
         return f"KrakenWebSocketService({', '.join(sorted(self._symbols))})"
 
-    # ---- the interface ---------------------------------------------------------------------------
     def get_required_subscriptions(self, rest_api: IExchangeRESTService) -> list[dict[str, Any]]:
         """Ticker of the pair (an update per trade) and, unless public only, our executions."""
-        ticker = {
-            "channel": "ticker",
-            "symbol": [rest_api.ws_symbol],
-            "event_trigger": "trades",
-            "snapshot": True,
-        }
+        ticker = {"channel": "ticker", "symbol": [rest_api.ws_symbol], "event_trigger": "trades", "snapshot": True}
         executions = {
             "channel": "executions",
             "snap_orders": True,
@@ -153,7 +130,6 @@ class KrakenWebSocketService(IExchangeWebSocketService):
             socket.join(CLOSING)
 
     def on_message(self, message: object) -> list[OnMessageSchema]:
-        """See the interface."""
         if not isinstance(message, tuple) or len(message) != 3 or message[0] not in self._lines:
             LOG.warning("the feed was handed something that is not its own: %.80r", message)
             return []
@@ -171,7 +147,6 @@ class KrakenWebSocketService(IExchangeWebSocketService):
         except parse.UNREADABLE as exc:
             return self._cannot_read(line, payload, exc)
 
-    # ---- threads ---------------------------------------------------------------------------------
     def _open(self, name: str) -> None:
         if self._put is None or not self._subscriptions[name]:
             return
@@ -198,7 +173,6 @@ class KrakenWebSocketService(IExchangeWebSocketService):
             for n, params in enumerate(self._subscriptions[name], start=1)
         ]
 
-    # ---- connections, as the main thread sees them -----------------------------------------------
     def _begin(self, line: _Line, number: int) -> None:
         line.number = number
         line.since = self._clock.monotonic()
@@ -238,7 +212,6 @@ class KrakenWebSocketService(IExchangeWebSocketService):
             LOG.warning("frame %d that cannot be read (%s): %.*s", self.unreadable, type(exc).__name__, SHOWN, shown)
         return []
 
-    # ---- frames ----------------------------------------------------------------------------------
     def _read(self, line: _Line, frame: dict[str, Any]) -> list[OnMessageSchema]:
         channel = frame.get("channel")
         if "method" in frame:

@@ -30,8 +30,8 @@ class Tier:
 
 
 STARTER = Tier(15, 0.33, 60, 1)
-# By ``maxratecount`` of the executions channel, the only place where Kraken tells the tier.
-TIERS = {60: STARTER, 125: Tier(20, 0.5, 125, 2.34), 180: Tier(20, 1, 180, 3.75)}
+# ``maxratecount`` of the executions channel, the only place where Kraken tells the tier, is the engine's maximum.
+TIERS = (STARTER, Tier(20, 0.5, 125, 2.34), Tier(20, 1, 180, 3.75))
 
 
 def cancel_cost(age: float) -> int:
@@ -49,7 +49,7 @@ class Counter:
 
     def __init__(self, now: Callable[[], float], maximum: float, decay: float) -> None:
         self._now = now
-        self._maximum = maximum
+        self.maximum = maximum
         self._decay = decay
         self._value = 0.0
         self._at = now()
@@ -64,7 +64,7 @@ class Counter:
 
     def seconds_until(self, cost: float) -> float:
         """Seconds until a request of ``cost`` fits; 0 when it fits now."""
-        missing = self.value + cost - self._maximum
+        missing = self.value + cost - self.maximum
         return max(0.0, missing / self._decay)
 
     def take(self, cost: float) -> None:
@@ -73,12 +73,12 @@ class Counter:
 
     def fill(self) -> None:
         """Kraken says that the limit is reached: its count is right, ours was too low."""
-        self._value = max(self.value, self._maximum)
+        self._value = max(self.value, self.maximum)
 
     def set_limits(self, maximum: float, decay: float) -> None:
         """Another tier applies from now on."""
         self._value = self.value
-        self._maximum = maximum
+        self.maximum = maximum
         self._decay = decay
 
 
@@ -89,16 +89,14 @@ class KrakenLimits:
         self._now = clock.monotonic
         self.rest = Counter(self._now, STARTER.rest_maximum, STARTER.rest_decay)
         self.engine = Counter(self._now, STARTER.engine_maximum, STARTER.engine_decay)
-        self._tier = STARTER
         self._placed: dict[str, float] = {}  # txid -> when, steady clock; orders younger than 300 s only
 
     def raise_to(self, maxratecount: int) -> None:
         """Take over the tier that ``maxratecount`` tells; never one below the present."""
-        tier = max((t for t in TIERS.values() if t.engine_maximum <= maxratecount), key=_size, default=STARTER)
-        if _size(tier) > _size(self._tier):
-            self._tier = tier
-            self.rest.set_limits(tier.rest_maximum, tier.rest_decay)
-            self.engine.set_limits(tier.engine_maximum, tier.engine_decay)
+        for tier in TIERS:
+            if self.engine.maximum < tier.engine_maximum <= maxratecount:
+                self.rest.set_limits(tier.rest_maximum, tier.rest_decay)
+                self.engine.set_limits(tier.engine_maximum, tier.engine_decay)
 
     def order_seen(self, txid: str, age: float) -> None:
         """Remember an order that is ``age`` seconds old, for the cost of cancelling it."""
@@ -116,7 +114,3 @@ class KrakenLimits:
         """Points for cancelling ``txid`` now; an order never seen counts as old."""
         placed = self._placed.get(txid)
         return 0 if placed is None else cancel_cost(self._now() - placed)
-
-
-def _size(tier: Tier) -> float:
-    return tier.engine_maximum

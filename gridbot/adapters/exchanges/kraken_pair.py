@@ -9,11 +9,11 @@ from typing import Any
 from gridbot.adapters.exchanges import kraken_parse as parse
 from gridbot.adapters.exchanges.kraken_rest import KrakenClient
 from gridbot.exceptions import ConfigurationError, TemporaryFailure
+from gridbot.models.configuration import SAME_CURRENCY
 from gridbot.models.exchange import AssetPairInfoSchema
 
 # REST says XBT and XDG, the feed and most people say BTC and DOGE.
-COMMON_NAMES = {"XBT": "BTC", "XDG": "DOGE"}
-REST_NAMES = {common: rest for rest, common in COMMON_NAMES.items()}
+REST_NAMES = {common: rest for rest, common in SAME_CURRENCY.items()}
 TOKENIZED = "tokenized_asset"
 
 
@@ -36,7 +36,6 @@ class KrakenPair:
 
     @property
     def asset_class(self) -> str | None:
-        """See the class."""
         return TOKENIZED if self.info.aclass_base == TOKENIZED else None
 
 
@@ -107,4 +106,4 @@ def _rest_name(name: str) -> str:
 
 
 def _common(name: str) -> str:
-    return COMMON_NAMES.get(name, name)
+    return SAME_CURRENCY.get(name, name)

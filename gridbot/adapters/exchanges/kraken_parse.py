@@ -26,6 +26,10 @@ UNREADABLE = (ValueError, KeyError, IndexError, TypeError, AttributeError, Arith
 
 Row = Mapping[str, Any]
 
+# Fields of a pair, and amounts of an execution, that are named here as there.
+AS_THEY_ARE = ("base", "quote", "aclass_base", "aclass_quote", "lot_decimals", "cost_decimals", "pair_decimals")
+AMOUNTS = ("limit_price", "order_qty", "last_qty", "last_price", "cost", "cum_qty", "cum_cost")
+
 
 # No amount of money has more digits before or after the point; a slipped exponent ("1E999999") would
 # otherwise be calculated with.
@@ -70,9 +74,6 @@ def read_envelope(body: bytes) -> Envelope:
     return Envelope([e for e in errors if not e.startswith("W")], warnings, reply.get("result"))
 
 
-# ---- public ------------------------------------------------------------------------------------
-
-
 def asset_pair(row: Row) -> AssetPairInfoSchema:
     """
     ``{"altname":"XBTUSD","aclass_base":"currency","base":"XXBT","aclass_quote":"currency","quote":"ZUSD",
@@ -80,13 +81,7 @@ def asset_pair(row: Row) -> AssetPairInfoSchema:
     "tick_size":"0.1","status":"online"}``
     """
     return AssetPairInfoSchema(
-        base=row["base"],
-        quote=row["quote"],
-        aclass_base=row["aclass_base"],
-        aclass_quote=row["aclass_quote"],
-        lot_decimals=row["lot_decimals"],
-        cost_decimals=row["cost_decimals"],
-        pair_decimals=row["pair_decimals"],
+        **{name: row[name] for name in AS_THEY_ARE},
         tick_size=number(row["tick_size"]) if "tick_size" in row else step_of(row["pair_decimals"]),
         ordermin=number(row["ordermin"]),
         costmin=number(row.get("costmin", 0)),
@@ -102,9 +97,6 @@ def last_price(result: Row) -> Decimal:
     if price <= 0:
         raise ValueError(f"the last price is {price}")
     return price
-
-
-# ---- account -----------------------------------------------------------------------------------
 
 
 def balances(result: Row) -> list[AssetBalanceSchema]:
@@ -174,9 +166,6 @@ def permissions(result: Row) -> list[str]:
     return [str(name) for name in found]
 
 
-# ---- orders and trades ---------------------------------------------------------------------------
-
-
 def order_info(txid: str, row: Row) -> OrderInfoSchema:
     """
     ``{"userref":1680953421,"status":"open","opentm":1688666559.8974,"descr":{"pair":"XBTUSD","type":"buy",
@@ -235,9 +224,6 @@ def accepted_txid(result: Any) -> str:
     return txid
 
 
-# ---- feed ----------------------------------------------------------------------------------------
-
-
 def ticker(row: Row) -> TickerUpdateSchema:
     """``{"symbol":"BTC/USD","bid":83744.1,"last":83744.2,"timestamp":"2026-09-25T09:04:31.742599Z", ...}``"""
     return TickerUpdateSchema(symbol=row["symbol"], last=number(row["last"]), time=unix_seconds(row.get("timestamp")))
@@ -253,6 +239,7 @@ def execution(row: Row) -> ExecutionsUpdateSchema:
     ``new`` and ``canceled`` bring little more than order_id, exec_type, order_status and the reference.
     """
     userref = row.get("order_userref")
+    amounts: dict[str, Any] = {name: number(row[name]) for name in AMOUNTS if row.get(name) is not None}
     return ExecutionsUpdateSchema(
         order_id=row["order_id"],
         exec_type=row["exec_type"],
@@ -260,17 +247,11 @@ def execution(row: Row) -> ExecutionsUpdateSchema:
         userref=userref if userref else None,
         symbol=row.get("symbol"),
         side=row.get("side"),
-        limit_price=_optional(row, "limit_price"),
-        order_qty=_optional(row, "order_qty"),
         exec_id=row.get("exec_id"),
-        last_qty=_optional(row, "last_qty"),
-        last_price=_optional(row, "last_price"),
-        cost=_optional(row, "cost"),
         fee=_fee(row),
-        cum_qty=_optional(row, "cum_qty"),
-        cum_cost=_optional(row, "cum_cost"),
         time=unix_seconds(row.get("timestamp")),
         reason=row.get("reason") or row.get("cancel_reason") or "",
+        **amounts,
     )
 
 
@@ -290,11 +271,6 @@ def rfc3339(seconds: float) -> str:
     '2026-09-21T14:13:50Z'
     """
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _optional(row: Row, name: str) -> Decimal | None:
-    value = row.get(name)
-    return None if value is None else number(value)
 
 
 def _fee(row: Row) -> Decimal | None:

@@ -18,36 +18,12 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.utils import get_environ_proxies
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
-from gridbot.adapters.exchanges.kraken_errors import (
-    InvalidNonce,
-    NoncePlacementPaused,
-    order_failed,
-    question_failed,
-)
+from gridbot.adapters.exchanges import kraken_wire as wire
+from gridbot.adapters.exchanges.kraken_errors import order_failed, question_failed, row_of
 from gridbot.adapters.exchanges.kraken_limits import ADD_COST, FREE_OF_REST, REST_COSTS, KrakenLimits
 from gridbot.adapters.exchanges.kraken_nonce import NonceSource
 from gridbot.adapters.exchanges.kraken_parse import Envelope
-from gridbot.adapters.exchanges.kraken_wire import (
-    REST_URL,
-    NeverSent,
-    NoReadableAnswer,
-    TurnedAway,
-    checked_address,
-    decoded_secret,
-    encode,
-    open_reply,
-    reason_of,
-    sign,
-    time_of,
-    was_never_sent,
-)
-from gridbot.exceptions import (
-    AccessDenied,
-    ExchangeError,
-    OrderFateUnknown,
-    PlacementPaused,
-    TemporaryFailure,
-)
+from gridbot.exceptions import AccessDenied, OrderFateUnknown, PlacementPaused, TemporaryFailure
 from gridbot.interfaces.clock import IClock
 
 LOG = logging.getLogger(__name__)
@@ -87,7 +63,7 @@ class KrakenClient:
         api_secret_key: str,
         *,
         clock: IClock,
-        rest_url: str = REST_URL,
+        rest_url: str = wire.REST_URL,
         nonce: NonceSource | None = None,
         limits: KrakenLimits | None = None,
         read_timeout: float = READ_TIMEOUT,
@@ -96,8 +72,8 @@ class KrakenClient:
         self.limits = limits or KrakenLimits(clock)
         self._clock = clock
         self._key = api_public_key.strip()
-        self._secret = decoded_secret(api_secret_key)
-        self._base = checked_address(rest_url)
+        self._secret = wire.decoded_secret(api_secret_key)
+        self._base = wire.checked_address(rest_url)
         self._nonce = nonce or NonceSource(clock)
         self._refused_nonces = 0
         self._transport = transport
@@ -111,7 +87,6 @@ class KrakenClient:
     def __repr__(self) -> str:
         return f"KrakenClient({self._base})"
 
-    # ---- questions -------------------------------------------------------------------------------
     def ask(self, method: str, params: Mapping[str, Any] | None = None, *, private: bool = False) -> Any:
         """
         The ``result`` of a question. Asked up to five times with growing pauses while it fails in a
@@ -142,13 +117,9 @@ class KrakenClient:
                     break
             self._wait(wait + 0.01)
         if envelope.errors:
-            failure = question_failed(method, envelope.errors, self._clock.time())
-            if isinstance(failure, InvalidNonce):
-                self._give_up_on_nonces(failure.message)
-            raise failure
+            raise question_failed(method, envelope.errors, self._clock.time())
         return envelope.result
 
-    # ---- orders ----------------------------------------------------------------------------------
     def send_once(self, method: str, params: Mapping[str, Any]) -> Any:
         """
         The ``result`` of AddOrder, sent once. Only where no connection came about is it tried again,
@@ -162,18 +133,15 @@ class KrakenClient:
             try:
                 envelope = self._send_in_turn(method, params)
                 break
-            except NeverSent as exc:
+            except wire.NeverSent as exc:
                 if self._clock.monotonic() >= give_up or self._clock.wait(FIRST_PAUSE):
                     raise PlacementPaused(f"The order was not sent: {exc.message}", ORDER_PATIENCE) from exc
-            except TurnedAway as exc:
+            except wire.TurnedAway as exc:
                 raise PlacementPaused(exc.message, exc.retry_after) from exc
-            except NoReadableAnswer as exc:
+            except wire.NoReadableAnswer as exc:
                 raise OrderFateUnknown(exc.message) from exc
         if envelope.errors:
-            failure = order_failed(envelope.errors, self._clock.time())
-            if isinstance(failure, NoncePlacementPaused):
-                self._give_up_on_nonces(failure.message)
-            raise failure
+            raise order_failed(envelope.errors, self._clock.time())
         return envelope.result
 
     def _send_in_turn(self, method: str, params: Mapping[str, Any]) -> Envelope:
@@ -181,19 +149,16 @@ class KrakenClient:
             raise PlacementPaused("Too many orders in a short time; the order was not sent", wait)
         if not self._turn.acquire(timeout=ORDER_PATIENCE):
             raise PlacementPaused("Another request to Kraken takes long; the order was not sent", 1.0)
+        cost = ADD_COST
         try:
-            envelope = self._call(method, params, private=True, order=True)
-        except NeverSent:
-            raise
-        except ExchangeError:
-            self.limits.engine.take(ADD_COST)
+            return self._call(method, params, private=True, order=True)
+        except wire.NeverSent:
+            cost = 0
             raise
         finally:
+            self.limits.engine.take(cost)
             self._turn.release()
-        self.limits.engine.take(ADD_COST)
-        return envelope
 
-    # ---- one request -----------------------------------------------------------------------------
     def close(self) -> None:
         """Close the connection and write down how far the nonce came."""
         with_turn = self._turn.acquire(timeout=0.2)
@@ -210,18 +175,15 @@ class KrakenClient:
         request = self._signed(method, params) if private else self._unsigned(method, params)
         try:
             response = self._fresh_session(order).send(
-                request,
-                timeout=self._timeouts,
-                proxies=self._proxies,
-                allow_redirects=False,
+                request, timeout=self._timeouts, proxies=self._proxies, allow_redirects=False
             )
         except requests.RequestException as exc:
-            if was_never_sent(exc):
-                raise NeverSent(f"Kraken cannot be reached ({reason_of(exc)})") from exc
-            raise NoReadableAnswer(f"Kraken did not answer {method} ({reason_of(exc)})") from exc
+            if wire.was_never_sent(exc):
+                raise wire.NeverSent(f"Kraken cannot be reached ({wire.reason_of(exc)})") from exc
+            raise wire.NoReadableAnswer(f"Kraken did not answer {method} ({wire.reason_of(exc)})") from exc
         finally:
             self._session_used = self._clock.monotonic()
-        envelope = open_reply(method, response)
+        envelope = wire.open_reply(method, response)
         for warning in envelope.warnings:
             LOG.warning("Kraken warns about %s: %s", method, warning)
         self._note_errors(envelope, response)
@@ -237,17 +199,17 @@ class KrakenClient:
             )
         path = f"/0/private/{method}"
         nonce = str(self._nonce.next())
-        body = encode({"nonce": nonce, **params})
+        body = wire.encode({"nonce": nonce, **params})
         headers = {
             "User-Agent": USER_AGENT,
             "Content-Type": "application/x-www-form-urlencoded",
             "API-Key": self._key,
-            "API-Sign": sign(path, nonce, body, self._secret),
+            "API-Sign": wire.sign(path, nonce, body, self._secret),
         }
         return requests.Request("POST", self._base + path, headers, data=body.encode()).prepare()
 
     def _unsigned(self, method: str, params: Mapping[str, Any]) -> requests.PreparedRequest:
-        query = encode(params)
+        query = wire.encode(params)
         url = f"{self._base}/0/public/{method}" + (f"?{query}" if query else "")
         return requests.Request("GET", url, {"User-Agent": USER_AGENT}).prepare()
 
@@ -265,7 +227,6 @@ class KrakenClient:
             self._session_since = now
         return self._session
 
-    # ---- what the answer teaches -----------------------------------------------------------------
     def _note_errors(self, envelope: Envelope, response: requests.Response) -> None:
         for error in envelope.errors:
             if error.startswith("EAPI:Rate limit"):
@@ -274,21 +235,17 @@ class KrakenClient:
                 self.limits.engine.fill()
             elif error.startswith("EAPI:Invalid nonce"):
                 self._refused_nonces += 1
-                self._nonce.skip_ahead(time_of(response))
-
-    def _give_up_on_nonces(self, message: str) -> None:
-        if self._refused_nonces >= NONCES_REFUSED_IN_A_ROW:
-            raise AccessDenied(
-                f"{message} Kraken refused {self._refused_nonces} nonces in a row. If no other program uses "
-                f"the key, it was used with larger nonces before: make a new key for the bot."
-            )
+                self._nonce.skip_ahead(wire.time_of(response))
+                if self._refused_nonces >= NONCES_REFUSED_IN_A_ROW:
+                    raise AccessDenied(
+                        f"Kraken answered: {error}. {row_of(error).advice} Kraken refused {self._refused_nonces} "
+                        "nonces in a row. If no other program uses the key, it was used with larger nonces before: "
+                        "make a new key for the bot."
+                    )
 
     def _wait(self, seconds: float) -> None:
         if self._clock.wait(seconds):
             raise TemporaryFailure("The bot is stopping; the question to Kraken was given up")
-
-
-# ---- helpers -------------------------------------------------------------------------------------
 
 
 def _may_pass(exc: BaseException) -> bool:

@@ -96,17 +96,11 @@ class KrakenRESTService(IExchangeRESTService):
         self._quote = quote_currency
         self._nonce = NonceSource(clock, nonce_path)
         self.client = KrakenClient(
-            api_public_key,
-            api_secret_key,
-            clock=clock,
-            rest_url=rest_url,
-            nonce=self._nonce,
-            transport=transport,
+            api_public_key, api_secret_key, clock=clock, rest_url=rest_url, nonce=self._nonce, transport=transport
         )
 
     @property
     def limits(self) -> KrakenLimits:
-        """The request counters."""
         return self.client.limits
 
     @property
@@ -117,7 +111,6 @@ class KrakenRESTService(IExchangeRESTService):
     def __repr__(self) -> str:
         return f"KrakenRESTService({self.rest_symbol})"
 
-    # ---- may we trade here? ----------------------------------------------------------------------
     def check_exchange_status(self, tries: int = 0) -> None:
         """See the interface. The pauses between the tries grow from 0.5 to 30 s."""
         for attempt in range(tries + 1):
@@ -142,7 +135,6 @@ class KrakenRESTService(IExchangeRESTService):
             return str(result["status"])
 
     def check_api_key_permissions(self) -> None:
-        """See the interface."""
         check_permissions(self.client, lambda: self.rest_altname)
 
     def get_server_time(self) -> float:
@@ -157,7 +149,6 @@ class KrakenRESTService(IExchangeRESTService):
         with _readable("GetWebSocketsToken"):
             return str(result["token"])
 
-    # ---- the pair --------------------------------------------------------------------------------
     @cached_property
     def _pair(self) -> KrakenPair:
         return find_pair(self.client, self._base, self._quote)
@@ -184,7 +175,6 @@ class KrakenRESTService(IExchangeRESTService):
             return None
 
     def get_last_price(self) -> Decimal:
-        """See the interface."""
         params = {"pair": self.rest_altname, "asset_class": self._pair.asset_class}
         result = self.client.ask("Ticker", params)
         with _readable("Ticker"):
@@ -192,21 +182,17 @@ class KrakenRESTService(IExchangeRESTService):
 
     @property
     def rest_symbol(self) -> str:
-        """As configured: "BTC/USD"."""
         return f"{self._base}/{self._quote}"
 
     @property
     def rest_altname(self) -> str:
-        """ "XBTUSD"."""
         return self._pair.altname
 
     @property
     def ws_symbol(self) -> str:
-        """ "BTC/USD"."""
         return self._pair.ws_symbol
 
     def truncate(self, amount: Decimal | str, amount_type: str) -> str:
-        """See the interface."""
         number = to_decimal(amount)
         if amount_type == "price":
             return as_text(self._pair.info.truncate_price(number))
@@ -214,15 +200,12 @@ class KrakenRESTService(IExchangeRESTService):
             return as_text(self._pair.info.truncate_volume(number))
         raise ValueError(f'amount_type is {amount_type!r}; it must be "price" or "volume"')
 
-    # ---- money -----------------------------------------------------------------------------------
     def get_account_balance(self) -> dict[str, Decimal]:
-        """See the interface."""
         result = self.client.ask("Balance", private=True)
         with _readable("Balance"):
             return {asset: to_decimal(amount) for asset, amount in result.items()}
 
     def get_balances(self) -> list[AssetBalanceSchema]:
-        """See the interface."""
         result = self.client.ask("BalanceEx", private=True)
         with _readable("BalanceEx"):
             return parse.balances(result)
@@ -232,7 +215,6 @@ class KrakenRESTService(IExchangeRESTService):
         pair = self._pair
         return parse.pair_balance(self.get_balances(), pair.base_wallets, pair.quote_wallets)
 
-    # ---- orders ----------------------------------------------------------------------------------
     def create_order(
         self,
         *,
@@ -296,7 +278,6 @@ class KrakenRESTService(IExchangeRESTService):
             return self.client.ask_once("CancelOrder", {"txid": txid}, private=True)
 
     def get_open_orders(self, userref: int, trades: bool | None = None) -> list[OrderInfoSchema]:
-        """See the interface."""
         result = self.client.ask("OpenOrders", {"userref": userref, "trades": trades}, private=True)
         with _readable("OpenOrders"):
             orders = _own(result["open"], userref)
@@ -374,15 +355,11 @@ class KrakenRESTService(IExchangeRESTService):
         raise (BotStateError if exit_on_fail else UnknownOrderError)(message)
 
     def get_exchange_domain(self) -> ExchangeDomain:
-        """Kraken's words."""
         return DOMAIN
 
     def close(self) -> None:
         """Close the connection; the file of the nonce is brought up to date."""
         self.client.close()
-
-
-# ---- helpers -------------------------------------------------------------------------------------
 
 
 @contextmanager

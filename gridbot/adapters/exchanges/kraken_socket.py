@@ -36,10 +36,6 @@ class Happening(Enum):
     LOST = "lost"
 
 
-# (which socket, number of the connection, frame or happening)
-Item = tuple[str, int, bytes | Happening]
-
-
 class _Ended(Exception):
     """The end of a connection in words for the log."""
 
@@ -87,7 +83,7 @@ def pause_before(failures: int, at_least: float = 0.0, jitter: Callable[[], floa
 
 class KrakenSocket(threading.Thread):
     """
-    Keeps one connection to ``url`` and gives every frame to ``put``, with the number of the connection.
+    Keeps one connection to ``url`` and gives ``put`` (which socket, number of the connection, frame or happening).
 
     hello    texts to send on every new connection; called on this thread and may raise GridBotError
     silence  seconds without a frame after which the connection counts as dead

@@ -11,17 +11,13 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+from gridbot.adapters.exchanges.kraken import public_kraken
 from gridbot.adapters.exchanges.simulated import ASSUMED_FEE, SimulatedRESTService
 from gridbot.adapters.exchanges.simulated_core import SimulatedExchange
 from gridbot.adapters.exchanges.simulated_feed import SimulatedFeed
 from gridbot.adapters.exchanges.simulated_store import SimulatedStore, open_exchange, store_path
 from gridbot.interfaces.clock import IClock
-from gridbot.interfaces.exchange import (
-    Exchange,
-    ExchangeSetup,
-    IExchangeFactory,
-    IExchangeRESTService,
-)
+from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeFactory, IExchangeRESTService
 from gridbot.models.configuration import Settings
 from gridbot.models.exchange import OnMessageSchema
 
@@ -32,24 +28,17 @@ class PaperExchange(IExchangeFactory):
     """
     What ``dry_run = yes`` makes of Kraken.
 
-    public  the keyless exchange to wrap, for tests; None: Kraken
+    public  the keyless exchange to wrap; another one for tests
     """
 
-    def __init__(self, public: Callable[[ExchangeSetup], Exchange] | None = None) -> None:
+    def __init__(self, public: Callable[[ExchangeSetup], Exchange] = public_kraken) -> None:
         self._public = public
 
     def create(self, setup: ExchangeSetup) -> Exchange:
         """Build both halves; Kraken and the file are opened at the first question."""
-        public = (self._public or _kraken_without_key)(setup)
+        public = self._public(setup)
         rest = PaperRESTService(public.rest, setup.settings, setup.clock)
         return Exchange(rest, PaperFeed(public, rest), simulated=True)
-
-
-def _kraken_without_key(setup: ExchangeSetup) -> Exchange:
-    # Imported here: a test with its own prices needs no network libraries.
-    from gridbot.adapters.exchanges.kraken import public_kraken
-
-    return public_kraken(setup)
 
 
 class PaperRESTService(SimulatedRESTService):
@@ -80,7 +69,6 @@ class PaperRESTService(SimulatedRESTService):
         self._public.check_exchange_status(tries)
 
     def get_system_status(self) -> str:
-        """Kraken's state."""
         return self._public.get_system_status()
 
     def get_server_time(self) -> float:
@@ -109,17 +97,14 @@ class PaperRESTService(SimulatedRESTService):
 
     @property
     def rest_symbol(self) -> str:
-        """The pair as configured."""
         return self._public.rest_symbol
 
     @property
     def rest_altname(self) -> str:
-        """The pair as Kraken's order reports name it."""
         return self._public.rest_altname
 
     @property
     def ws_symbol(self) -> str:
-        """The pair as Kraken's feed names it."""
         return self._public.ws_symbol
 
     def close(self) -> None:
@@ -137,11 +122,9 @@ class PaperFeed(SimulatedFeed):
         self._public = public
 
     def get_required_subscriptions(self, rest_api: IExchangeRESTService) -> list[dict[str, Any]]:
-        """Those of the public feed."""
         return self._public.feed.get_required_subscriptions(self._public.rest)
 
     def subscribe(self, params: dict[str, Any]) -> None:
-        """Handed on to the public feed."""
         self._public.feed.subscribe(params)
 
     def start(self, put: Callable[[object], None]) -> None:
@@ -160,5 +143,4 @@ class PaperFeed(SimulatedFeed):
         return messages
 
     def close(self) -> None:
-        """Close the public feed."""
         self._public.feed.close()
