@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from gridbot.core import arguments
 from gridbot.core.account import base_before, spoken_for
 from gridbot.core.clock import SystemClock
 from gridbot.exceptions import ConfigurationError
@@ -181,19 +182,9 @@ def add_price(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--price",
         metavar="P",
-        type=_price,
+        type=arguments.price,
         help="value the coins held at this price in quote; default: the last one the books know",
     )
-
-
-def _price(text: str) -> Decimal:
-    try:
-        price = to_decimal(text)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(f"{exc}; a price in quote is wanted, for example 50123.4") from exc
-    if price <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not more than 0; a price in quote is wanted, for example 50123.4")
-    return price
 
 
 def _year(text: str) -> int:

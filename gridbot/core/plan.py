@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from gridbot.adapters.exchanges.demo import demo_pair
+from gridbot.core import arguments
 from gridbot.core.backtest import Backtest, Play
 from gridbot.core.clock import SystemClock
 from gridbot.core.commands_books import Books, known_price, now, read_books
@@ -93,9 +94,11 @@ class Plan:
 def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``plan``."""
     add_changes(parser)
-    parser.add_argument("--price", type=to_decimal, metavar="QUOTE", help="plan for this price instead of the present")
-    parser.add_argument("--base", type=to_decimal, metavar="BASE", help="free base; default: see the output")
-    parser.add_argument("--quote", type=to_decimal, metavar="QUOTE", help="free quote; default: see the output")
+    parser.add_argument(
+        "--price", type=arguments.price, metavar="QUOTE", help="plan for this price instead of the present"
+    )
+    parser.add_argument("--base", type=arguments.amount, metavar="BASE", help="free base; default: see the output")
+    parser.add_argument("--quote", type=arguments.amount, metavar="QUOTE", help="free quote; default: see the output")
     parser.add_argument("--json", action="store_true", help="the same as JSON, amounts as text")
 
 

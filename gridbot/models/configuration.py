@@ -73,14 +73,16 @@ def _number(value: Any) -> Decimal:
     return number
 
 
-def _read_positive(value: Any) -> Decimal:
+def read_positive(value: Any) -> Decimal:
+    """A number of ordinary size above 0. Raises ValueError."""
     number = _number(value)
     if number <= 0:
         raise ValueError("must be more than 0")
     return number
 
 
-def _read_not_negative(value: Any) -> Decimal:
+def read_not_negative(value: Any) -> Decimal:
+    """A number of ordinary size, 0 included. Raises ValueError."""
     number = _number(value)
     if number < 0:
         raise ValueError("must not be negative")
@@ -113,7 +115,8 @@ def _read_interval(value: Any) -> Decimal:
     return interval
 
 
-def _read_fee(value: Any) -> Decimal | None:
+def read_fee(value: Any) -> Decimal | None:
+    """A fee per side, as a fraction; None for nothing. Raises ValueError."""
     if value is None or value == "":
         return None
     fee = read_fraction(value, SUSPICIOUS_FEE, MAX_FEE)
@@ -131,7 +134,8 @@ def _read_volatility(value: Any) -> Decimal:
     return volatility
 
 
-def _read_whole(value: Any) -> int:
+def read_whole(value: Any) -> int:
+    """A whole number, of either sign. Raises ValueError."""
     if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", value.strip()):
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -182,12 +186,12 @@ def _read_channels(value: Any) -> tuple[str, ...]:
 
 
 Text = Annotated[str, Field(min_length=1)]
-Positive = Annotated[Decimal, BeforeValidator(_read_positive)]
-NotNegative = Annotated[Decimal, BeforeValidator(_read_not_negative)]
+Positive = Annotated[Decimal, BeforeValidator(read_positive)]
+NotNegative = Annotated[Decimal, BeforeValidator(read_not_negative)]
 Interval = Annotated[Decimal, BeforeValidator(_read_interval)]
-Fee = Annotated[Decimal | None, BeforeValidator(_read_fee)]
+Fee = Annotated[Decimal | None, BeforeValidator(read_fee)]
 Switch = Annotated[bool, BeforeValidator(_read_switch)]
-Whole = Annotated[int, BeforeValidator(_read_whole)]
+Whole = Annotated[int, BeforeValidator(read_whole)]
 Currency = Annotated[str, BeforeValidator(_read_currency)]
 
 

@@ -112,6 +112,47 @@ def test_what_cannot_work_is_refused_with_the_smallest_that_would(folder, capsys
     assert "The smallest interval that pays is 0.00503" in err
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("backtest --data a.csv --price-decimals -3", "--price-decimals: -3: must be from 0 to 12"),
+        ("backtest --data a.csv --price-decimals 40", "must be from 0 to 12"),
+        ("backtest --data a.csv --quote -1", "--quote: -1: must not be negative"),
+        ("backtest --data a.csv --quote 1e30", "must be a number of ordinary size"),
+        ("backtest --data a.csv --fee-tiers 0:", "write VOLUME:FEE"),
+        ("backtest --data a.csv --fee-tiers 0:-1%", "a rebate cannot be promised"),
+        ("backtest --data a.csv --fee-tiers 100:0.1%", "the first tier begins at volume 0"),
+        ("sweep --data a.csv --jobs -3", "--jobs: -3: must be from 1 to 256"),
+        ("sweep --data a.csv --jobs 0", "must be from 1 to 256"),
+        ("sweep --data a.csv --top 0", "--top: 0: must be from 1 to 10000"),
+        ("sweep --data a.csv --top x", "must be a whole number"),
+        ("sweep --data a.csv --intervals ,", "--intervals: ,: names nothing to try"),
+        ("plan --price -1", "--price: -1: must be more than 0"),
+        ("plan --price 0", "--price: 0: must be more than 0"),
+        ("plan --quote much", "--quote: much: 'much' is not a number"),
+        ("selftest --days 0", "--days: 0: must be from 1 to 3650"),
+        ("selftest --days -1", "must be from 1 to 3650"),
+    ],
+)
+def test_a_number_that_cannot_be_meant_is_refused_before_anything_calculates_with_it(folder, capsys, words, says):
+    with pytest.raises(SystemExit) as caught:
+        main(["--config", str(folder / "config.ini"), *words.replace("a.csv", str(folder / "a.csv")).split()])
+    assert caught.value.code == 2
+    assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_backtest_without_any_money_is_refused(folder, capsys):
+    err = told(folder, capsys, "backtest", "--data", "a.csv", "--quote", "0", code=2)
+    assert err == "nothing to begin with: give --base or --quote more than 0\n"
+
+
+def test_an_interval_is_held_against_the_dearest_tier_whatever_the_fee_of_the_settings_is(folder, capsys):
+    words = ("backtest", "--data", "a.csv", "--interval", "0.6%", "--fee", "0.1%")
+    err = told(folder, capsys, *words, "--fee-tiers", "0:0.40%,10000:0.20%", code=2)
+    assert "two fees of 0.4 % cost more than a step of 0.6 % earns. The smallest interval that pays is 0.00807" in err
+    told(folder, capsys, *words, "--fee-tiers", "0:0.20%")
+
+
 def test_a_foreign_file_is_refused_with_file_and_line(folder, capsys):
     (folder / "x.csv").write_text("Date;Close\n2018;1\n")
     err = told(folder, capsys, "backtest", "--data", str(folder / "x.csv"), code=2)

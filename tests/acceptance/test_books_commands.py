@@ -247,12 +247,13 @@ def test_the_gains_of_a_tax_year_go_into_a_file(capsys: pytest.CaptureFixture[st
     ("words", "text"),
     [
         (["report", "--tax", "26"], "'26' is not a year"),
-        (["report", "--price", "-3"], "is not more than 0"),
+        (["report", "--price", "-3"], "-3: must be more than 0; for example 50123.4"),
+        (["report", "--price", "1e30"], "must be a number of ordinary size"),
         (["report", "--price", "much"], "'much' is not a number"),
         (["report", "--by", "week"], "invalid choice: 'week'"),
         (["report", "--csv", "--json"], "not allowed with"),
         (["report", "--file", "nowhere/x.txt"], "--file nowhere/x.txt: cannot be written"),
-        (["status", "--price", "0"], "is not more than 0"),
+        (["status", "--price", "0"], "must be more than 0"),
     ],
 )
 def test_wrong_words_are_explained(capsys: pytest.CaptureFixture[str], words: list[str], text: str) -> None:
