@@ -106,6 +106,7 @@ def make_plan(play: Play, standing: Standing) -> Plan:
     """Let the bot look at its grid once, then let the price fall. ``play``'s balances are not used."""
     events: list[Event] = []
     world, names = imagined(play, standing, events)
+    world.check_step(standing.price)
     world.say(0.0, standing.price)
     settings, money = world.strategy.settings, world.exchange.money
     wealth = money.start_quote + money.start_base * standing.price

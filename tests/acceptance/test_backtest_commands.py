@@ -153,6 +153,24 @@ def test_an_interval_is_held_against_the_dearest_tier_whatever_the_fee_of_the_se
     told(folder, capsys, *words, "--fee-tiers", "0:0.20%")
 
 
+@pytest.mark.parametrize("strategy", ["GridHODL", "cDCA"])
+def test_a_price_of_which_the_interval_is_no_step_ends_the_backtest_in_words(folder, capsys, strategy):
+    write_candles(folder / "a.csv", [("0.00000150", "0.00000151", "0.00000149", "0.00000150")] * 9)
+    words = ("backtest", "--data", "a.csv", "--strategy", strategy, "--interval", "0.3%", "--fee", "0.1%")
+    err = told(folder, capsys, *words, "--costmin", "0", code=2)
+    assert err.startswith("[grid] interval = 0.3 %: at a price of 0.00000150 the interval is smaller than one price ")
+    assert err.endswith("(0.00000001). Right would be: 1.535 % or more\n")
+
+
+@pytest.mark.parametrize("band", [[], ["--no-band"]])
+def test_a_price_that_falls_so_low_that_the_interval_is_no_step_ends_it_too(folder, capsys, band):
+    prices = [f"{price / 10:.1f}" for price in range(500, 20, -1)]
+    write_candles(folder / "a.csv", [(price,) * 4 for price in prices])
+    words = ("backtest", "--data", "a.csv", "--interval", "2%", "--amount", "10", *band)
+    err = told(folder, capsys, *words, code=2)
+    assert "at a price of 4.9 the interval is smaller than one price step (0.1)" in err
+
+
 def test_a_foreign_file_is_refused_with_file_and_line(folder, capsys):
     (folder / "x.csv").write_text("Date;Close\n2018;1\n")
     err = told(folder, capsys, "backtest", "--data", str(folder / "x.csv"), code=2)
