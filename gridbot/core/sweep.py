@@ -10,7 +10,9 @@ Each run is one call of ``run_job`` with plain values: on the cores of this mach
 
 import argparse
 import json
+import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
@@ -153,8 +155,17 @@ def _all(executor: Executor, jobs: list[Job], progress: Progress | None) -> list
 def workers(jobs: int | None, dask: str | None) -> Iterator[Executor]:
     """The cores of this machine, or a Dask cluster. Raises ConfigurationError."""
     if dask is None:
-        with ProcessPoolExecutor(jobs or os.cpu_count()) as pool:
-            yield pool
+        # Ctrl-C reaches the workers, too; they end by it without a word, the command has one to say.
+        with ProcessPoolExecutor(
+            jobs or os.cpu_count(), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL)
+        ) as pool:
+            try:
+                yield pool
+            except BaseException:
+                # Leaving the block waits for every job that was handed in; nobody wants their results any more.
+                for worker in multiprocessing.active_children():
+                    worker.terminate()
+                raise
         return
     try:
         client_of = import_module("distributed").Client

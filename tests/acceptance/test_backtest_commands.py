@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -196,6 +197,22 @@ def test_sweep_ends_with_a_verdict(folder, capsys):
     out = told(folder, capsys, "sweep", "--data", "a.csv", "--intervals", "1%,2%", "--jobs", "1")
     assert out.startswith("2 settings tried")
     assert out.splitlines()[-1].startswith("verdict: ")
+
+
+def test_an_interrupted_sweep_ends_at_once_whatever_its_workers_do(folder):
+    (folder / "slow_strategy.py").write_text("import time\nopen('begun', 'w').close()\ntime.sleep(60)\n")
+    text = (folder / "config.ini").read_text().replace("GridHODL", "slow_strategy:Slow")
+    (folder / "config.ini").write_text(text)
+    words = ("sweep", "--data", "a.csv", "--intervals", "1%,2%,3%", "--jobs", "1")
+    command = [sys.executable, ROOT / "gridbot.py", *words]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    began = time.monotonic()
+    while not (folder / "begun").exists():
+        assert time.monotonic() < began + 20
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20) == ("", "interrupted, no result\n")
+    assert process.returncode == 130
 
 
 def test_plan_shows_the_ladder_and_sends_nothing(folder, capsys):
