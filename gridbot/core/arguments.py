@@ -1,14 +1,16 @@
 """
 What may stand behind an option of the command line. Numbers are read as those of config.ini are, so that a
-slip is refused in words before anything calculates with it.
+slip is refused in words before anything calculates with it; files are looked at before they are replaced.
 """
 
 import argparse
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
-from gridbot.models.configuration import read_fee, read_not_negative, read_positive, read_whole
+from gridbot.exceptions import ConfigurationError
+from gridbot.models.configuration import Settings, read_fee, read_not_negative, read_positive, read_whole
 
 
 def _checked(read: Callable[[Any], Any], example: str) -> Callable[[str], Any]:
@@ -25,6 +27,20 @@ def _checked(read: Callable[[Any], Any], example: str) -> Callable[[str], Any]:
 
 price = _checked(read_positive, "50123.4")
 amount = _checked(read_not_negative, "100.50")
+
+
+def check_target(option: str, file: Path, suffixes: tuple[str, ...], settings: Settings) -> None:
+    """
+    Return when ``file`` may be written: it is not there, or is of the kind that is written and nothing the bot
+    itself reads or writes. Raises ConfigurationError.
+    """
+    own = (settings.config_path, settings.db.path, settings.logging.file)
+    if any(path is not None and path.exists() and file.exists() and file.samefile(path) for path in own):
+        raise ConfigurationError(f"{option} {file}: is the bot's own file, and is not replaced. Name another file")
+    if file.is_file() and file.suffix.lower() not in suffixes:
+        raise ConfigurationError(
+            f"{option} {file}: exists, and only a file that ends with {' or '.join(suffixes)} is replaced. Name another"
+        )
 
 
 def whole(least: int, most: int) -> Callable[[str], Any]:

@@ -83,7 +83,7 @@ COMMANDS = {
         "gridbot.core.commands_owner:check",
     ),
     "backup": Command(
-        "copy the database to FILE, also while the bot runs; an older copy of that name is replaced",
+        "copy the database to FILE, also while the bot runs; an older copy of that name is replaced, nothing else",
         "gridbot.core.commands_owner:backup",
         add_arguments="gridbot.core.commands_owner:file_argument",
     ),

@@ -70,13 +70,10 @@ def read_books(settings: Settings) -> Books:
     db = DBConnect(path, read_only=True)
     try:
         db.execute("BEGIN")
-        configuration = Configuration(db, userref)
-        if not configuration.exists:
-            raise ConfigurationError(_nobody(db, settings))
-        _check_market(settings, configuration.get().market)
+        check_owner(db, settings, path)
         book = Orderbook(db, userref)
         return Books(
-            stored=configuration.get(),
+            stored=Configuration(db, userref).get(),
             rows=tuple(Trades(db, userref).all()),
             orders=tuple(book),
             buys=book.buys(),
@@ -92,23 +89,31 @@ def read_books(settings: Settings) -> Books:
         db.close()
 
 
-def _check_market(settings: Settings, market: str) -> None:
+def check_owner(db: DBConnect, settings: Settings, path: Path) -> None:
+    """Return when the database at ``path`` holds the books of this bot. Raises ConfigurationError naming both."""
+    configuration = Configuration(db, settings.bot.userref)
+    if not configuration.exists:
+        raise ConfigurationError(_nobody(db, settings, path))
+    check_market(configuration.get().market, settings, path)
+
+
+def check_market(market: str, settings: Settings, path: Path) -> None:
     """Books of another exchange or pair would be told in the wrong currency, or as play money."""
     bot = settings.bot
     name = "Paper" if bot.exchange == "Kraken" and bot.dry_run else bot.exchange
     name = market.rpartition(" ")[0] if ":" in name else name  # one's own class may call itself anything
     if market != f"{name} {bot.base_currency}/{bot.quote_currency}":
         raise ConfigurationError(
-            f"{settings.config_path}, [database] path = {settings.db.path}: holds the books of {market}, and the "
-            f"settings ask for {name} {bot.base_currency}/{bot.quote_currency}. Name the config.ini they belong to: "
-            "--config FILE"
+            f"{path}: holds the books of {market}, and the settings ask for {name} "
+            f"{bot.base_currency}/{bot.quote_currency}. Name the config.ini they belong to (--config FILE); every "
+            "exchange and every pair needs a database of its own ([database] path)"
         )
 
 
-def _nobody(db: DBConnect, settings: Settings) -> str:
+def _nobody(db: DBConnect, settings: Settings, path: Path) -> str:
     known = ", ".join(str(row[0]) for row in db.execute("SELECT userref FROM configuration"))
     return (
-        f"{settings.config_path}, [bot] userref = {settings.bot.userref}: {settings.db.path} holds no bot with this "
+        f"{settings.config_path}, [bot] userref = {settings.bot.userref}: {path} holds no bot with this "
         f"number; {f'it holds {known}' if known else 'it holds none yet: the bot has not seen its first price'}"
     )
 
@@ -173,7 +178,12 @@ def add_report_arguments(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="the table as csv: every digit, times in UTC")
     form.add_argument("--json", action="store_true", help="profit and table as JSON: every digit, amounts as text")
-    parser.add_argument("--file", metavar="FILE", type=Path, help="write there (replacing it) and not on the screen")
+    parser.add_argument(
+        "--file",
+        metavar="FILE",
+        type=Path,
+        help="write there and not on the screen; an older csv, json or txt file is replaced",
+    )
     add_price(parser)
 
 
@@ -195,6 +205,8 @@ def _year(text: str) -> int:
 
 def run_report(settings: Settings, args: argparse.Namespace) -> int:
     """The command ``report``: profit, fees and base, by period or cycle, or the gains of a tax year."""
+    if args.file is not None:
+        arguments.check_target("--file", args.file, (".csv", ".json", ".txt"), settings)
     books = read_books(settings)
     units = units_of(settings, books)
     word = ledger.reconciled(books.rows, books.last_audit)

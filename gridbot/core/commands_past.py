@@ -208,6 +208,7 @@ def backtest(settings: Settings, args: argparse.Namespace) -> int:
         from gridbot.core import chart
 
         chart.check_plotly()  # before the work, not after it
+        arguments.check_target("--chart", args.chart, (".html", ".htm"), settings)
     data = MarketData(args.data, args.path)
     play = play_of(settings, changed(settings, args), args, data)
     period = Period(args.start, args.end)

@@ -187,6 +187,15 @@ def test_a_chart_is_one_file_that_needs_no_network(folder, capsys):
     assert 'src="http' not in page
 
 
+@pytest.mark.parametrize("name", ["config.ini", "a.csv"])
+def test_a_chart_replaces_nothing_but_an_older_chart(folder, capsys, monkeypatch, name):
+    monkeypatch.setattr("gridbot.core.chart.find_spec", lambda name: "it is there")
+    before = (folder / name).read_bytes()
+    err = told(folder, capsys, "backtest", "--data", "a.csv", "--chart", str(folder / name), code=2)
+    assert err.startswith("--chart ")
+    assert (folder / name).read_bytes() == before
+
+
 def test_without_plotly_the_message_says_what_to_install(folder, capsys, monkeypatch):
     monkeypatch.setattr("gridbot.core.chart.find_spec", lambda name: None)
     err = told(folder, capsys, "backtest", "--data", "a.csv", "--chart", str(folder / "o.html"), code=2)

@@ -263,6 +263,19 @@ def test_wrong_words_are_explained(capsys: pytest.CaptureFixture[str], words: li
     assert text in err
 
 
+@pytest.mark.parametrize("name", ["config.ini", "demo.db", "demo.exchange.db", "notes", "log.txt"])
+def test_a_report_replaces_nothing_but_an_older_report(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    trade_for_a_while(ticks=1, more="[logging]\nfile = log.txt")
+    for file in (Path("notes"), Path("log.txt"), Path("older.csv")):
+        file.write_text("precious")
+    before = Path(name).read_bytes()
+    code, _, err = run(capsys, "report", "--file", name)
+    assert (code, Path(name).read_bytes()) == (2, before)
+    assert err.startswith(f"--file {name}: ")
+    assert run(capsys, "report", "--csv", "--file", "older.csv")[0] == 0
+    assert Path("older.csv").read_text().startswith("month,")
+
+
 @pytest.mark.parametrize("command", ["status", "report", "audit"])
 def test_before_the_first_start_there_are_no_books(capsys: pytest.CaptureFixture[str], command: str) -> None:
     configure()

@@ -20,7 +20,7 @@ from gridbot.core.cli import main
 from gridbot.core.commands_owner import backup, restore
 from gridbot.core.database_check import problems_in
 from gridbot.core.heartbeat import Heartbeat
-from gridbot.exceptions import DatabaseError
+from gridbot.exceptions import ConfigurationError, DatabaseError
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeFactory
 from gridbot.interfaces.notification import INotificationChannel
 from gridbot.models.configuration import DBConfigDTO, NotificationConfigDTO, Settings
@@ -126,8 +126,53 @@ def unlocked() -> Iterator[None]:
     single_instance.release_all()
 
 
+@pytest.mark.parametrize("name", ["config.ini", "bot.exchange.db", "other.db", "holiday.jpg"])
+def test_a_copy_replaces_nothing_but_an_older_copy(world: World, tmp_path: Path, name: str) -> None:
+    shutil.copy(copied(world, tmp_path), tmp_path / "older.db")
+    (tmp_path / "config.ini").write_text(CONFIG)
+    (tmp_path / "holiday.jpg").write_bytes(b"")
+    _sql(tmp_path / "bot.exchange.db", "CREATE TABLE account (base TEXT, quote TEXT)")
+    shutil.copy(tmp_path / "older.db", tmp_path / "other.db")
+    _sql(tmp_path / "other.db", "PRAGMA journal_mode=WAL")  # the database of another bot
+    before = (tmp_path / name).read_bytes()
+    with pytest.raises(ConfigurationError, match="exists, and is no copy made by backup, so it is not replaced"):
+        backup(settings_for(Path(world.path)), file(tmp_path / name))
+    assert (tmp_path / name).read_bytes() == before
+    world.price("49400").wait(10)
+    assert backup(settings_for(Path(world.path)), file(tmp_path / "older.db")) == 0
+    with sqlite3.connect(tmp_path / "older.db") as copy:
+        assert copy.execute("SELECT count(*) FROM trades").fetchone() == (1,)
+
+
+@pytest.mark.usefixtures("unlocked")
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("UPDATE configuration SET userref = 8", rf"userref = {USERREF}: .*copy\.db holds no bot .*; it holds 8"),
+        (
+            "UPDATE configuration SET market = 'Kraken ETH/EUR'",
+            r"copy\.db: holds the books of Kraken ETH/EUR, and the settings ask for Demo BTC/USD",
+        ),
+    ],
+)
+def test_the_database_of_another_bot_is_not_brought_back(world: World, tmp_path: Path, change: str, says: str) -> None:
+    copy = copied(world, tmp_path)
+    _sql(copy, change)
+    world.db.close()
+    before = Path(world.path).read_bytes()
+    with pytest.raises(ConfigurationError, match=says):
+        restore(settings_for(Path(world.path)), file(copy))
+    assert Path(world.path).read_bytes() == before
+
+
+def test_a_copy_that_is_not_there_is_missed_as_a_copy(world: World, tmp_path: Path) -> None:
+    with pytest.raises(DatabaseError, match=r"nofile\.db: there is no such file\. Name a copy that backup has made"):
+        restore(settings_for(Path(world.path)), file(tmp_path / "nofile.db"))
+
+
 @pytest.mark.usefixtures("unlocked")
 def test_what_was_there_is_kept_when_a_copy_is_brought_back(world: World, tmp_path: Path) -> None:
+    _sql(world.path, "UPDATE configuration SET market = 'Demo BTC/USD'")
     copy = copied(world, tmp_path)
     world.price("49400").wait(10)
     world.db.close()
