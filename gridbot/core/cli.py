@@ -242,6 +242,9 @@ def run(settings: Settings, args: argparse.Namespace) -> int:
     from gridbot.core.config_file import describe, require_key
 
     require_key(settings)
+    record = getattr(args, "record", None)
+    if record:
+        load("gridbot.core.journal:check_record")(Path(record))
     key = "" if settings.bot.exchange == "Demo" else settings.kraken.api_public_key
     if running := single_instance.claim(str(settings.db.path), key):
         print(running)
@@ -249,7 +252,6 @@ def run(settings: Settings, args: argparse.Namespace) -> int:
     for line in describe(settings):
         logging.getLogger(__name__).info("%s", line)
     run_bot = load("gridbot.core.engine:run_bot")
-    record = getattr(args, "record", None)
     return int(run_bot(settings, Path(record)) if record else run_bot(settings))
 
 

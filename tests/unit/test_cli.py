@@ -170,6 +170,15 @@ def test_a_wrong_setting_ends_with_2_and_without_a_traceback(
     assert fake.started_with == []
 
 
+@pytest.mark.parametrize("name", ["config.ini", "nowhere/j.gz", "."])
+def test_a_slip_in_the_words_of_a_start_is_no_failed_start(
+    name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["run", "--record", name]) == 2
+    assert capsys.readouterr().err.startswith(f"--record {name}: ")
+    assert not (tmp_path / "gridbot.db.restarts").exists()
+
+
 def test_a_missing_file_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", "nowhere.ini"]) == 2
     assert "nowhere.ini: there is no such file" in capsys.readouterr().err
