@@ -163,13 +163,13 @@ def known_price(books: Books, asked: Decimal | None, now: float) -> tuple[Decima
 
 def add_report_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``report``."""
-    parser.add_argument(
+    table = parser.add_mutually_exclusive_group()
+    table.add_argument(
         "--by",
         choices=[*report.PERIODS, "cycle"],
-        default="month",
         help="a row for each day, month or year (UTC), or for each buy with what was sold of it; default month",
     )
-    parser.add_argument(
+    table.add_argument(
         "--tax",
         metavar="YEAR",
         type=_year,
@@ -213,20 +213,22 @@ def run_report(settings: Settings, args: argparse.Namespace) -> int:
     if args.tax is not None:
         return _report_tax(settings, args, books, word)
     view = ledger.by_cycle(books.rows, books.spoken_for, base_before(settings))
-    table = report.by_cycle_table(view, units) if args.by == "cycle" else report.by_period(view, args.by, units)
+    by = args.by or "month"
+    table = report.by_cycle_table(view, units) if by == "cycle" else report.by_period(view, by, units)
     if args.csv:
         return write(args.file, table.csv(word))
     price, origin = known_price(books, args.price, now())
     bot, summary = settings.bot, report.summary_of(view, price, settings.bot.strategy, word)
     if args.json:
         document = {"pair": f"{units.base}/{units.quote}", **report.summary_document(summary)}
-        return write(args.file, as_json({**document, f"by_{args.by}": table.document()}) + "\n")
+        return write(args.file, as_json({**document, f"by_{by}": table.document()}) + "\n")
     text = [
         f"{headline(bot.name, bot.strategy, units, bot.simulated)}, since {moment(books.stored.created_at)}",
         report.summary_text(summary, units),
         f"  price {origin}",
         "",
         table.text(),
+        "rows and sums are cut to what is shown, each by itself; --csv has every digit",
         f"grid profit is after fees; times are UTC; books: {word}",
     ]
     return write(args.file, "\n".join(text) + "\n")

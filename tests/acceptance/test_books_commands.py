@@ -215,7 +215,9 @@ def test_tables_for_the_terminal_are_narrow_and_end_with_totals(capsys: pytest.C
         code, out, _ = run(capsys, "report", "--by", by)
         assert code == 0
         assert max(len(line) for line in out.splitlines()) <= 100
-        assert any(line.startswith("all ") for line in out.splitlines())
+        [(after_sums, sums)] = [(n, x) for n, x in enumerate(out.splitlines(), 1) if x.startswith("all ")]
+        said = "rows and sums are cut to what is shown, each by itself; --csv has every digit"
+        assert out.splitlines()[after_sums] == said, sums
 
 
 def test_cycles_as_csv_add_up_to_the_grid_profit(capsys: pytest.CaptureFixture[str]) -> None:
@@ -252,6 +254,7 @@ def test_the_gains_of_a_tax_year_go_into_a_file(capsys: pytest.CaptureFixture[st
         (["report", "--price", "much"], "'much' is not a number"),
         (["report", "--by", "week"], "invalid choice: 'week'"),
         (["report", "--csv", "--json"], "not allowed with"),
+        (["report", "--tax", "2026", "--by", "month"], "argument --by: not allowed with argument --tax"),
         (["report", "--file", "nowhere/x.txt"], "--file nowhere/x.txt: cannot be written"),
         (["status", "--price", "0"], "must be more than 0"),
     ],

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from gridbot.core import registry
 from gridbot.core.config_file import SECTIONS, describe, load_settings, require_key
+from gridbot.core.single_instance import claim_early
 from gridbot.exceptions import ConfigurationError
 from gridbot.models import configuration
 from gridbot.models.configuration import (
@@ -326,6 +327,16 @@ def test_paths_start_at_the_directory_of_the_file(
     assert settings.logging.level == "DEBUG"
     monkeypatch.chdir(tmp_path)
     assert load_settings(Path("config.ini")).db.path == tmp_path / "data" / "bot.db"
+
+
+def test_a_directory_is_no_database_and_gets_no_lock_beside_it(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "books").mkdir()
+    path = write(more="[database]\npath = books\n")
+    books = tmp_path / "books"
+    says = f"config.ini, [database] path = {books}: is a directory. Name a file in it: {books}/gridbot.db"
+    assert refusal(path) == says
+    assert claim_early(str(path)) is None
+    assert not (tmp_path / "books.lock").exists()
 
 
 def test_telegram_needs_both_and_hides_both(write: Write) -> None:
