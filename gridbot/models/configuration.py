@@ -8,7 +8,7 @@ config.ini carry the names of these fields; the file is read in core/config_file
 
 import difflib
 import re
-from decimal import ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -291,6 +291,13 @@ class BotConfigDTO(Section):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    @property
+    def buys_that_fit(self) -> int:
+        """How many of the buys max_investment has room for while nothing else is open."""
+        one_buy = self.amount_per_grid * (ONE + (self.fee or ZERO))
+        room = (self.max_investment - one_buy) / self.amount_per_grid  # for further ones; it must not be reached
+        return min(int(room.to_integral_value(ROUND_CEILING)), self.n_open_buy_orders)
 
     @property
     def simulated(self) -> bool:

@@ -414,6 +414,31 @@ def test_the_doctor_tells_an_amount_that_is_too_small(kraken: Ground, capsys: py
     assert "PROBLEM minimum: amount_per_grid is too small at the present price" in text
 
 
+def test_the_doctor_says_that_the_database_is_another_market_s_as_run_will(
+    kraken: Ground, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    World("GridHODL", path=tmp_path / "bot.db").start("50000").db.close()
+    _sql(tmp_path / "bot.db", "UPDATE configuration SET market = 'Demo BTC/USD'")
+    code, text = doctor(kraken, capsys)
+    assert code == 2
+    found = "bot.db: holds the books of Demo BTC/USD, and the settings ask for Kraken BTC/USD. "
+    assert [found in line for line in text.splitlines() if line.startswith("PROBLEM database: ")] == [True]
+    assert "is sound" not in text
+
+
+def test_the_doctor_says_how_many_buys_the_limit_has_room_for(
+    kraken: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = kraken.directory / "config.ini"
+    path.write_text(path.read_text().replace("max_investment = 2000", "max_investment = 250"))
+    code, text = doctor(kraken, capsys)
+    assert code == 0
+    assert (
+        "hint    limit: max_investment = 250 has room for 2 of the 5 buys, less while sells are open. For all" in text
+    )
+    assert "For all of them: more than 500\n" in text
+
+
 class Quiet(IExchangeFactory):
     """An exchange of one's own, without a price and without a smallest volume."""
 
@@ -445,7 +470,8 @@ def test_without_the_key_real_orders_are_refused_and_the_books_are_not(
     path = kraken.directory / "config.ini"
     path.write_text(path.read_text().replace(f"api_secret_key = {TEST_SECRET}", "api_secret_key ="))
     code, text = doctor(kraken, capsys)
-    assert (code, "PROBLEM settings: " in text) == (2, True)
+    assert (code, text.count("real orders need both")) == (2, 1)
+    assert text.splitlines()[1].startswith("PROBLEM settings: "), "what stops the start comes first"
     for command, refused in (("run", True), ("audit", True), ("watch", False), ("check", False), ("status", False)):
         main(["--config", str(path), command])
         assert ("real orders need both" in capsys.readouterr().err) is refused, command
