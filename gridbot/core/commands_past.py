@@ -160,7 +160,7 @@ def paying_fee(bot: BotConfigDTO, tiers: tuple[tuple[Decimal, Decimal], ...]) ->
 
 def play_of(settings: Settings, bot: BotConfigDTO, args: argparse.Namespace, data: MarketData) -> Play:
     """What the command line wants played by this bot; of ``settings`` the play money and the folder are used."""
-    decimals = data.decimals if args.price_decimals is None else args.price_decimals
+    decimals = min(data.decimals, MOST_DECIMALS) if args.price_decimals is None else args.price_decimals
     base = settings.paper.base_balance if args.base is None else args.base
     quote = settings.paper.quote_balance if args.quote is None else args.quote
     if not base and not quote:

@@ -102,6 +102,13 @@ def test_money_has_two_decimals_and_prices_no_padding_whatever_the_file_has(fold
     assert not re.search(r"\.\d{3,} USD", out), out
 
 
+def test_prices_with_the_noise_of_floats_are_no_finer_than_money_can_be_counted(folder, capsys):
+    noisy = [tuple(f"{price}000000000000000001" for price in candle) for candle in diced_candles(300, 7)]
+    write_candles(folder / "a.csv", noisy)
+    document = json.loads(told(folder, capsys, "backtest", "--data", "a.csv", "--json"))
+    assert document["buys"] > 0
+
+
 def test_the_options_change_the_settings_for_once(folder, capsys):
     usual = json.loads(told(folder, capsys, "backtest", "--data", "a.csv", "--json"))
     wide = json.loads(told(folder, capsys, "backtest", "--data", "a.csv", "--json", "--interval", "4%"))
