@@ -144,8 +144,7 @@ class Tally:
         self._tied_up = self._sum_tied_up = self._most_tied_up = ZERO
         self._book_is_known = False
         self._next_regular = 0.0
-        self._regular_units = ZERO  # base for one quote a day
-        self._regular_buys = 0
+        self._regular: list[tuple[float, Decimal]] = []  # time, base for one quote
 
     def begin(self, time: float, price: Decimal) -> None:
         """The first price of the period."""
@@ -189,8 +188,7 @@ class Tally:
 
     def _buy_regularly(self, time: float, price: Decimal) -> None:
         self._next_regular = time + REGULAR_SECONDS
-        self._regular_units += ONE / (price * (ONE + self.exchange.fee))
-        self._regular_buys += 1
+        self._regular.append((time, ONE / (price * (ONE + self.exchange.fee))))
 
     def passed(self, bars: int, end: float, close: Decimal) -> None:
         """So many bars lie behind, the last of them ended at ``end`` with ``close``."""
@@ -201,7 +199,8 @@ class Tally:
         """The account at the end of the period. Raises BotStateError when books and exchange do not agree."""
         self.sample(self._end, self._last, desk)
         money, last, counts = self.exchange.money, self._last, self._counts
-        regular_base = money.start_base + money.start_quote / self._regular_buys * self._regular_units
+        regular = [base for time, base in self._regular if time < self._end]  # the last look is no new day
+        regular_base = money.start_base + money.start_quote / len(regular) * sum(regular, ZERO)
         if desk.traded != (money.base - money.start_base, money.quote - money.start_quote):
             raise BotStateError(f"the trades in the books, {desk.traded}, are not those of the exchange, {money}")
         rows = desk.trades.all()
@@ -237,7 +236,7 @@ class Tally:
             holding=self._hold_base * last,
             holding_drawdown=self._hold_deepest.fall,
             regular=regular_base * last,
-            regular_buys=self._regular_buys,
+            regular_buys=len(regular),
         )
 
 

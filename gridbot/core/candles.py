@@ -10,6 +10,7 @@ import gzip
 import zlib
 from abc import ABC, abstractmethod
 from bisect import bisect_left
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -212,6 +213,7 @@ class MarketFile:
         try:
             with self.path.open("rb") as raw:
                 file = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if self.path.suffix == ".gz" else raw
+                rest = file.read(len(BOM_UTF8)).removeprefix(BOM_UTF8)  # editors of Windows begin a file with it
                 while piece := file.read(BLOCK):
                     self.position = raw.tell()
                     piece = rest + piece

@@ -7,6 +7,7 @@ minute, and most of these starts only find out that it runs.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -27,6 +28,7 @@ VERSION = "1.0.0"
 STOPPED_BY_REQUEST = 0  # or already running
 STOPPED_BY_ERROR = 1  # a restart may help
 MUST_BE_MENDED = 2  # configuration or credentials: a restart will not help
+INTERRUPTED = 130  # as a shell tells it of a program that Ctrl-C has ended
 
 
 class Command:
@@ -80,7 +82,7 @@ COMMANDS = {
         arguments=False,
     ),
     "backup": Command(
-        "copy the database to FILE, also while the bot runs; an older copy of that name is replaced",
+        "copy the database to FILE, also while the bot runs; an older copy of that name is replaced, nothing else",
         "gridbot.core.commands_owner:backup",
     ),
     "restore": Command(
@@ -132,12 +134,18 @@ A second start while it runs says so and leaves with 0, so cron may start it eve
 exit codes: 0 stopped by request, or already running
             1 stopped by an error; a restart may help
             2 configuration or credentials must be mended; a restart will not help
+            130 interrupted: a command other than run was ended by Ctrl-C, without a result
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out the command line and return the exit code. Errors appear as their message, on stderr."""
     words = list(sys.argv[1:] if argv is None else argv)
+    command = next((COMMANDS[word] for word in words if word in COMMANDS), COMMANDS["run"])
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):
+        reconfigure(errors="replace")  # a name that the terminal cannot show is no reason to show nothing
     try:
         # What cron does every minute: most of the time of such a start would go into reading its words.
         if (config := _plain_start(words)) and (running := single_instance.claim_early(config)):
@@ -152,19 +160,36 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return STOPPED_BY_REQUEST
             if waiting := load("gridbot.core.restart_guard:waiting")(args.config):
                 return _fail(waiting[1], waiting[0])
-        if command.light:
-            return int(load(command.run)(args))
-        return _carry_out(command, args)
+            return _carry_out(command, args)
+        if sys.stdout is None:
+            raise GridBotError("the standard output is closed: there is nowhere to write the result to")
+        code = int(load(command.run)(args)) if command.light else _carry_out(command, args)
+        sys.stdout.flush()  # what cannot be written shall be told here, and not after the end
+        return code
     except (ConfigurationError, AccessDenied) as exc:
         return _fail(exc.message, MUST_BE_MENDED)
     except GridBotError as exc:
         return _fail(exc.message, STOPPED_BY_ERROR)
     except KeyboardInterrupt:
-        return STOPPED_BY_REQUEST
+        return STOPPED_BY_REQUEST if command.trades else _fail("interrupted, no result", INTERRUPTED)
     except BrokenPipeError:
-        # The reader has left (status | head). stdout must not be flushed again when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()  # the reader has left (status | head)
         return STOPPED_BY_REQUEST
+    except OSError as exc:
+        if not _is_full(exc):
+            raise
+        _give_up_stdout()
+        return _fail(f"the result cannot be written: {exc.strerror}", STOPPED_BY_ERROR)
+
+
+def _is_full(exc: BaseException) -> bool:
+    """A stream that is open, and takes nothing more: the disk it goes to is full or broken."""
+    return isinstance(exc, OSError) and exc.filename is None and exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
+def _give_up_stdout() -> None:
+    """What is left in its buffer must not be written again when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _leave_at_once_on_sigterm() -> None:
@@ -207,6 +232,9 @@ def run(settings: Settings, args: argparse.Namespace) -> int:
     from gridbot.core.config_file import describe, require_key
 
     require_key(settings)
+    record = getattr(args, "record", None)
+    if record:
+        load("gridbot.core.journal:check_record")(Path(record))
     key = "" if settings.bot.exchange == "Demo" else settings.kraken.api_public_key
     if running := single_instance.claim(str(settings.db.path), key):
         print(running)
@@ -214,7 +242,6 @@ def run(settings: Settings, args: argparse.Namespace) -> int:
     for line in describe(settings):
         logging.getLogger(__name__).info("%s", line)
     run_bot = load("gridbot.core.engine:run_bot")
-    record = getattr(args, "record", None)
     return int(run_bot(settings, Path(record)) if record else run_bot(settings))
 
 
@@ -237,7 +264,9 @@ def _carry_out(command: Command, args: argparse.Namespace) -> int:
         return int(load(command.run)(settings, args))
     except (GridBotError, BrokenPipeError):
         raise
-    except Exception:
+    except Exception as exc:
+        if _is_full(exc) and not command.trades:
+            raise
         # Through the log, because its formatter takes the secrets out of the traceback.
         log = logging.getLogger(__name__)
         log.critical("a mistake in gridbot itself, not in your settings; please report it", exc_info=True)

@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from gridbot.core import arguments
 from gridbot.core.account import base_before, spoken_for
 from gridbot.core.registry import exchange_name
 from gridbot.exceptions import ConfigurationError
@@ -67,13 +68,10 @@ def read_books(settings: Settings) -> Books:
     db = DBConnect(path, read_only=True)
     try:
         db.execute("BEGIN")
-        configuration = Configuration(db, userref)
-        if not configuration.exists:
-            raise ConfigurationError(_nobody(db, settings))
-        _check_market(settings, configuration.get().market)
+        check_owner(db, settings, path)
         book = Orderbook(db, userref)
         return Books(
-            stored=configuration.get(),
+            stored=Configuration(db, userref).get(),
             rows=tuple(Trades(db, userref).all()),
             orders=tuple(book),
             buys=book.buys(),
@@ -89,23 +87,31 @@ def read_books(settings: Settings) -> Books:
         db.close()
 
 
-def _check_market(settings: Settings, market: str) -> None:
+def check_owner(db: DBConnect, settings: Settings, path: Path) -> None:
+    """Return when the database at ``path`` holds the books of this bot. Raises ConfigurationError naming both."""
+    configuration = Configuration(db, settings.bot.userref)
+    if not configuration.exists:
+        raise ConfigurationError(_nobody(db, settings, path))
+    check_market(configuration.get().market, settings, path)
+
+
+def check_market(market: str, settings: Settings, path: Path) -> None:
     """Books of another exchange or pair would be told in the wrong currency, or as play money."""
     bot = settings.bot
     name = exchange_name(bot)
     name = market.rpartition(" ")[0] if ":" in name else name  # one's own class may call itself anything
     if market != f"{name} {bot.base_currency}/{bot.quote_currency}":
         raise ConfigurationError(
-            f"{settings.config_path}, [database] path = {settings.db.path}: holds the books of {market}, and the "
-            f"settings ask for {name} {bot.base_currency}/{bot.quote_currency}. Name the config.ini they belong to: "
-            "--config FILE"
+            f"{path}: holds the books of {market}, and the settings ask for {name} "
+            f"{bot.base_currency}/{bot.quote_currency}. Name the config.ini they belong to (--config FILE); every "
+            "exchange and every pair needs a database of its own ([database] path)"
         )
 
 
-def _nobody(db: DBConnect, settings: Settings) -> str:
+def _nobody(db: DBConnect, settings: Settings, path: Path) -> str:
     known = ", ".join(str(row[0]) for row in db.execute("SELECT userref FROM configuration"))
     return (
-        f"{settings.config_path}, [bot] userref = {settings.bot.userref}: {settings.db.path} holds no bot with this "
+        f"{settings.config_path}, [bot] userref = {settings.bot.userref}: {path} holds no bot with this "
         f"number; {f'it holds {known}' if known else 'it holds none yet: the bot has not seen its first price'}"
     )
 
@@ -151,13 +157,13 @@ def known_price(books: Books, asked: Decimal | None, now: float) -> tuple[Decima
 
 
 def run_report_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    table = parser.add_mutually_exclusive_group()
+    table.add_argument(
         "--by",
         choices=[*report.PERIODS, "cycle"],
-        default="month",
         help="a row for each day, month or year (UTC), or for each buy with what was sold of it; default month",
     )
-    parser.add_argument(
+    table.add_argument(
         "--tax",
         metavar="YEAR",
         type=_year,
@@ -166,7 +172,12 @@ def run_report_arguments(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="the table as csv: every digit, times in UTC")
     form.add_argument("--json", action="store_true", help="profit and table as JSON: every digit, amounts as text")
-    parser.add_argument("--file", metavar="FILE", type=Path, help="write there (replacing it) and not on the screen")
+    parser.add_argument(
+        "--file",
+        metavar="FILE",
+        type=Path,
+        help="write there and not on the screen; an older csv, json or txt file is replaced",
+    )
     add_price(parser)
 
 
@@ -174,19 +185,9 @@ def add_price(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--price",
         metavar="P",
-        type=_price,
+        type=arguments.price,
         help="value the coins held at this price in quote; default: the last one the books know",
     )
-
-
-def _price(text: str) -> Decimal:
-    try:
-        price = to_decimal(text)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(f"{exc}; a price in quote is wanted, for example 50123.4") from exc
-    if price <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not more than 0; a price in quote is wanted, for example 50123.4")
-    return price
 
 
 def _year(text: str) -> int:
@@ -197,26 +198,30 @@ def _year(text: str) -> int:
 
 def run_report(settings: Settings, args: argparse.Namespace) -> int:
     """The command ``report``: profit, fees and base, by period or cycle, or the gains of a tax year."""
+    if args.file is not None:
+        arguments.check_target("--file", args.file, (".csv", ".json", ".txt"), settings)
     books = read_books(settings)
     units = units_of(settings, books)
     word = ledger.reconciled(books.rows, books.last_audit)
     if args.tax is not None:
         return _report_tax(settings, args, books, word)
     view = ledger.by_cycle(books.rows, books.spoken_for, base_before(settings))
-    table = report.by_cycle_table(view, units) if args.by == "cycle" else report.by_period(view, args.by, units)
+    by = args.by or "month"
+    table = report.by_cycle_table(view, units) if by == "cycle" else report.by_period(view, by, units)
     if args.csv:
         return write(args.file, table.csv(word))
     price, origin = known_price(books, args.price, time.time())
     bot, summary = settings.bot, report.summary_of(view, price, settings.bot.strategy, word)
     if args.json:
         document = {"pair": f"{units.base}/{units.quote}", **report.summary_document(summary)}
-        return write(args.file, as_json({**document, f"by_{args.by}": table.document()}) + "\n")
+        return write(args.file, as_json({**document, f"by_{by}": table.document()}) + "\n")
     text = [
         f"{headline(bot.name, bot.strategy, units, bot.simulated)}, since {moment(books.stored.created_at)}",
         report.summary_text(summary, units),
         f"  price {origin}",
         "",
         table.text(),
+        "rows and sums are cut to what is shown, each by itself; --csv has every digit",
         f"grid profit is after fees; times are UTC; books: {word}",
     ]
     return write(args.file, "\n".join(text) + "\n")

@@ -12,14 +12,15 @@ from decimal import Decimal
 from gridbot.core import single_instance
 from gridbot.core.cli import MUST_BE_MENDED, STOPPED_BY_ERROR
 from gridbot.core.clock import SystemClock
+from gridbot.core.commands_books import check_market
 from gridbot.core.config_file import describe, require_key
 from gridbot.core.database_check import problems_in
 from gridbot.core.registry import exchange_of
 from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError, OrderTooSmall, TemporaryFailure
-from gridbot.infrastructure.database import DBConnect, Orderbook
+from gridbot.infrastructure.database import Configuration, DBConnect, Orderbook
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeRESTService
 from gridbot.models.configuration import Settings
-from gridbot.models.money import digits, percent, shown
+from gridbot.models.money import ZERO, digits, percent, shown
 from gridbot.strategies import grid_rules as rules
 
 SLOW_CLOCK = 5.0  # seconds: less does no harm, more makes logs and nonces odd
@@ -52,6 +53,7 @@ class Doctor:
     def examine(self) -> Iterator[Finding]:
         """One finding after the other; a part that cannot be looked at says why."""
         yield (GOOD, "config.ini", f"{self._settings.config_path}, {describe(self._settings)[0]}")
+        yield from self._settings_alone()
         yield from self._database()
         if self._settings.bot.exchange == "Demo":
             yield (GOOD, "exchange", "the demo needs no network and no key")
@@ -79,6 +81,22 @@ class Doctor:
             return public_kraken(ExchangeSetup(settings, self._clock))
         return exchange_of(settings, self._clock, settings.bot.exchange)
 
+    def _settings_alone(self) -> Iterator[Finding]:
+        """What ``run`` would refuse, or do otherwise than may be expected, whatever the exchange says."""
+        bot = self._settings.bot
+        try:
+            require_key(self._settings)
+        except ConfigurationError as exc:
+            yield (WRONG, "settings", exc.message)
+        if (fit := bot.buys_that_fit) < bot.n_open_buy_orders:
+            enough = digits(bot.amount_per_grid * (bot.n_open_buy_orders + (bot.fee or ZERO)))
+            yield (
+                HINT,
+                "limit",
+                f"max_investment = {digits(bot.max_investment)} has room for {fit} of the {bot.n_open_buy_orders} "
+                f"buys, less while sells are open. For all of them: more than {enough}",
+            )
+
     def _database(self) -> Iterator[Finding]:
         path, bot = self._settings.db.path, self._settings.bot
         self._busy = single_instance.claim(str(path), self._settings.kraken.api_public_key)
@@ -88,8 +106,15 @@ class Doctor:
         problems = problems_in(path, bot.userref, bot.n_open_buy_orders, bot.max_investment)
         for problem in problems:
             yield (WRONG, "database", f"{path}: {problem}. See the commands check and restore")
-        if not problems:
+        if problems:
+            return
+        try:
+            with closing(DBConnect(path, read_only=True)) as db:
+                if (stored := Configuration(db, bot.userref)).exists:
+                    check_market(stored.get().market, self._settings, path)
             yield (GOOD, "database", f"{path} is sound")
+        except ConfigurationError as exc:
+            yield (WRONG, "database", exc.message)
 
     def _open_buys(self) -> int:
         path = self._settings.db.path
@@ -121,10 +146,10 @@ class Doctor:
             yield (HINT, "pair", f"{rest.rest_symbol} is {pair.status!r} now: not every order will be taken")
 
     def _private(self, rest: IExchangeRESTService) -> Iterator[Finding]:
-        require_key(self._settings)
         bot = self._settings.bot
         if bot.exchange == "Kraken" and not self._settings.kraken.has_key:
-            yield (HINT, "key", "none configured: a dry run needs none. Fee, funds and rights cannot be looked at")
+            if bot.dry_run:
+                yield (HINT, "key", "none configured: a dry run needs none. Fee, funds and rights cannot be looked at")
             yield from self._grid(rest, None)
             return
         if self._busy is not None:

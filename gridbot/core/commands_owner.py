@@ -12,9 +12,10 @@ from contextlib import closing
 from pathlib import Path
 
 from gridbot.core import single_instance
-from gridbot.core.database_check import problems_in
-from gridbot.exceptions import DatabaseError
-from gridbot.infrastructure.connection import move_aside
+from gridbot.core.commands_books import check_owner
+from gridbot.core.database_check import is_copy, problems_in
+from gridbot.exceptions import ConfigurationError, DatabaseError
+from gridbot.infrastructure.connection import DBConnect, move_aside
 from gridbot.models.configuration import Settings
 
 PAGES_AT_ONCE = 256  # a backup lets the bot write in between
@@ -50,6 +51,10 @@ def backup(settings: Settings, args: argparse.Namespace) -> int:
         raise DatabaseError(f"{target}: is a directory. Name a file in it: {target / 'gridbot-backup.db'}")
     if target.exists() and target.samefile(source):
         raise DatabaseError(f"{target}: is the database itself. Name another file for the copy")
+    if target.exists() and not is_copy(target):
+        raise ConfigurationError(
+            f"{target}: exists, and is no copy made by backup, so it is not replaced. Name another file for the copy"
+        )
     _copy(source, target)
     _say(f"{target}: a copy of {source}, checked. Bring it back with: restore {target}")
     return 0
@@ -58,7 +63,8 @@ def backup(settings: Settings, args: argparse.Namespace) -> int:
 def restore(settings: Settings, args: argparse.Namespace) -> int:
     """Put a copy in the place of the database; the present one is kept aside. Only while the bot is stopped."""
     source, target = Path(args.file), settings.db.path
-    _must_exist(source)
+    if not source.is_file():
+        raise DatabaseError(f"{source}: there is no such file. Name a copy that backup has made; nothing was changed")
     if target.exists() and source.samefile(target):
         raise DatabaseError(f"{source}: is the database in use. Name the copy that shall take its place")
     if running := single_instance.claim(str(target)):
@@ -67,6 +73,8 @@ def restore(settings: Settings, args: argparse.Namespace) -> int:
     problems = problems_in(source, bot.userref, bot.n_open_buy_orders, bot.max_investment)
     if problems:
         raise DatabaseError(f"{source}: {'; '.join(problems)}.\n  Nothing was changed. Try an older copy.")
+    with closing(DBConnect(source, read_only=True)) as db:
+        check_owner(db, settings, source)
     fresh = target.with_name(f"{target.name}.restoring")
     _copy(source, fresh)
     aside = move_aside(target, f"before-{time.strftime('%Y%m%d-%H%M%S')}")

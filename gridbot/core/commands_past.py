@@ -10,15 +10,16 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from gridbot.adapters.exchanges.simulated import ASSUMED_FEE
+from gridbot.core import arguments
 from gridbot.core.backtest import USUAL_COSTMIN, USUAL_ORDERMIN, Backtest, Play, pair_from_file
 from gridbot.core.backtest_result import report
 from gridbot.core.candles import DEFAULT_PATH, LATEST, PATHS, MarketData, Period
 from gridbot.core.registry import resolve
 from gridbot.exceptions import ConfigurationError
-from gridbot.models.configuration import MAX_FEE, BotConfigDTO, Settings, read_fraction
-from gridbot.models.money import to_decimal
+from gridbot.models.configuration import BotConfigDTO, Settings, check_interval_pays
 from gridbot.services.messages import Units
 
+MOST_DECIMALS = 12  # of a price; with more the 28 digits of a Decimal no longer hold every product
 # Options that stand for a key of config.ini, and the key.
 CHANGES = {
     "strategy": "strategy",
@@ -62,22 +63,35 @@ def add_market(parser: argparse.ArgumentParser) -> None:
         "open, low, high, close (low-first); or only the close. Default %(default)s",
     )
     parser.add_argument("--touch", action="store_true", help="a price that only touches an order fills it (hopeful)")
-    parser.add_argument("--base", type=_money, metavar="BASE", help="base at the start; default [paper] base_balance")
     parser.add_argument(
-        "--quote", type=_money, metavar="QUOTE", help="the same in quote; default [paper] quote_balance"
+        "--base", type=arguments.amount, metavar="BASE", help="base at the start; default [paper] base_balance"
     )
     parser.add_argument(
-        "--ordermin", type=_money, default=USUAL_ORDERMIN, metavar="BASE", help="smallest volume; default %(default)s"
+        "--quote", type=arguments.amount, metavar="QUOTE", help="the same in quote; default [paper] quote_balance"
     )
     parser.add_argument(
-        "--costmin", type=_money, default=USUAL_COSTMIN, metavar="QUOTE", help="smallest cost; default %(default)s"
+        "--ordermin",
+        type=arguments.amount,
+        default=USUAL_ORDERMIN,
+        metavar="BASE",
+        help="smallest volume; default %(default)s",
     )
     parser.add_argument(
-        "--price-decimals", type=int, metavar="N", help="decimals of a price; default: as many as the file has"
+        "--costmin",
+        type=arguments.amount,
+        default=USUAL_COSTMIN,
+        metavar="QUOTE",
+        help="smallest cost; default %(default)s",
+    )
+    parser.add_argument(
+        "--price-decimals",
+        type=arguments.whole(0, MOST_DECIMALS),
+        metavar="N",
+        help="decimals of a price; default: as many as the file has",
     )
     parser.add_argument(
         "--fee-tiers",
-        type=_tiers,
+        type=arguments.fee_tiers,
         default=(),
         metavar="VOLUME:FEE,...",
         help="fee per side by the bot's own volume of 30 days, in quote: 0:0.40%%,10000:0.35%%,50000:0.24%%",
@@ -107,27 +121,6 @@ def _time(text: str) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _money(text: str) -> Decimal:
-    try:
-        amount = to_decimal(text)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from None
-    if amount < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return amount
-
-
-def _tiers(text: str) -> tuple[tuple[Decimal, Decimal], ...]:
-    try:
-        pairs = [part.partition(":") for part in text.split(",")]
-        tiers = sorted((to_decimal(volume.strip()), read_fraction(fee, MAX_FEE, MAX_FEE)) for volume, _, fee in pairs)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(f"{exc}; write VOLUME:FEE,... such as 0:0.40%,10000:0.35%") from None
-    if tiers[0][0] != 0:
-        raise argparse.ArgumentTypeError("the first tier begins at volume 0")
-    return tuple(tiers)
-
-
 def changed(settings: Settings, args: argparse.Namespace) -> BotConfigDTO:
     """The bot's settings with the options of the command line. Raises ConfigurationError naming the option."""
     return changed_bot(settings.bot, {key: getattr(args, name) for name, key in CHANGES.items()})
@@ -149,17 +142,27 @@ def changed_bot(bot: BotConfigDTO, changes: dict[str, str | None]) -> BotConfigD
         raise ConfigurationError("these settings cannot work:\n  " + "\n  ".join(p.strip() for p in problems)) from exc
 
 
+def paying_fee(bot: BotConfigDTO, tiers: tuple[tuple[Decimal, Decimal], ...]) -> Decimal:
+    """The fee of the first orders. Raises ConfigurationError for an interval that does not pay at the dearest tier."""
+    fee = bot.fee if bot.fee is not None else (tiers[0][1] if tiers else ASSUMED_FEE)
+    check_interval_pays(bot.interval, max([fee, *(tier[1] for tier in tiers)]))
+    return fee
+
+
 def play_of(settings: Settings, bot: BotConfigDTO, args: argparse.Namespace, data: MarketData) -> Play:
     """What the command line wants played by this bot; of ``settings`` the play money and the folder are used."""
-    decimals = data.decimals if args.price_decimals is None else args.price_decimals
-    fee = bot.fee if bot.fee is not None else (args.fee_tiers[0][1] if args.fee_tiers else ASSUMED_FEE)
+    decimals = min(data.decimals, MOST_DECIMALS) if args.price_decimals is None else args.price_decimals
+    base = settings.paper.base_balance if args.base is None else args.base
+    quote = settings.paper.quote_balance if args.quote is None else args.quote
+    if not base and not quote:
+        raise ConfigurationError("nothing to begin with: give --base or --quote more than 0")
     return Play(
         bot=bot,
         strategy=resolve("strategy", bot.strategy, settings.config_path.parent),
         pair=pair_from_file(bot, decimals, args.ordermin, args.costmin),
-        fee=fee,
-        base_balance=settings.paper.base_balance if args.base is None else args.base,
-        quote_balance=settings.paper.quote_balance if args.quote is None else args.quote,
+        fee=paying_fee(bot, args.fee_tiers),
+        base_balance=base,
+        quote_balance=quote,
         touch=args.touch,
         fee_tiers=args.fee_tiers,
     )
@@ -186,6 +189,7 @@ def backtest(settings: Settings, args: argparse.Namespace) -> int:
         from gridbot.core import chart
 
         chart.check_plotly()  # before the work, not after it
+        arguments.check_target("--chart", args.chart, (".html", ".htm"), settings)
     data = MarketData(args.data, args.path)
     play = play_of(settings, changed(settings, args), args, data)
     period = Period(args.start, args.end)

@@ -232,7 +232,7 @@ def _where_instead(section: str, key: str) -> str:
 
 def describe(settings: Settings) -> list[str]:
     """The settings in force, in human units, one line each; no secrets."""
-    bot, quote = settings.bot, settings.bot.quote_currency
+    bot, quote, fit = settings.bot, settings.bot.quote_currency, settings.bot.buys_that_fit
     if bot.fee is not None:
         fee = f"{as_percent(bot.fee)} ({digits(bot.fee)}) a side"
     else:
@@ -241,7 +241,8 @@ def describe(settings: Settings) -> list[str]:
         f"{bot.name}: {bot.strategy} on {bot.base_currency}/{quote}, userref {bot.userref}, {_at_stake(bot)}",
         f"{bot.n_open_buy_orders} open buys of {digits(bot.amount_per_grid)} {quote} each",
         f"interval {as_percent(bot.interval)} ({digits(bot.interval)}), fee {fee}",
-        f"at most {digits(bot.max_investment)} {quote} in open orders",
+        f"at most {digits(bot.max_investment)} {quote} in open orders"
+        + (f": room for {fit} of the {bot.n_open_buy_orders} buys" if fit < bot.n_open_buy_orders else ""),
         f"database {settings.db.path}",
     ]
     if bot.simulated:

@@ -19,6 +19,7 @@ NUMBERS = {
     "unsold_buy_order_txids": ("price", "volume"),
     "trades": ("price", "volume", "cost", "fee"),
 }
+IN_ONE_FILE = b"\x01\x01"  # SQLite's write and read version, bytes 18 and 19 of a file; 2 is WAL
 MAY_BE_ZERO = {"executed", "cost", "fee"}
 MAY_BE_NEGATIVE = {"fee"}  # a rebate
 
@@ -37,6 +38,20 @@ def problems_in(path: Path, userref: int, n_open_buy_orders: int, max_investment
             return _Books(connection, userref).problems(n_open_buy_orders, max_investment)
     except sqlite3.DatabaseError as exc:
         return [f"the file cannot be read as a database: {exc}"]
+
+
+def is_copy(path: Path) -> bool:
+    """
+    Is this a copy as ``backup`` makes them: a database of gridbot, in one file? One that a bot works with
+    keeps a log beside it (WAL), and says so in its head.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(20)
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            return head[18:] == IN_ONE_FILE and not _schema(connection)
+    except (OSError, sqlite3.DatabaseError):
+        return False
 
 
 def _schema(connection: sqlite3.Connection) -> str:

@@ -42,8 +42,14 @@ def read_ini(path: str) -> Raw:
 
 
 def database_path(config_path: str, raw: Raw) -> str:
-    """The absolute path of the database: as configured, counted from the directory of config.ini."""
-    return beside(config_path, raw.get("database", {}).get("path", "") or "gridbot.db")
+    """The absolute path of the database, counted from the directory of config.ini. Raises ConfigurationError."""
+    path = beside(config_path, raw.get("database", {}).get("path", "") or "gridbot.db")
+    if os.path.isdir(path):
+        raise ConfigurationError(
+            f"{config_path}, [database] path = {path}: is a directory. Name a file in it: "
+            f"{os.path.join(path, 'gridbot.db')}"
+        )
+    return path
 
 
 def beside(config_path: str, path: str) -> str:

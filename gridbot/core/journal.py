@@ -11,8 +11,11 @@ same. Lines of JSON, gzipped, written by the main thread through a buffer: a pow
 
 import gzip
 import json
+import time
+import zlib
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from io import BufferedWriter
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, cast
@@ -30,8 +33,9 @@ from gridbot.models import exchange as exchange_models
 from gridbot.models.configuration import Settings
 
 FORMAT = 2
-FLUSH_EVERY = 2000  # records; a flush costs a write to the disk
+FLUSH_SECONDS = 5.0  # so much of a session is lost at the most when the process is killed
 BLOT = "(removed)"
+CUT_OFF = "cut off"  # stands behind the last record of a journal whose process did not end it
 EMPTY, WOKEN, FRAME = "empty", "woken", "frame"  # turns of the loop
 STOPPING = "stopping"
 KEPT_SECTIONS = {"bot", "paper", "demo", "funds"}
@@ -77,15 +81,10 @@ class Journal:
 
     def __init__(self, path: Path, secrets: list[str]) -> None:
         """Raises ConfigurationError when the file cannot be written or exists already."""
-        try:
-            self._raw = path.open("xb")
-        except FileExistsError:
-            raise ConfigurationError(f"--record {path}: exists already; name another file") from None
-        except OSError as exc:
-            raise ConfigurationError(f"--record {path}: {exc.strerror}. Name a file in a folder that exists") from exc
+        self._raw = _new(path)
         self._file = gzip.GzipFile(fileobj=self._raw, mode="wb", compresslevel=6)
         self._secrets = [json.dumps(secret)[1:-1] for secret in secrets]
-        self._written = 0
+        self._next_flush = 0.0
         self._under_way = False  # a call: what an adapter asks inside of one is not the bot's question
 
     def write(self, record: dict[str, Any]) -> None:
@@ -96,8 +95,8 @@ class Journal:
         for secret in self._secrets:
             text = text.replace(secret, BLOT)
         self._file.write(text.encode() + b"\n")
-        self._written += 1
-        if self._written % FLUSH_EVERY == 0:
+        if (now := time.monotonic()) >= self._next_flush:
+            self._next_flush = now + FLUSH_SECONDS
             self._file.flush()
 
     def close(self) -> None:
@@ -120,6 +119,21 @@ class Journal:
             self._under_way = False
         self.write(record | {"r": reply})
         return reply
+
+
+def check_record(path: Path) -> None:
+    """Return when a journal can be written to ``path``. Raises ConfigurationError, before a start counts as one."""
+    _new(path).close()
+    path.unlink()
+
+
+def _new(path: Path) -> BufferedWriter:
+    try:
+        return path.open("xb")
+    except FileExistsError:
+        raise ConfigurationError(f"--record {path}: exists already; name another file") from None
+    except OSError as exc:
+        raise ConfigurationError(f"--record {path}: {exc.strerror}. Name a file in a folder that exists") from exc
 
 
 class Recorded:
@@ -233,7 +247,7 @@ def tables_of(db: DBConnect) -> dict[str, dict[str, list[Any]]]:
 
 
 def records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, record) of a journal; one that was cut off ends early. Raises ConfigurationError."""
+    """(line number, record) of a journal; behind the last one CUT_OFF if there is no end. Raises ConfigurationError."""
     number = 0
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
@@ -241,8 +255,8 @@ def records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 if line.endswith("\n"):
                     yield number, from_json(line)
     except EOFError:
-        return  # the machine stopped while it recorded: what is there counts
+        yield number + 1, {"n": CUT_OFF}  # what is there counts
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: there is no such file") from None
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, zlib.error) as exc:
         raise ConfigurationError(f"{path}, line {number + 1}: this is not a journal of gridbot ({exc})") from exc

@@ -15,6 +15,7 @@ from typing import Any
 
 from gridbot.adapters.exchanges.demo import demo_pair
 from gridbot.adapters.exchanges.simulated import ASSUMED_FEE
+from gridbot.core import arguments
 from gridbot.core.backtest import Backtest, Play
 from gridbot.core.clock import SystemClock
 from gridbot.core.commands_books import Books, known_price, read_books
@@ -91,9 +92,11 @@ class Plan:
 
 def plan_arguments(parser: argparse.ArgumentParser) -> None:
     add_changes(parser)
-    parser.add_argument("--price", type=to_decimal, metavar="QUOTE", help="plan for this price instead of the present")
-    parser.add_argument("--base", type=to_decimal, metavar="BASE", help="free base; default: see the output")
-    parser.add_argument("--quote", type=to_decimal, metavar="QUOTE", help="free quote; default: see the output")
+    parser.add_argument(
+        "--price", type=arguments.price, metavar="QUOTE", help="plan for this price instead of the present"
+    )
+    parser.add_argument("--base", type=arguments.amount, metavar="BASE", help="free base; default: see the output")
+    parser.add_argument("--quote", type=arguments.amount, metavar="QUOTE", help="free quote; default: see the output")
     parser.add_argument("--json", action="store_true", help="the same as JSON, amounts as text")
 
 
@@ -101,6 +104,7 @@ def make_plan(play: Play, standing: Standing) -> Plan:
     """Let the bot look at its grid once, then let the price fall. ``play``'s balances are not used."""
     events: list[Event] = []
     world, names = imagined(play, standing, events)
+    world.check_step(standing.price)
     world.say(0.0, standing.price)
     settings, money = world.strategy.settings, world.exchange.money
     wealth = money.start_quote + money.start_base * standing.price

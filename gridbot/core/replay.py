@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from gridbot.core.cli import VERSION
 from gridbot.core.engine import TIMER_SPACING, BotEngine
-from gridbot.core.journal import EMPTY, FORMAT, STOPPING, WOKEN, as_json, from_json, records
+from gridbot.core.journal import CUT_OFF, EMPTY, FORMAT, STOPPING, WOKEN, as_json, from_json, records
 from gridbot.exceptions import ConfigurationError, GridBotError
 from gridbot.infrastructure.database import MEMORY, DBConnect
 from gridbot.interfaces.clock import IClock
@@ -54,7 +54,9 @@ class Script:
             try:
                 self._line, self._ahead = next(self._lines)
             except StopIteration:
-                raise EndOfJournal from None
+                raise EndOfJournal("the journal is at its end") from None
+            if self._ahead["n"] == CUT_OFF:
+                raise EndOfJournal("the journal is cut off here: the process that wrote it did not end properly")
         return self._ahead
 
     def clock(self) -> float:
@@ -172,7 +174,9 @@ def engine_of(lines: Iterator[tuple[int, dict[str, Any]]], directory: Path) -> t
     Raises ConfigurationError for a journal that cannot be used.
     """
     try:
-        start = next(lines)[1]
+        start: dict[str, Any] = next(lines, (0, {"n": CUT_OFF}))[1]
+        if start["n"] == CUT_OFF:
+            raise ConfigurationError("the journal is empty: the process that wrote it ended before its first record")
         if start.get("n") != "start" or start["format"] != FORMAT:
             raise ConfigurationError(f"this journal has format {start.get('format')}; this gridbot reads {FORMAT}")
         settings = Settings(
@@ -180,7 +184,7 @@ def engine_of(lines: Iterator[tuple[int, dict[str, Any]]], directory: Path) -> t
             metrics=MetricsConfigDTO(enabled=start["metrics"]),
             config_path=directory / "config.ini",
         )
-    except (StopIteration, KeyError, ValueError) as exc:
+    except (KeyError, ValueError) as exc:
         raise ConfigurationError(f"the beginning of the journal cannot be read ({type(exc).__name__}: {exc})") from exc
     db = DBConnect(MEMORY)
     _fill(db, start["tables"])
@@ -211,8 +215,8 @@ def play(engine: BotEngine) -> str:
         engine._connect()
         while True:
             engine.step(TIMER_SPACING)
-    except EndOfJournal:
-        return "the journal is at its end"
+    except EndOfJournal as exc:
+        return str(exc)
     except Diverged:
         raise
     except GridBotError as exc:

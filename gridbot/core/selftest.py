@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gridbot.adapters.exchanges.simulated import ASSUMED_FEE
+from gridbot.core import arguments
 from gridbot.core.registry import resolve
 from gridbot.core.trial import BUYS, ENDS, INVESTED, LEVELS, Trial
 from gridbot.infrastructure.database import DBConnect, Orderbook, Trade, Trades, UnsoldBuyOrderTXIDs
@@ -27,12 +28,15 @@ from gridbot.models.money import as_text
 from gridbot.strategies.c_dca import CDCAStrategy
 
 DAYS = 30
+MOST_DAYS = 3650
 IN_MEMORY = "/dev/shm"  # many commits that need not reach an SD card
 BAR = 30  # characters
 
 
 def run_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--days", type=int, default=DAYS, help=f"days of the made-up market, default {DAYS}")
+    parser.add_argument(
+        "--days", type=arguments.whole(1, MOST_DAYS), default=DAYS, help=f"days of the made-up market, default {DAYS}"
+    )
     parser.add_argument("--seed", type=int, default=None, help="repeat the market and the accidents of an earlier test")
 
 

@@ -10,7 +10,9 @@ Each run is one call of ``run_job`` with plain values: on the cores of this mach
 
 import argparse
 import json
+import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
@@ -20,15 +22,17 @@ from decimal import Decimal
 from importlib import import_module
 from itertools import product
 
+from gridbot.core import arguments
 from gridbot.core.backtest import Backtest
 from gridbot.core.backtest_result import Result
 from gridbot.core.candles import MarketData, Period
-from gridbot.core.commands_past import Progress, add_market, changed_bot, play_of
+from gridbot.core.commands_past import Progress, add_market, changed_bot, paying_fee, play_of
 from gridbot.exceptions import ConfigurationError
 from gridbot.models.configuration import BotConfigDTO, Settings, read_fraction
 from gridbot.models.money import ONE, digits, percent, signed_percent
 
 MOST_JOBS = 10_000
+MOST_PROCESSES = 256
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,14 @@ def run_job(job: Job) -> Outcome:
 def sweep_arguments(parser: argparse.ArgumentParser) -> None:
     add_market(parser)
     group = parser.add_argument_group("what is tried: every combination; what is left out stays as in config.ini")
-    group.add_argument("--intervals", type=_texts, default=(None,), metavar="I,I,...", help="0.5%%,1%%,2%%")
-    group.add_argument("--amounts", type=_texts, default=(None,), metavar="A,A,...", help="quote per buy: 50,100,200")
-    group.add_argument("--strategies", type=_texts, default=(None,), metavar="S,S,...", help="GridHODL,GridSell")
-    group.add_argument("--ns", type=_texts, default=(None,), metavar="N,N,...", help="open buys: 3,5,10")
+    group.add_argument("--intervals", type=arguments.texts, default=(None,), metavar="I,I,...", help="0.5%%,1%%,2%%")
+    group.add_argument(
+        "--amounts", type=arguments.texts, default=(None,), metavar="A,A,...", help="quote per buy: 50,100,200"
+    )
+    group.add_argument(
+        "--strategies", type=arguments.texts, default=(None,), metavar="S,S,...", help="GridHODL,GridSell"
+    )
+    group.add_argument("--ns", type=arguments.texts, default=(None,), metavar="N,N,...", help="open buys: 3,5,10")
     parser.add_argument("--fee", metavar="FEE", help="maker fee per side: 0.25%% or 0.0025")
     parser.add_argument(
         "--held-out",
@@ -82,8 +90,19 @@ def sweep_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="the last part of the period, on which nothing is chosen and the best are judged. Default 30%%",
     )
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="how many of the best are judged; default 5")
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes on this machine; default: one for each core")
+    parser.add_argument(
+        "--top",
+        type=arguments.whole(1, MOST_JOBS),
+        default=5,
+        metavar="N",
+        help="how many of the best are judged; default 5",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=arguments.whole(1, MOST_PROCESSES),
+        metavar="N",
+        help="processes on this machine; default: one for each core",
+    )
     parser.add_argument(
         "--dask",
         metavar="ADDRESS",
@@ -91,10 +110,6 @@ def sweep_arguments(parser: argparse.ArgumentParser) -> None:
         "files under the same path",
     )
     parser.add_argument("--json", action="store_true", help="print the outcomes as JSON")
-
-
-def _texts(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _share(text: str) -> Decimal:
@@ -134,8 +149,17 @@ def _all(executor: Executor, jobs: list[Job], progress: Progress | None) -> list
 def workers(jobs: int | None, dask: str | None) -> Iterator[Executor]:
     """The cores of this machine, or a Dask cluster. Raises ConfigurationError."""
     if dask is None:
-        with ProcessPoolExecutor(jobs or os.cpu_count()) as pool:
-            yield pool
+        # Ctrl-C reaches the workers, too; they end by it without a word, the command has one to say.
+        with ProcessPoolExecutor(
+            jobs or os.cpu_count(), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL)
+        ) as pool:
+            try:
+                yield pool
+            except BaseException:
+                # Leaving the block waits for every job that was handed in; nobody wants their results any more.
+                for worker in multiprocessing.active_children():
+                    worker.terminate()
+                raise
         return
     try:
         client_of = import_module("distributed").Client
@@ -166,7 +190,8 @@ def combinations(bot: BotConfigDTO, args: argparse.Namespace) -> tuple[list[BotC
             "fee": args.fee,
         }
         try:
-            bots.append(changed_bot(bot, changes))
+            paying_fee(changed := changed_bot(bot, changes), args.fee_tiers)
+            bots.append(changed)
         except ConfigurationError as exc:
             words = " ".join(str(value) for value in (strategy, interval, amount, n) if value is not None)
             refused.append(f"{words}: {exc.message.splitlines()[-1].strip()}")
@@ -195,7 +220,7 @@ def sweep(settings: Settings, args: argparse.Namespace) -> int:
     folder = settings.config_path.resolve()
     jobs = [Job(Settings(bot=bot, paper=settings.paper, config_path=folder), market, earlier) for bot in bots]
     with workers(args.jobs, args.dask) as executor:
-        ranked, judged = search(executor, jobs, later, max(1, args.top), Progress())
+        ranked, judged = search(executor, jobs, later, args.top, Progress())
     if args.json:
         document = {
             "tried": [outcome.document() for outcome in ranked],

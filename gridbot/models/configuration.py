@@ -8,11 +8,11 @@ config.ini carry the names of these fields; the file is read in core/config_file
 
 import difflib
 import re
-from decimal import ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from gridbot.exceptions import ConfigurationError
 from gridbot.models.money import ONE, ZERO, as_text, digits, to_decimal
@@ -61,13 +61,17 @@ def _number(value: Any) -> Decimal:
     return number
 
 
-def _positive(number: Decimal) -> Decimal:
+def read_positive(value: Any) -> Decimal:
+    """A number of ordinary size above 0. Raises ValueError."""
+    number = _number(value)
     if number <= 0:
         raise ValueError("must be more than 0")
     return number
 
 
-def _not_negative(number: Decimal) -> Decimal:
+def read_not_negative(value: Any) -> Decimal:
+    """A number of ordinary size, 0 included. Raises ValueError."""
+    number = _number(value)
     if number < 0:
         raise ValueError("must not be negative")
     return number
@@ -99,7 +103,8 @@ def _read_interval(value: Any) -> Decimal:
     return interval
 
 
-def _read_fee(value: Any) -> Decimal | None:
+def read_fee(value: Any) -> Decimal | None:
+    """A fee per side, as a fraction; None for nothing. Raises ValueError."""
     if value is None or value == "":
         return None
     fee = read_fraction(value, SUSPICIOUS_FEE, MAX_FEE)
@@ -117,7 +122,8 @@ def _read_volatility(value: Any) -> Decimal:
     return volatility
 
 
-def _read_whole(value: Any) -> int:
+def read_whole(value: Any) -> int:
+    """A whole number, of either sign. Raises ValueError."""
     if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", value.strip()):
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -168,12 +174,12 @@ def _read_channels(value: Any) -> tuple[str, ...]:
 
 
 Text = Annotated[str, Field(min_length=1)]
-Positive = Annotated[Decimal, BeforeValidator(_number), AfterValidator(_positive)]
-NotNegative = Annotated[Decimal, BeforeValidator(_number), AfterValidator(_not_negative)]
+Positive = Annotated[Decimal, BeforeValidator(read_positive)]
+NotNegative = Annotated[Decimal, BeforeValidator(read_not_negative)]
 Interval = Annotated[Decimal, BeforeValidator(_read_interval)]
-Fee = Annotated[Decimal | None, BeforeValidator(_read_fee)]
+Fee = Annotated[Decimal | None, BeforeValidator(read_fee)]
 Switch = Annotated[bool, BeforeValidator(_read_switch)]
-Whole = Annotated[int, BeforeValidator(_read_whole)]
+Whole = Annotated[int, BeforeValidator(read_whole)]
 Currency = Annotated[str, BeforeValidator(_read_currency)]
 
 
@@ -260,6 +266,13 @@ class BotConfigDTO(Section):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    @property
+    def buys_that_fit(self) -> int:
+        """How many of the buys max_investment has room for while nothing else is open."""
+        one_buy = self.amount_per_grid * (ONE + (self.fee or ZERO))
+        room = (self.max_investment - one_buy) / self.amount_per_grid  # for further ones; it must not be reached
+        return min(int(room.to_integral_value(ROUND_CEILING)), self.n_open_buy_orders)
 
     @property
     def simulated(self) -> bool:

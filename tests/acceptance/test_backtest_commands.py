@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -101,6 +102,13 @@ def test_money_has_two_decimals_and_prices_no_padding_whatever_the_file_has(fold
     assert not re.search(r"\.\d{3,} USD", out), out
 
 
+def test_prices_with_the_noise_of_floats_are_no_finer_than_money_can_be_counted(folder, capsys):
+    noisy = [tuple(f"{price}000000000000000001" for price in candle) for candle in diced_candles(300, 7)]
+    write_candles(folder / "a.csv", noisy)
+    document = json.loads(told(folder, capsys, "backtest", "--data", "a.csv", "--json"))
+    assert document["buys"] > 0
+
+
 def test_the_options_change_the_settings_for_once(folder, capsys):
     usual = json.loads(told(folder, capsys, "backtest", "--data", "a.csv", "--json"))
     wide = json.loads(told(folder, capsys, "backtest", "--data", "a.csv", "--json", "--interval", "4%"))
@@ -110,6 +118,65 @@ def test_the_options_change_the_settings_for_once(folder, capsys):
 def test_what_cannot_work_is_refused_with_the_smallest_that_would(folder, capsys):
     err = told(folder, capsys, "backtest", "--data", "a.csv", "--interval", "0.3%", code=2)
     assert "The smallest interval that pays is 0.00503" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("backtest --data a.csv --price-decimals -3", "--price-decimals: -3: must be from 0 to 12"),
+        ("backtest --data a.csv --price-decimals 40", "must be from 0 to 12"),
+        ("backtest --data a.csv --quote -1", "--quote: -1: must not be negative"),
+        ("backtest --data a.csv --quote 1e30", "must be a number of ordinary size"),
+        ("backtest --data a.csv --fee-tiers 0:", "write VOLUME:FEE"),
+        ("backtest --data a.csv --fee-tiers 0:-1%", "a rebate cannot be promised"),
+        ("backtest --data a.csv --fee-tiers 100:0.1%", "the first tier begins at volume 0"),
+        ("sweep --data a.csv --jobs -3", "--jobs: -3: must be from 1 to 256"),
+        ("sweep --data a.csv --jobs 0", "must be from 1 to 256"),
+        ("sweep --data a.csv --top 0", "--top: 0: must be from 1 to 10000"),
+        ("sweep --data a.csv --top x", "must be a whole number"),
+        ("sweep --data a.csv --intervals ,", "--intervals: ,: names nothing to try"),
+        ("plan --price -1", "--price: -1: must be more than 0"),
+        ("plan --price 0", "--price: 0: must be more than 0"),
+        ("plan --quote much", "--quote: much: 'much' is not a number"),
+        ("selftest --days 0", "--days: 0: must be from 1 to 3650"),
+        ("selftest --days -1", "must be from 1 to 3650"),
+    ],
+)
+def test_a_number_that_cannot_be_meant_is_refused_before_anything_calculates_with_it(folder, capsys, words, says):
+    with pytest.raises(SystemExit) as caught:
+        main(["--config", str(folder / "config.ini"), *words.replace("a.csv", str(folder / "a.csv")).split()])
+    assert caught.value.code == 2
+    assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_backtest_without_any_money_is_refused(folder, capsys):
+    err = told(folder, capsys, "backtest", "--data", "a.csv", "--quote", "0", code=2)
+    assert err == "nothing to begin with: give --base or --quote more than 0\n"
+
+
+def test_an_interval_is_held_against_the_dearest_tier_whatever_the_fee_of_the_settings_is(folder, capsys):
+    words = ("backtest", "--data", "a.csv", "--interval", "0.6%", "--fee", "0.1%")
+    err = told(folder, capsys, *words, "--fee-tiers", "0:0.40%,10000:0.20%", code=2)
+    assert "two fees of 0.4 % cost more than a step of 0.6 % earns. The smallest interval that pays is 0.00807" in err
+    told(folder, capsys, *words, "--fee-tiers", "0:0.20%")
+
+
+@pytest.mark.parametrize("strategy", ["GridHODL", "cDCA"])
+def test_a_price_of_which_the_interval_is_no_step_ends_the_backtest_in_words(folder, capsys, strategy):
+    write_candles(folder / "a.csv", [("0.00000150", "0.00000151", "0.00000149", "0.00000150")] * 9)
+    words = ("backtest", "--data", "a.csv", "--strategy", strategy, "--interval", "0.3%", "--fee", "0.1%")
+    err = told(folder, capsys, *words, "--costmin", "0", code=2)
+    assert err.startswith("[grid] interval = 0.3 %: at a price of 0.00000150 the interval is smaller than one price ")
+    assert err.endswith("(0.00000001). Right would be: 1.535 % or more\n")
+
+
+@pytest.mark.parametrize("band", [[], ["--no-band"]])
+def test_a_price_that_falls_so_low_that_the_interval_is_no_step_ends_it_too(folder, capsys, band):
+    prices = [f"{price / 10:.1f}" for price in range(500, 20, -1)]
+    write_candles(folder / "a.csv", [(price,) * 4 for price in prices])
+    words = ("backtest", "--data", "a.csv", "--interval", "2%", "--amount", "10", *band)
+    err = told(folder, capsys, *words, code=2)
+    assert "at a price of 4.9 the interval is smaller than one price step (0.1)" in err
 
 
 def test_a_foreign_file_is_refused_with_file_and_line(folder, capsys):
@@ -127,6 +194,15 @@ def test_a_chart_is_one_file_that_needs_no_network(folder, capsys):
     assert 'src="http' not in page
 
 
+@pytest.mark.parametrize("name", ["config.ini", "a.csv"])
+def test_a_chart_replaces_nothing_but_an_older_chart(folder, capsys, monkeypatch, name):
+    monkeypatch.setattr("gridbot.core.chart.find_spec", lambda name: "it is there")
+    before = (folder / name).read_bytes()
+    err = told(folder, capsys, "backtest", "--data", "a.csv", "--chart", str(folder / name), code=2)
+    assert err.startswith("--chart ")
+    assert (folder / name).read_bytes() == before
+
+
 def test_without_plotly_the_message_says_what_to_install(folder, capsys, monkeypatch):
     monkeypatch.setattr("gridbot.core.chart.find_spec", lambda name: None)
     err = told(folder, capsys, "backtest", "--data", "a.csv", "--chart", str(folder / "o.html"), code=2)
@@ -137,6 +213,22 @@ def test_sweep_ends_with_a_verdict(folder, capsys):
     out = told(folder, capsys, "sweep", "--data", "a.csv", "--intervals", "1%,2%", "--jobs", "1")
     assert out.startswith("2 settings tried")
     assert out.splitlines()[-1].startswith("verdict: ")
+
+
+def test_an_interrupted_sweep_ends_at_once_whatever_its_workers_do(folder):
+    (folder / "slow_strategy.py").write_text("import time\nopen('begun', 'w').close()\ntime.sleep(60)\n")
+    text = (folder / "config.ini").read_text().replace("GridHODL", "slow_strategy:Slow")
+    (folder / "config.ini").write_text(text)
+    words = ("sweep", "--data", "a.csv", "--intervals", "1%,2%,3%", "--jobs", "1")
+    command = [sys.executable, ROOT / "gridbot.py", *words]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    began = time.monotonic()
+    while not (folder / "begun").exists():
+        assert time.monotonic() < began + 20
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20) == ("", "interrupted, no result\n")
+    assert process.returncode == 130
 
 
 def test_plan_shows_the_ladder_and_sends_nothing(folder, capsys):

@@ -215,7 +215,9 @@ def test_tables_for_the_terminal_are_narrow_and_end_with_totals(capsys: pytest.C
         code, out, _ = run(capsys, "report", "--by", by)
         assert code == 0
         assert max(len(line) for line in out.splitlines()) <= 100
-        assert any(line.startswith("all ") for line in out.splitlines())
+        [(after_sums, sums)] = [(n, x) for n, x in enumerate(out.splitlines(), 1) if x.startswith("all ")]
+        said = "rows and sums are cut to what is shown, each by itself; --csv has every digit"
+        assert out.splitlines()[after_sums] == said, sums
 
 
 def test_cycles_as_csv_add_up_to_the_grid_profit(capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,12 +249,14 @@ def test_the_gains_of_a_tax_year_go_into_a_file(capsys: pytest.CaptureFixture[st
     ("words", "text"),
     [
         (["report", "--tax", "26"], "'26' is not a year"),
-        (["report", "--price", "-3"], "is not more than 0"),
+        (["report", "--price", "-3"], "-3: must be more than 0; for example 50123.4"),
+        (["report", "--price", "1e30"], "must be a number of ordinary size"),
         (["report", "--price", "much"], "'much' is not a number"),
         (["report", "--by", "week"], "invalid choice: 'week'"),
         (["report", "--csv", "--json"], "not allowed with"),
+        (["report", "--tax", "2026", "--by", "month"], "argument --by: not allowed with argument --tax"),
         (["report", "--file", "nowhere/x.txt"], "--file nowhere/x.txt: cannot be written"),
-        (["status", "--price", "0"], "is not more than 0"),
+        (["status", "--price", "0"], "must be more than 0"),
     ],
 )
 def test_wrong_words_are_explained(capsys: pytest.CaptureFixture[str], words: list[str], text: str) -> None:
@@ -260,6 +264,19 @@ def test_wrong_words_are_explained(capsys: pytest.CaptureFixture[str], words: li
     code, _, err = run(capsys, *words)
     assert code == 2
     assert text in err
+
+
+@pytest.mark.parametrize("name", ["config.ini", "demo.db", "demo.exchange.db", "notes", "log.txt"])
+def test_a_report_replaces_nothing_but_an_older_report(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    trade_for_a_while(ticks=1, more="[logging]\nfile = log.txt")
+    for file in (Path("notes"), Path("log.txt"), Path("older.csv")):
+        file.write_text("precious")
+    before = Path(name).read_bytes()
+    code, _, err = run(capsys, "report", "--file", name)
+    assert (code, Path(name).read_bytes()) == (2, before)
+    assert err.startswith(f"--file {name}: ")
+    assert run(capsys, "report", "--csv", "--file", "older.csv")[0] == 0
+    assert Path("older.csv").read_text().startswith("month,")
 
 
 @pytest.mark.parametrize("command", ["status", "report", "audit"])

@@ -20,7 +20,7 @@ from gridbot.core.cli import main
 from gridbot.core.commands_owner import backup, restore
 from gridbot.core.database_check import problems_in
 from gridbot.core.heartbeat import Heartbeat
-from gridbot.exceptions import DatabaseError
+from gridbot.exceptions import ConfigurationError, DatabaseError
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeFactory
 from gridbot.interfaces.notification import INotificationChannel
 from gridbot.models.configuration import DBConfigDTO, NotificationConfigDTO, Settings
@@ -126,8 +126,53 @@ def unlocked() -> Iterator[None]:
     single_instance.release_all()
 
 
+@pytest.mark.parametrize("name", ["config.ini", "bot.exchange.db", "other.db", "holiday.jpg"])
+def test_a_copy_replaces_nothing_but_an_older_copy(world: World, tmp_path: Path, name: str) -> None:
+    shutil.copy(copied(world, tmp_path), tmp_path / "older.db")
+    (tmp_path / "config.ini").write_text(CONFIG)
+    (tmp_path / "holiday.jpg").write_bytes(b"")
+    _sql(tmp_path / "bot.exchange.db", "CREATE TABLE account (base TEXT, quote TEXT)")
+    shutil.copy(tmp_path / "older.db", tmp_path / "other.db")
+    _sql(tmp_path / "other.db", "PRAGMA journal_mode=WAL")  # the database of another bot
+    before = (tmp_path / name).read_bytes()
+    with pytest.raises(ConfigurationError, match="exists, and is no copy made by backup, so it is not replaced"):
+        backup(settings_for(Path(world.path)), file(tmp_path / name))
+    assert (tmp_path / name).read_bytes() == before
+    world.price("49400").wait(10)
+    assert backup(settings_for(Path(world.path)), file(tmp_path / "older.db")) == 0
+    with sqlite3.connect(tmp_path / "older.db") as copy:
+        assert copy.execute("SELECT count(*) FROM trades").fetchone() == (1,)
+
+
+@pytest.mark.usefixtures("unlocked")
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("UPDATE configuration SET userref = 8", rf"userref = {USERREF}: .*copy\.db holds no bot .*; it holds 8"),
+        (
+            "UPDATE configuration SET market = 'Kraken ETH/EUR'",
+            r"copy\.db: holds the books of Kraken ETH/EUR, and the settings ask for Demo BTC/USD",
+        ),
+    ],
+)
+def test_the_database_of_another_bot_is_not_brought_back(world: World, tmp_path: Path, change: str, says: str) -> None:
+    copy = copied(world, tmp_path)
+    _sql(copy, change)
+    world.db.close()
+    before = Path(world.path).read_bytes()
+    with pytest.raises(ConfigurationError, match=says):
+        restore(settings_for(Path(world.path)), file(copy))
+    assert Path(world.path).read_bytes() == before
+
+
+def test_a_copy_that_is_not_there_is_missed_as_a_copy(world: World, tmp_path: Path) -> None:
+    with pytest.raises(DatabaseError, match=r"nofile\.db: there is no such file\. Name a copy that backup has made"):
+        restore(settings_for(Path(world.path)), file(tmp_path / "nofile.db"))
+
+
 @pytest.mark.usefixtures("unlocked")
 def test_what_was_there_is_kept_when_a_copy_is_brought_back(world: World, tmp_path: Path) -> None:
+    _sql(world.path, "UPDATE configuration SET market = 'Demo BTC/USD'")
     copy = copied(world, tmp_path)
     world.price("49400").wait(10)
     world.db.close()
@@ -369,6 +414,31 @@ def test_the_doctor_tells_an_amount_that_is_too_small(kraken: Ground, capsys: py
     assert "PROBLEM minimum: amount_per_grid is too small at the present price" in text
 
 
+def test_the_doctor_says_that_the_database_is_another_market_s_as_run_will(
+    kraken: Ground, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    World("GridHODL", path=tmp_path / "bot.db").start("50000").db.close()
+    _sql(tmp_path / "bot.db", "UPDATE configuration SET market = 'Demo BTC/USD'")
+    code, text = doctor(kraken, capsys)
+    assert code == 2
+    found = "bot.db: holds the books of Demo BTC/USD, and the settings ask for Kraken BTC/USD. "
+    assert [found in line for line in text.splitlines() if line.startswith("PROBLEM database: ")] == [True]
+    assert "is sound" not in text
+
+
+def test_the_doctor_says_how_many_buys_the_limit_has_room_for(
+    kraken: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = kraken.directory / "config.ini"
+    path.write_text(path.read_text().replace("max_investment = 2000", "max_investment = 250"))
+    code, text = doctor(kraken, capsys)
+    assert code == 0
+    assert (
+        "hint    limit: max_investment = 250 has room for 2 of the 5 buys, less while sells are open. For all" in text
+    )
+    assert "For all of them: more than 500\n" in text
+
+
 class Quiet(IExchangeFactory):
     """An exchange of one's own, without a price and without a smallest volume."""
 
@@ -400,7 +470,8 @@ def test_without_the_key_real_orders_are_refused_and_the_books_are_not(
     path = kraken.directory / "config.ini"
     path.write_text(path.read_text().replace(f"api_secret_key = {TEST_SECRET}", "api_secret_key ="))
     code, text = doctor(kraken, capsys)
-    assert (code, "PROBLEM settings: " in text) == (2, True)
+    assert (code, text.count("real orders need both")) == (2, 1)
+    assert text.splitlines()[1].startswith("PROBLEM settings: "), "what stops the start comes first"
     for command, refused in (("run", True), ("audit", True), ("watch", False), ("check", False), ("status", False)):
         main(["--config", str(path), command])
         assert ("real orders need both" in capsys.readouterr().err) is refused, command

@@ -70,13 +70,21 @@ def test_what_is_bought_at_the_low_is_sold_at_the_same_candles_high_only_when_to
 
 
 def test_holding_and_buying_at_fixed_times_pay_their_fees(tmp_path):
-    flat = [("100.0", "100.0", "100.0", "100.0")] * 24 + [("200.0", "200.0", "200.0", "200.0")] * 24
+    flat = [("100.0", "100.0", "100.0", "100.0")] * 24 + [("200.0", "200.0", "200.0", "200.0")] * 25
     result = played([write_candles(tmp_path / "a.csv", flat, step=3600)], quote="1000").outcome
     assert result.holding == Decimal(1000) / (100 * (1 + FEE)) * 200
     assert result.regular_buys == 3  # at the first price, after 24 and after 48 hours
     third = Decimal(1000) / 3
     assert abs(result.regular - (third / 100 + third / 100 + third / 200) / (1 + FEE) * 200) < Decimal("1e-15")
     assert verdict(result).startswith("verdict     holding was better")
+
+
+@pytest.mark.parametrize("step", [3600, 86400])
+def test_two_days_are_two_buys_at_fixed_times(tmp_path, step):
+    flat = [("100.0", "100.0", "100.0", "100.0")] * (2 * 86400 // step)
+    result = played([write_candles(tmp_path / "a.csv", flat, step=step)], quote="1000").outcome
+    assert (result.end - result.begin, result.regular_buys) == (2 * 86400, 2)
+    assert abs(result.regular - 1000 / (1 + FEE)) < Decimal("1e-15")
 
 
 def test_the_largest_fall_is_from_a_peak_to_a_later_low():

@@ -1,5 +1,6 @@
 """Reading market data: what counts as a file of candles, and what is said about one that is not."""
 
+import codecs
 import gzip
 from decimal import Decimal
 from pathlib import Path
@@ -65,6 +66,14 @@ def test_windows_line_ends_and_a_missing_last_one_are_fine(tmp_path):
     file = tmp_path / "a.csv"
     file.write_bytes((GOOD + GOOD.replace("0020", "0080")).replace("\n", "\r\n").rstrip().encode())
     assert len(ticks(MarketData([file]))) == 8
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_mark_that_editors_of_windows_put_first_is_no_part_of_the_file(tmp_path, packed):
+    content = codecs.BOM_UTF8 + GOOD.encode()
+    file = tmp_path / ("a.csv.gz" if packed else "a.csv")
+    file.write_bytes(gzip.compress(content) if packed else content)
+    assert len(ticks(MarketData([file]))) == 4
 
 
 def test_missing_minutes_are_missing_and_nothing_else(tmp_path):

@@ -19,6 +19,7 @@ from gridbot.core.cli import COMMANDS, Command, main
 from gridbot.exceptions import AccessDenied, BotStateError, ConfigurationError, TemporaryFailure
 from gridbot.interfaces.notification import INotificationChannel
 from gridbot.models.configuration import Settings
+from tests.past import write_candles
 
 ROOT = Path(__file__).parents[2]
 
@@ -169,6 +170,15 @@ def test_a_wrong_setting_ends_with_2_and_without_a_traceback(
     assert fake.started_with == []
 
 
+@pytest.mark.parametrize("name", ["config.ini", "nowhere/j.gz", "."])
+def test_a_slip_in_the_words_of_a_start_is_no_failed_start(
+    name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["run", "--record", name]) == 2
+    assert capsys.readouterr().err.startswith(f"--record {name}: ")
+    assert not (tmp_path / "gridbot.db.restarts").exists()
+
+
 def test_a_missing_file_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", "nowhere.ini"]) == 2
     assert "nowhere.ini: there is no such file" in capsys.readouterr().err
@@ -264,6 +274,53 @@ def test_the_help_tells_what_happens_to_the_money(capsys: pytest.CaptureFixture[
     text = " ".join(capsys.readouterr().out.split())
     assert "open orders stay on the exchange" in text
     assert "2 configuration or credentials must be mended; a restart will not help" in text
+
+
+def interrupted(settings: Settings, args: argparse.Namespace) -> int:
+    raise KeyboardInterrupt
+
+
+def test_a_command_that_is_interrupted_says_that_there_is_no_result(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(COMMANDS, "probe", Command("look", f"{__name__}:interrupted", arguments=False))
+    assert main(["probe"]) == 130
+    assert capsys.readouterr() == ("", "interrupted, no result\n")
+
+
+# ---- where the result goes -----------------------------------------------------------------------
+
+
+def in_a_shell(words: str, tmp_path: Path, **environment: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        f"{sys.executable} {ROOT / 'gridbot.py'} --config {tmp_path / 'config.ini'} {words}",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("command", ["plan", "watch"])
+def test_a_result_that_cannot_be_written_is_an_error_in_one_line(command: str, tmp_path: Path) -> None:
+    full = in_a_shell(f"{command} > /dev/full", tmp_path)
+    assert full == (1, "", "the result cannot be written: No space left on device\n")
+    closed = in_a_shell(f"{command} >&-", tmp_path)
+    assert closed == (1, "", "the standard output is closed: there is nowhere to write the result to\n")
+
+
+def test_a_command_needs_no_standard_error(tmp_path: Path) -> None:
+    data = write_candles(tmp_path / "a.csv", [("50000.0",) * 4] * 9)
+    assert in_a_shell(f"backtest --data {data} 2>&-", tmp_path)[0] == 0
+
+
+def test_letters_the_terminal_does_not_know_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "config.ini").write_text(CONFIG.replace("= mine", "= 日本"), encoding="utf-8")
+    code, out, err = in_a_shell("doctor", tmp_path, PYTHONIOENCODING="ascii")
+    assert (code, err) == (0, "")
+    assert "config.ini, ??: GridHODL on BTC/USD" in out
 
 
 # ---- names and the classes behind them -----------------------------------------------------------

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from gridbot.core import registry
 from gridbot.core.config_file import SECTIONS, describe, load_settings, require_key
+from gridbot.core.single_instance import claim_early
 from gridbot.exceptions import ConfigurationError
 from gridbot.models import configuration
 from gridbot.models.configuration import (
@@ -23,6 +24,9 @@ from gridbot.models.configuration import (
     check_interval_pays,
     smallest_paying_interval,
 )
+from gridbot.models.grid import GridView
+from gridbot.strategies import grid_rules as rules
+from tests.world import BTC_USD
 
 SHIPPED = Path(__file__).parents[2] / "config.ini"
 PUBLIC = "pUbLiCkEyOfTheBot0123456789"
@@ -328,6 +332,16 @@ def test_paths_start_at_the_directory_of_the_file(
     assert load_settings(Path("config.ini")).db.path == tmp_path / "data" / "bot.db"
 
 
+def test_a_directory_is_no_database_and_gets_no_lock_beside_it(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "books").mkdir()
+    path = write(more="[database]\npath = books\n")
+    books = tmp_path / "books"
+    says = f"config.ini, [database] path = {books}: is a directory. Name a file in it: {books}/gridbot.db"
+    assert refusal(path) == says
+    assert claim_early(str(path)) is None
+    assert not (tmp_path / "books.lock").exists()
+
+
 def test_telegram_needs_both_and_hides_both(write: Write) -> None:
     text = refusal(write(more="[telegram]\ntoken = 123:AAH-secret\n"))
     assert "[telegram] chat_id: is missing or empty" in text
@@ -465,6 +479,20 @@ def test_the_settings_in_force_are_said_in_human_units_and_without_secrets(write
     assert dry[0].endswith("dry run: live prices of Kraken, play money, no order leaves")
     assert dry[2] == "interval 1 % (0.01), fee assumed, see below"
     assert dry[5] == "play money at the first start: 0 BTC and 10000 USD"
+
+
+@pytest.mark.parametrize(
+    ("limit", "fee", "fit"),
+    [("100.26", "0.25%", 1), ("250", "0.25%", 2), ("500", "0.25%", 4), ("501", "0.25%", 5), ("450", None, 4)],
+)
+def test_it_is_said_how_many_buys_the_limit_has_room_for(limit: str, fee: str | None, fit: int) -> None:
+    settings = bot(max_investment=limit, fee=fee)
+    assert settings.buys_that_fit == fit
+    lines = describe(Settings(bot=settings))
+    assert any(f": room for {fit} of the 5 buys" in line for line in lines) is (fit < 5)
+    grid = rules.grid_settings(settings, BTC_USD, settings.fee or Decimal(0))
+    view = GridView(grid, Decimal(50000), quote_available=Decimal(10000))
+    assert len(rules.check_n_open_buy_orders(view).intents) == fit, "as the rules decide it"
 
 
 def test_the_names_of_the_models_are_those_of_the_registry() -> None:

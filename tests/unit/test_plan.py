@@ -121,6 +121,23 @@ def test_the_smallest_amount_follows_price_and_minimums():
     assert smallest_amount(Decimal(100), settings) == Decimal("0.51")  # 0.5 is the smallest cost
 
 
+@pytest.mark.parametrize("strategy", ["GridHODL", "cDCA"])
+@pytest.mark.parametrize(
+    ("price", "right"), [("1.0", "20.503 % or more"), ("3.0", "7.17 % or more"), ("0.0001", "a pair with finer prices")]
+)
+def test_an_interval_smaller_than_one_step_of_the_price_is_refused(strategy, price, right):
+    with pytest.raises(ConfigurationError) as caught:
+        make_plan(play(strategy=strategy), standing(price=Decimal(price), stored=stored()))
+    says = f"at a price of {price} the interval is smaller than one price step (0.1). Right would be: {right}"
+    assert says in caught.value.message
+
+
+def test_the_interval_that_is_told_to_be_right_works():
+    with pytest.raises(ConfigurationError, match=r"Right would be: 2\.726 % or more"):
+        make_plan(play(), standing(price=Decimal("9.0")))
+    assert make_plan(play(interval="2.726%"), standing(price=Decimal("9.0"))).cycle.gain > 0
+
+
 def test_the_document_holds_every_digit_as_text():
     found = document(make_plan(play(), standing()))
     assert found["places"][0]["price"] == "49504.9"

@@ -148,8 +148,33 @@ def test_a_journal_that_was_cut_off_is_replayed_as_far_as_it_goes(tmp_path):
     half = tmp_path / "half.gz"
     half.write_bytes(whole[: len(whole) // 2])
     _, script, ending = replayed(half)
-    assert ending == "the journal is at its end"
+    assert ending == "the journal is cut off here: the process that wrote it did not end properly"
     assert script.frames > 100
+
+
+def test_what_was_recorded_is_on_the_disk_a_few_seconds_later(tmp_path, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    journal = Journal(tmp_path / "j.gz", [])
+
+    def on_disk() -> list[object]:
+        return [record.get("r") for _, record in records(tmp_path / "j.gz")][:-1]
+
+    for second in range(12):
+        now = 1000.0 + second
+        journal.write({"n": "clock", "r": second})
+    assert on_disk() == list(range(11))
+    journal.close()
+    assert [record["r"] for _, record in records(tmp_path / "j.gz")] == list(range(12))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", gzip.compress(b"")[:10], gzip.compress(b"")], ids=["nothing", "head", "no line"]
+)
+def test_an_empty_journal_is_told_as_such(tmp_path, content):
+    (tmp_path / "j.gz").write_bytes(content)
+    with pytest.raises(ConfigurationError, match="the journal is empty: the process that wrote it ended before"):
+        engine_of(records(tmp_path / "j.gz"), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -195,5 +220,10 @@ def test_what_is_no_journal_is_told_as_such(tmp_path):
     (tmp_path / "j.gz").write_text("not gzip")
     with pytest.raises(ConfigurationError, match="this is not a journal of gridbot"):
         engine_of(records(tmp_path / "j.gz"), tmp_path)
+    damaged = bytearray(Session(tmp_path, "whole.gz").live(prices(20)).path.read_bytes())
+    damaged[200:220] = b"x" * 20
+    (tmp_path / "damaged.gz").write_bytes(damaged)
+    with pytest.raises(ConfigurationError, match="this is not a journal of gridbot"):
+        list(records(tmp_path / "damaged.gz"))
     with pytest.raises(ConfigurationError, match="there is no such file"):
         engine_of(records(tmp_path / "none.gz"), tmp_path)

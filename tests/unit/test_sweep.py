@@ -63,7 +63,12 @@ def test_the_held_out_part_is_later_and_nothing_of_it_chooses(file):
 
 def test_every_combination_is_tried_and_hopeless_ones_are_named():
     args = argparse.Namespace(
-        strategies=("GridHODL", "GridSell"), intervals=("0.4%", "1%", "2%"), amounts=("50", "100"), ns=(None,), fee=None
+        strategies=("GridHODL", "GridSell"),
+        intervals=("0.4%", "1%", "2%"),
+        amounts=("50", "100"),
+        ns=(None,),
+        fee=None,
+        fee_tiers=(),
     )
     bots, refused = combinations(bot(), args)
     assert len(bots) == 8
@@ -71,8 +76,25 @@ def test_every_combination_is_tried_and_hopeless_ones_are_named():
     assert refused[0].startswith("GridHODL 0.4% 50: interval: this grid loses on every round")
 
 
+def test_a_combination_that_loses_at_the_dearest_tier_is_left_out_with_its_reason():
+    args = argparse.Namespace(
+        strategies=(None,),
+        intervals=("0.6%", "1%"),
+        amounts=(None,),
+        ns=(None,),
+        fee=None,
+        fee_tiers=((Decimal(0), Decimal("0.004")), (Decimal(10000), Decimal("0.001"))),
+    )
+    bots, refused = combinations(bot(), args)
+    assert [b.interval for b in bots] == [Decimal("0.01")]
+    assert "0.6%" in refused[0]
+    assert "two fees of 0.4 % cost more than a step of 0.6 %" in refused[0]
+
+
 def test_nothing_but_hopeless_settings_is_an_error():
-    args = argparse.Namespace(strategies=(None,), intervals=("0.4%",), amounts=(None,), ns=(None,), fee=None)
+    args = argparse.Namespace(
+        strategies=(None,), intervals=("0.4%",), amounts=(None,), ns=(None,), fee=None, fee_tiers=()
+    )
     with pytest.raises(ConfigurationError, match="none of these settings can work"):
         combinations(bot(), args)
 

@@ -1,0 +1,74 @@
+"""
+What may stand behind an option of the command line. Numbers are read as those of config.ini are, so that a
+slip is refused in words before anything calculates with it; files are looked at before they are replaced.
+"""
+
+import argparse
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from gridbot.exceptions import ConfigurationError
+from gridbot.models.configuration import Settings, read_fee, read_not_negative, read_positive, read_whole
+
+
+def _checked(read: Callable[[Any], Any], example: str) -> Callable[[str], Any]:
+    """``read`` for argparse, which tells only its own kind of error in the words of whoever raised it."""
+
+    def argument(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as exc:
+            raise argparse.ArgumentTypeError(f"{text}: {exc}; for example {example}") from None
+
+    return argument
+
+
+price = _checked(read_positive, "50123.4")
+amount = _checked(read_not_negative, "100.50")
+
+
+def check_target(option: str, file: Path, suffixes: tuple[str, ...], settings: Settings) -> None:
+    """
+    Return when ``file`` may be written: it is not there, or is of the kind that is written and nothing the bot
+    itself reads or writes. Raises ConfigurationError.
+    """
+    own = (settings.config_path, settings.db.path, settings.logging.file)
+    if any(path is not None and path.exists() and file.exists() and file.samefile(path) for path in own):
+        raise ConfigurationError(f"{option} {file}: is the bot's own file, and is not replaced. Name another file")
+    if file.is_file() and file.suffix.lower() not in suffixes:
+        raise ConfigurationError(
+            f"{option} {file}: exists, and only a file that ends with {' or '.join(suffixes)} is replaced. Name another"
+        )
+
+
+def whole(least: int, most: int) -> Callable[[str], Any]:
+    """A whole number, both ends included."""
+
+    def within(text: str) -> int:
+        if not least <= (number := read_whole(text)) <= most:
+            raise ValueError(f"must be from {least} to {most}")
+        return number
+
+    return _checked(within, str(least))
+
+
+def _tiers(text: str) -> tuple[tuple[Decimal, Decimal | None], ...]:
+    parts = [part.partition(":") for part in text.split(",")]
+    if not all(fee.strip() for _, _, fee in parts):
+        raise ValueError("write VOLUME:FEE,...")
+    tiers = sorted((read_not_negative(volume), read_fee(fee)) for volume, _, fee in parts)
+    if tiers[0][0] != 0:
+        raise ValueError("the first tier begins at volume 0")
+    return tuple(tiers)
+
+
+def _texts(text: str) -> tuple[str, ...]:
+    if not (parts := tuple(part.strip() for part in text.split(",") if part.strip())):
+        raise ValueError("names nothing to try")
+    return parts
+
+
+fee_tiers = _checked(_tiers, "0:0.40%,10000:0.35%")
+texts = _checked(_texts, "a value, or several with commas between")
