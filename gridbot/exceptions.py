@@ -55,6 +55,10 @@ class InsufficientFunds(OrderRejected):
     """The free balance at the exchange does not cover the order."""
 
 
+class TooManyOrders(OrderRejected):
+    """The account has as many orders open on this pair as the exchange allows."""
+
+
 class OrderTooSmall(OrderRejected):
     """The order is below the smallest volume or the smallest cost of the pair."""
 

@@ -27,6 +27,7 @@ from gridbot.infrastructure.database import DBConnect
 from gridbot.interfaces.exchange import Exchange, IExchangeRESTService
 from gridbot.models.configuration import DBConfigDTO, Settings
 from gridbot.models.exchange import OrderInfoSchema
+from gridbot.models.money import step_of
 from gridbot.services.audit import Audit, OurBooks, Start, TheirBooks, audit
 from gridbot.services.ledger import PROVISIONAL
 from gridbot.services.tables import as_json
@@ -99,7 +100,8 @@ def ask(rest: IExchangeRESTService, books: Books, userref: int, *, quiet: bool =
     exec_ids |= {r.info.exec_id for r in books.rows if not r.info.exec_id.startswith(PROVISIONAL)}
     if len(exec_ids) > MANY_EXECUTIONS and not quiet:
         sys.stderr.write(f"asking for {len(exec_ids)} executions, 20 at a time; this takes some minutes\n")
-    return TheirBooks(orders, rest.get_trades_info(sorted(exec_ids)), rest.get_pair_balance())
+    step = step_of(rest.get_asset_pair_info().cost_decimals)
+    return TheirBooks(orders, rest.get_trades_info(sorted(exec_ids)), rest.get_pair_balance(), step)
 
 
 def _is_ours(info: OrderInfoSchema, rest: IExchangeRESTService, userref: int) -> bool:

@@ -37,6 +37,7 @@ class TheirBooks:
     orders: dict[str, OrderInfoSchema]
     trades: dict[str, TradeInfoSchema]
     balance: PairBalanceSchema
+    cost_step: Decimal = ZERO  # of costs and fees in its books; its feed may tell more digits of the same amount
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def _executions(ours: OurBooks, theirs: TheirBooks, found: Audit) -> tuple[list[
             continue
         other = theirs.trades.get(info.exec_id)
         if other is not None:
-            if wrong := _unequal(info, other):
+            if wrong := _unequal(info, other, theirs.cost_step):
                 found.differences.append(f"execution {info.exec_id} of order {info.txid}: {wrong}")
                 explain(other, 1)
                 explain(info, -1)
@@ -182,12 +183,15 @@ def _in_sum_only(ours: OurBooks, theirs: TheirBooks, txids: set[str], found: Aud
                 explain(trade, -1)
 
 
-def _unequal(mine: TradeInfoSchema, other: TradeInfoSchema) -> str:
-    names = ("side", "price", "volume", "cost", "fee")
+def _unequal(mine: TradeInfoSchema, other: TradeInfoSchema, step: Decimal) -> str:
+    def differ(name: str) -> bool:
+        here, there = getattr(mine, name), getattr(other, name)
+        return bool(here != there and (name not in ("cost", "fee") or abs(here - there) >= step))
+
     return ", ".join(
         f"{name} {_told(getattr(mine, name))} in the bot's books, {_told(getattr(other, name))} at the exchange"
-        for name in names
-        if getattr(mine, name) != getattr(other, name)
+        for name in ("side", "price", "volume", "cost", "fee")
+        if differ(name)
     )
 
 

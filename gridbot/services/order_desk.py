@@ -18,6 +18,7 @@ from gridbot.exceptions import (
     PlacementPaused,
     PostOnlyWouldCross,
     TemporaryFailure,
+    TooManyOrders,
     UnknownOrderError,
 )
 from gridbot.infrastructure.database import DBConnect
@@ -48,6 +49,7 @@ SELL_FLAGS = "fciq"
 PLACING = "placing"  # pauses: any order at all
 BUYING = "buys"
 CROSSING = "crossing"  # post-only buys that would have crossed: the price moves faster than we place
+CROWDED = "crowded"  # a sell found no place among the open orders that the exchange allows
 LONGEST_HALT = 60.0  # seconds, unless the exchange itself asks for longer
 LONGEST_CROSSING_PAUSE = 60.0
 
@@ -130,6 +132,8 @@ class OrderDesk(Bookkeeping):
         self._clean_sweeps.pop(placement.id, None)
         self.pauses.end(placement.sells or BUYING)
         self.pauses.end(PLACING)
+        if placement.sells:
+            self.pauses.end(CROWDED)
         self._publish(OrderPlaced(order.side, order.price, order.volume, txid, placement.why))
         return order
 
@@ -149,6 +153,9 @@ class OrderDesk(Bookkeeping):
         seconds = self.pauses.begin(what)
         if isinstance(exc, InsufficientFunds):
             self.request_sync(f"the exchange finds too little money for the {told(placement)}")
+        if isinstance(exc, TooManyOrders) and placement.sells:
+            # The place that comes free is the sell's: no buy before it was tried again.
+            self.pauses.begin(CROWDED, at_least=2 * seconds)
         if not said_before:
             consequence = f"it stays wanted; next try in {seconds:.0f} s, then at growing intervals"
             self._publish(OrderRefused(placement.side, placement.price, placement.volume, str(exc), consequence))

@@ -25,7 +25,7 @@ from gridbot.models.grid import (
     Waiting,
 )
 from gridbot.models.money import ONE, ZERO
-from gridbot.services.order_desk import BUYING, CROSSING, LONGEST_CROSSING_PAUSE, LONGEST_PAUSE, Finished
+from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, LONGEST_CROSSING_PAUSE, LONGEST_PAUSE, Finished
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_orders import Surroundings, short_lived
 from gridbot.strategies.grid_sync import (
@@ -219,6 +219,8 @@ class GridStrategyBase(GridCatchUp):
         if order.cancel_requested:
             if not self._desk.unconfirmed_cancels():
                 self._desk.pauses.end(CANCELS)
+                if not self._desk.pauses.over(CROWDED):
+                    self._add_missed_sell_orders()
                 self._check_price_range()
         elif finished.is_filled:
             self._desk.pauses.end(short_lived(order.side, order.sells))
@@ -268,7 +270,9 @@ class GridStrategyBase(GridCatchUp):
         again, and while the exchange slows cancellations down that would go on for ever.
         """
         complete = self._check_n_open_buy_orders(grid)
+        crowded = not self._desk.pauses.over(CROWDED)
         decisions = (
+            rules.make_room(grid) if crowded else Decision(),
             self._shift_buy_orders_up(grid),
             self._check_near_buy_orders(grid),
             complete,

@@ -30,7 +30,7 @@ from gridbot.models.grid import (
     UnsoldBuy,
 )
 from gridbot.models.money import ONE, ZERO
-from gridbot.services.order_desk import BUYING, CROSSING, Finished, OrderDesk
+from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, Finished, OrderDesk
 from gridbot.strategies import grid_rules as rules
 
 
@@ -211,7 +211,7 @@ class GridOrders:
 
     def _may_buy(self) -> bool:
         pauses = self._desk.pauses
-        return self._desk.may_place() and pauses.over(BUYING) and pauses.over(CROSSING)
+        return self._desk.may_place() and all(map(pauses.over, (BUYING, CROSSING, CROWDED)))
 
     def new_buy_order(self, order_price: Decimal) -> BookOrder | None:
         """Place a buy at ``order_price``, cut to the tick. None when it is not, or not known to be, placed."""

@@ -283,10 +283,17 @@ def check_lowest_cancel_of_more_than_n_buy_orders(grid: GridView) -> Decision:
     return Decision(tuple(CancelOrder(o.txid, f"more than {n} buys open") for o in grid.buys[n:]))
 
 
+def make_room(grid: GridView) -> Decision:
+    """A sell found no place among the orders that the exchange allows: the lowest buy gives way."""
+    return Decision(tuple(CancelOrder(order.txid, "a sell needs its place") for order in grid.buys[-1:]))
+
+
 def shift_buy_orders_up(grid: GridView) -> Decision:
     """The ticker has left the grid upward: all buys are cancelled, to be placed again below it."""
     if not grid.buys or grid.ticker <= shift_up_threshold(grid.buys[0].price, grid.settings):
         return Decision()
+    if buy_price(grid.ticker, grid.ticker, grid.settings) <= grid.buys[0].price:
+        return Decision()  # with a tick wider than the interval the new grid would be the old one
     why = f"the price rose to {grid.ticker:f}, the grid follows"
     return Decision(tuple(CancelOrder(o.txid, why) for o in grid.buys), event=GridShifted(grid.ticker, len(grid.buys)))
 

@@ -11,7 +11,7 @@ from gridbot.models.events import CaughtUp, Trouble
 from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, News, OrderInfoSchema, TradeInfoSchema
 from gridbot.models.grid import UNKNOWN
 from gridbot.models.money import ZERO
-from gridbot.services.order_desk import DEADLINE, Finished
+from gridbot.services.order_desk import CROWDED, DEADLINE, Finished
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_orders import GridOrders, Surroundings
 
@@ -337,6 +337,8 @@ class GridCatchUp(GridOrders):
             self._assign_all_pending_transactions()
         elif self._desk.may_place():
             self._add_missed_sell_orders()
+            if not pauses.over(CROWDED):
+                self._check_price_range()
         if self._desk.unconfirmed_cancels() and pauses.over(CANCELS):
             pauses.begin(CANCELS, first=SETTLE_PAUSE, longest=LONGEST_SETTLE_PAUSE)
             self._look_up_cancels()

@@ -4,12 +4,20 @@ from contextlib import nullcontext
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gridbot.exceptions import ConfigurationError, ExchangeError, TemporaryFailure
+from gridbot.exceptions import ConfigurationError, ExchangeError, TemporaryFailure, TooManyOrders
 from gridbot.models.events import OrderPlaced, OrderRefused, Trouble
-from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, OnMessageSchema, TickerUpdateSchema
+from gridbot.models.exchange import (
+    BUY,
+    SELL,
+    CreateOrderResponseSchema,
+    ExecutionsUpdateSchema,
+    OnMessageSchema,
+    TickerUpdateSchema,
+)
 from gridbot.models.grid import BookOrder, UnsoldBuy
 from gridbot.strategies.grid_rules import buy_behind
 from tests.world import BTC_USD, USERREF, World
@@ -422,3 +430,34 @@ def test_a_sell_of_unknown_origin_goes_to_the_buy_that_it_stands_one_interval_ab
     assert buy_behind(replace(sell, price=Decimal("50600.0")), buys, settings) == buys[2]
     cheaper = (*buys[:2], UnsoldBuy("near", Decimal("49100"), Decimal("0.002"), 0.0))
     assert buy_behind(sell, cheaper, settings) == buys[1]
+
+
+def test_when_the_exchange_allows_no_more_orders_the_lowest_buy_gives_its_place_to_a_sell() -> None:
+    world = World("GridSell").start("50000")
+    take = world.rest.create_order
+
+    def at_most_eight(**order: Any) -> CreateOrderResponseSchema:
+        if len(world.exchange.open_orders) >= 8:
+            raise TooManyOrders("EOrder:Orders limit exceeded")
+        return take(**order)
+
+    world.rest.create_order = at_most_eight  # type: ignore[method-assign]
+    world.price("49500", "49000", "48500")  # three sells and five buys
+    fills = world.exchange.on_price(Decimal(47550), world.clock.now)
+    assert len(fills) == 2
+    for fill in fills:  # between the two a price comes, and with it a buy into the place of the one not yet heard of
+        world.deliver([OnMessageSchema(channel="executions", executions=[fill]), ticker(world, "47550")])
+    assert len(world.desk.unsold.all()) == 1
+    world.wait(5)
+    assert world.desk.unsold.all() == ()
+    assert (len(world.sells), len(world.buys)) == (5, 3)
+    world.price("47550").wait(300).price("47550")
+    assert (len(world.sells), len(world.buys)) == (5, 3)
+
+
+def test_a_grid_is_not_moved_where_the_tick_would_put_it_back() -> None:
+    world = World("cDCA", changes={"interval": Decimal("0.01")})
+    world.exchange.pair = BTC_USD.model_copy(update={"tick_size": Decimal("0.1"), "costmin": Decimal("0.01")})
+    world.start("0.9")
+    world.price("0.9", "0.9", "0.9").wait(10)
+    assert world.rest.calls.count("cancel_order") == 0

@@ -43,10 +43,11 @@ def theirs(
     orders: tuple[OrderInfoSchema, ...] = ORDERS,
     trades: tuple[TradeInfoSchema, ...] = (B1.info, S1.info),
     balance: tuple[D, D] = BALANCE,
+    cost_step: D = D(0),
 ) -> TheirBooks:
     base, quote = balance
     pair = PairBalanceSchema(base_balance=base, quote_balance=quote, base_available=base, quote_available=quote)
-    return TheirBooks({o.txid: o for o in orders}, {t.exec_id: t for t in trades}, pair)
+    return TheirBooks({o.txid: o for o in orders}, {t.exec_id: t for t in trades}, pair, cost_step)
 
 
 def compare(
@@ -61,6 +62,12 @@ def compare(
 
 def changed(row: Trade, **changes: D) -> TradeInfoSchema:
     return row.info.model_copy(update=changes)
+
+
+@pytest.mark.parametrize(("off_by", "reconciled"), [("0.000002", True), ("0.00001", False)])
+def test_digits_of_a_cost_that_the_exchange_cuts_in_its_books_are_no_difference(off_by: str, reconciled: bool) -> None:
+    other = theirs(trades=(changed(B1, cost=B1.info.cost + D(off_by)), S1.info), cost_step=D("0.00001"))
+    assert compare(other=other, start=Start()).is_reconciled is reconciled
 
 
 def test_books_that_agree_are_reconciled_and_say_how() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from gridbot.infrastructure.database import DBConnect, Orderbook, open_or_rebuil
 from gridbot.interfaces.exchange import Exchange
 from gridbot.models.configuration import DBConfigDTO, Settings
 from gridbot.models.events import BotStarted, BotStopped, Event, Trouble
-from gridbot.models.exchange import OnMessageSchema, TickerUpdateSchema
+from gridbot.models.exchange import CreateOrderResponseSchema, OnMessageSchema, TickerUpdateSchema
 from tests.world import USERREF, ManualClock, World, config
 
 
@@ -236,3 +237,51 @@ def test_another_file_in_the_place_of_the_database_ends_the_bot(tmp_path: Path) 
     (tmp_path / "other.db").replace(path)
     with pytest.raises(DatabaseError, match="another file took its place"):
         house.turn(1.0)
+
+
+def test_a_stop_by_request_does_not_wait_for_the_rest_of_a_grid(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    take = house.world.rest.create_order
+
+    def asked_to_stop_meanwhile(**order: Any) -> CreateOrderResponseSchema:
+        house.clock.stop_at = house.clock.now
+        return take(**order)
+
+    house.world.rest.create_order = asked_to_stop_meanwhile  # type: ignore[method-assign]
+    house.start()
+    assert len(house.world.exchange.open_orders) == 1
+    assert len(house.engine.desk.book.buys()) == 1
+    assert house.engine.desk.pending.all() == ()
+
+
+def test_news_that_waits_is_read_before_the_timers_ask_the_exchange(tmp_path: Path) -> None:
+    house = House(tmp_path).start()
+    asked: list[float] = []
+    house.engine.strategy.on_timer = lambda: asked.append(house.clock.now)  # type: ignore[method-assign]
+    for _ in range(3):
+        house.engine._queue.put(None)
+    house.turn(2.0)
+    house.turn(0.0)
+    assert asked == []
+    house.turn(0.0)
+    assert len(asked) == 1
+    for _ in range(9):  # but not for ever
+        house.engine._queue.put(None)
+    for _ in range(4):
+        house.turn(2.0)
+    assert len(asked) == 2
+
+
+def test_without_the_feed_of_executions_fills_are_asked_for_every_minute(tmp_path: Path) -> None:
+    house = House(tmp_path).start()
+    house.engine.handle(OnMessageSchema(channel="executions", type="lost"))
+    house.world.exchange.on_price(Decimal(49400), house.clock.now)
+    house.world.exchange.take_events()
+    for _ in range(65):
+        house.turn(1.0)
+    assert len(house.engine.desk.book.sells()) == 1
+    assert [event for event in house.events if isinstance(event, Trouble)] == []
+    for _ in range(300):
+        house.turn(1.0)
+    [told] = [event for event in house.events if isinstance(event, Trouble)]
+    assert "no connection to the feed of our orders for 5 minutes" in told.text

@@ -28,6 +28,7 @@ from gridbot.exceptions import (
     PlacementPaused,
     PostOnlyWouldCross,
     TemporaryFailure,
+    TooManyOrders,
     UnknownOrderError,
 )
 
@@ -139,7 +140,7 @@ TABLE: tuple[Row, ...] = (
     Row("EOrder:Post only order", BIZ, BIZ, "The bot computes a new price.", order=PostOnlyWouldCross),
     Row("EOrder:Invalid order", BIZ, BIZ, _OUR_BUG, question=UnknownOrderError),
     Row("EOrder:Unknown order", BIZ, BIZ, "The bot looks it up.", question=UnknownOrderError),
-    Row("EOrder:Orders limit exceeded", BIZ, BIZ, _FULL),
+    Row("EOrder:Orders limit exceeded", BIZ, BIZ, _FULL, order=TooManyOrders),
     Row("EOrder:Rate limit exceeded", BACK, BACK, _WAIT, SLOW_DOWN),
     Row("EOrder:Domain rate limit exceeded", BACK, BACK, _WAIT, SLOW_DOWN),
     Row("EOrder:Cancel pending", BACK, BACK, _WAIT, SHORT, question=CancelUnderWay),
@@ -195,7 +196,8 @@ def throttled_for(error: str, now: float) -> float:
 def question_failed(method: str, errors: Sequence[str], now: float) -> GridBotError:
     """The exception for errors in the answer to a question (or a cancellation); ``now`` in unix seconds."""
     row = max(map(row_of, errors), key=lambda r: r.on_question)
-    message = f"Kraken answered {method} with: {'; '.join(errors)}. {row.advice}"
+    advice = _WAIT if row.advice is _LOOK else row.advice  # there is no order to look for
+    message = f"Kraken answered {method} with: {'; '.join(errors)}. {advice}"
     kind = row.question or _QUESTION[row.on_question]
     if issubclass(kind, TemporaryFailure):
         return kind(message, _pause(errors, now) if row.on_question is BACK else row.pause)
