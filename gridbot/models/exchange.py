@@ -45,8 +45,8 @@ class AssetPairInfoSchema(ExchangeModel):
 
     base: Text  # asset id, e.g. XXBT: the key of the balances
     quote: Text  # asset id, e.g. ZUSD
-    aclass_base: Text  # "currency" or "tokenized_asset"
-    aclass_quote: Text
+    aclass_base: Text = "currency"  # or "tokenized_asset"
+    aclass_quote: Text = "currency"
     lot_decimals: int  # decimals of a volume
     cost_decimals: int  # decimals of a cost or fee
     pair_decimals: int  # decimals of a price

@@ -14,6 +14,7 @@ from gridbot.exceptions import (
     PlacementPaused,
     PostOnlyWouldCross,
     TemporaryFailure,
+    TooManyOrders,
     UnknownOrderError,
 )
 
@@ -75,7 +76,7 @@ CASES = [
     ("EOrder:Post only order", PLAIN, PostOnlyWouldCross, 0),
     ("EOrder:Invalid order", UnknownOrderError, NOT_PLACED, 0),
     ("EOrder:Unknown order", UnknownOrderError, NOT_PLACED, 0),
-    ("EOrder:Orders limit exceeded", PLAIN, NOT_PLACED, 0),
+    ("EOrder:Orders limit exceeded", PLAIN, TooManyOrders, 0),
     ("EOrder:Rate limit exceeded", AGAIN, PAUSED, 15),
     ("EOrder:Domain rate limit exceeded", AGAIN, PAUSED, 15),
     ("EOrder:Cancel pending", errors.CancelUnderWay, PAUSED, 1),
