@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
+from functools import cache
 from operator import attrgetter
 from typing import Any
 
@@ -36,8 +37,7 @@ class Table:
         return self._db.execute(sql, (self._userref, *values))
 
     def _insert(self, row: dict[str, Any], conflict: str = "") -> sqlite3.Cursor:
-        sql = f"INSERT INTO {self.name} (userref, {', '.join(row)}) VALUES (?{', ?' * len(row)}) {conflict}"
-        return self._db.execute(sql, (self._userref, *map(_stored, row.values())))
+        return self._db.execute(_insertion(self.name, tuple(row), conflict), (self._userref, *_stored(row)))
 
     def _put(self, row: dict[str, Any]) -> None:
         """The one row of this userref, in place of the one before."""
@@ -46,14 +46,19 @@ class Table:
 
     def _update(self, txid: str, **changes: Decimal | str) -> None:
         sql = f"UPDATE {self.name} SET {', '.join(f'{name} = ?' for name in changes)} WHERE userref = ? AND txid = ?"
-        self._db.execute(sql, (*map(_stored, changes.values()), self._userref, txid))
+        self._db.execute(sql, (*_stored(changes), self._userref, txid))
 
     def _delete(self, where: str, value: object) -> None:
         self._db.execute(f"DELETE FROM {self.name} WHERE userref = ? AND {where} ?", (self._userref, value))
 
 
-def _stored(value: object) -> object:
-    return as_text(value) if isinstance(value, Decimal) else value
+@cache  # a backtest writes thousands of rows a second
+def _insertion(table: str, columns: tuple[str, ...], conflict: str) -> str:
+    return f"INSERT INTO {table} (userref, {', '.join(columns)}) VALUES (?{', ?' * len(columns)}) {conflict}"
+
+
+def _stored(row: dict[str, Any]) -> list[object]:
+    return [as_text(value) if isinstance(value, Decimal) else value for value in row.values()]
 
 
 @dataclass(frozen=True)

@@ -269,17 +269,20 @@ class GridStrategyBase(GridCatchUp):
         that the price has left is moved before it is completed: a level added now would only be cancelled
         again, and while the exchange slows cancellations down that would go on for ever.
         """
+        for check in (self._make_room, self._shift_buy_orders_up, self._check_near_buy_orders):
+            if (decision := check(grid)).intents:
+                return decision
         complete = self._check_n_open_buy_orders(grid)
-        crowded = not self._desk.pauses.over(CROWDED)
-        decisions = (
-            rules.make_room(grid) if crowded else Decision(),
-            self._shift_buy_orders_up(grid),
-            self._check_near_buy_orders(grid),
-            complete,
-            self._check_lowest_cancel_of_more_than_n_buy_orders(grid),
-            self._check_extra_sell_order(grid),
-        )
-        return next((decision for decision in decisions if decision.intents), complete)
+        if complete.intents:
+            return complete
+        for check in (self._check_lowest_cancel_of_more_than_n_buy_orders, self._check_extra_sell_order):
+            if (decision := check(grid)).intents:
+                return decision
+        return complete
+
+    def _make_room(self, grid: GridView) -> Decision:
+        """While a sell finds no place on the exchange, the lowest buy is cancelled."""
+        return Decision() if self._desk.pauses.over(CROWDED) else rules.make_room(grid)
 
     def _carry_out(self, intents: tuple[Intent, ...]) -> bool:
         """True when all was done and the next step may be looked for. A stop by request does not wait for a grid."""
