@@ -12,6 +12,7 @@ from pathlib import Path
 from sqlite_utils.db import Database
 
 from gridbot.infrastructure.migrations import migrations
+from gridbot.models.grid import NO_BUY
 
 NUMBERS = {
     "orderbook": ("price", "volume", "executed"),
@@ -118,9 +119,7 @@ class _Books:
     def _sells(self) -> list[str]:
         sells = Counter(row[0] for row in self._rows("SELECT sells FROM orderbook") if row[0])
         problems = [
-            f"{count} open sells for the buy {buy}"
-            for buy, count in sells.items()
-            if count > 1 and buy not in ("surplus", "extra")
+            f"{count} open sells for the buy {buy}" for buy, count in sells.items() if count > 1 and buy not in NO_BUY
         ]
         unsold = [row[0] for row in self._rows("SELECT txid FROM unsold_buy_order_txids")]
         return problems + [f"the buy {txid} is noted as unsold and has an open sell" for txid in unsold if sells[txid]]

@@ -195,9 +195,8 @@ class BotEngine:
 
     def _timers(self, now: float) -> None:
         self.alive(0.0)
-        if self._db.put_back():
-            lost = f"the database {self._db.path} was deleted while the bot runs; it was written anew, nothing is lost"
-            self.event_bus.publish(events.Trouble(lost))
+        if problem := self._db.put_back():
+            self.event_bus.publish(events.Trouble(problem))
         self.strategy.on_timer()
         if self.state_machine.state is States.INITIALIZING and self.strategy.is_ready:
             self._begin()

@@ -32,7 +32,7 @@ from gridbot.interfaces.exchange import Exchange, IExchangeRESTService, IExchang
 from gridbot.models import exchange as exchange_models
 from gridbot.models.configuration import Settings
 
-FORMAT = 2
+FORMAT = 3
 FLUSH_SECONDS = 5.0  # so much of a session is lost at the most when the process is killed
 BLOT = "(removed)"
 CUT_OFF = "cut off"  # stands behind the last record of a journal whose process did not end it
@@ -60,7 +60,9 @@ def _packed(value: Any) -> Any:
         case BaseModel():
             return {"$model": type(value).__name__, "fields": value.model_dump(mode="json")}
         case GridBotError():
-            return {"$error": type(value).__name__, "m": value.message, "after": getattr(value, "retry_after", None)}
+            # An adapter's own errors are known to the bot by what they are kinds of.
+            name = next(kind.__name__ for kind in type(value).__mro__ if kind.__module__ == exceptions.__name__)
+            return {"$error": name, "m": value.message, "after": getattr(value, "retry_after", None)}
     return repr(value)
 
 

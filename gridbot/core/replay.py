@@ -79,7 +79,7 @@ class Script:
         while self._peek()["n"] == "clock":
             self.clock()
         if self.is_stopped():
-            raise EndOfJournal
+            raise EndOfJournal("the bot was asked to stop")
         record, now = self._peek(), {"n": name, "a": [args, kwargs]}
         compared = ("n", "a") if name.startswith("rest.") else ("n",)
         if any(as_json(record.get(key)) != as_json(now[key]) for key in compared):

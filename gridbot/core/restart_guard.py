@@ -29,7 +29,7 @@ UNCOUNTED_KILLS = (0.0,) * 5
 # What a restart cannot mend; a quarter of an hour is how long Kraken locks a key.
 FATAL_PAUSES = (60.0, 300.0, 900.0, 3600.0)
 MUST_BE_MENDED = 2  # exit code
-NO_END = -1  # in place of an exit code
+NO_END, TRADING = -1, -2  # in place of an exit code: of a start, of a bot that trades
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -73,7 +73,7 @@ class RestartGuard:
             self._running_since = None
         elif self._running_since is None:
             self._running_since = time.monotonic()
-            self._write(self._failures, NO_END, "")
+            self._write(self._failures, TRADING, "")
         elif self._failures and time.monotonic() - self._running_since >= LASTED:
             self._forget()
 

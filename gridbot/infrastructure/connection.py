@@ -33,6 +33,7 @@ class DBConnect:
         """
         self.path = str(path)
         self._read_only = read_only
+        self._file: tuple[int, int] | None = None
         self._open()
 
     def _open(self) -> None:
@@ -62,18 +63,24 @@ class DBConnect:
             there = os.stat(self.path)
         except FileNotFoundError:
             return None
+        except OSError:
+            return self._file  # a disk that does not answer says nothing
         return there.st_dev, there.st_ino
 
-    def put_back(self) -> bool:
+    def put_back(self) -> str:
         """
-        True when the file had been deleted while we were using it: it was written anew from what the open
-        connection still holds. Raises DatabaseError when another file has taken its place.
+        What became of the file while we were using it, "" when all is well. A deleted one is written anew
+        from what the open connection still holds.
         """
         there = self._file_there()
         if there == self._file:
-            return False
+            return ""
         if there is not None:
-            raise DatabaseError(f"database {self.path}: another file took its place while the bot was using it")
+            self._file = there
+            return (
+                f"another file has taken the place of the database {self.path}; what is booked from now on is not in "
+                "it. Stop the bot, decide which one is right, start it again"
+            )
         try:
             for suffix in ("-wal", "-shm"):  # of the deleted file: they would spoil the new one
                 Path(self.path + suffix).unlink(missing_ok=True)
@@ -83,7 +90,7 @@ class DBConnect:
         except (OSError, sqlite3.Error) as exc:
             raise DatabaseError(f"database {self.path}: was deleted, and cannot be written anew ({exc})") from exc
         self._open()
-        return True
+        return f"the database {self.path} was deleted while the bot runs; it was written anew, nothing is lost"
 
     def is_intact(self) -> bool:
         """True when SQLite finds the whole file in order."""

@@ -90,3 +90,9 @@ def m010_audits(db: Database) -> None:
         " difference TEXT NOT NULL) STRICT"
     )
     db.execute("CREATE TABLE snapshots (userref INTEGER PRIMARY KEY, at REAL NOT NULL, document TEXT NOT NULL) STRICT")
+
+
+@migrations()
+def m011_unknown_sells(db: Database) -> None:
+    """Adopted sells that fit no buy are marked as such; an empty mark means that nobody looked yet."""
+    db.execute("UPDATE orderbook SET sells = 'unknown' WHERE side = 'sell' AND sells = ''")

@@ -26,7 +26,7 @@ from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import IExchangeRESTService
 from gridbot.models.events import Event, OrderPlaced, OrderRefused
 from gridbot.models.exchange import BUY, ExecutionsUpdateSchema, OrderInfoSchema
-from gridbot.models.grid import SURPLUS, BookOrder, PlaceBuy, Placement, PlaceSell
+from gridbot.models.grid import EXTRA, SURPLUS, BookOrder, PlaceBuy, Placement, PlaceSell
 from gridbot.models.money import as_text
 from gridbot.services.bookkeeping import Bookkeeping
 from gridbot.services.bookkeeping import Finished as Finished
@@ -50,6 +50,8 @@ PLACING = "placing"  # pauses: any order at all
 BUYING = "buys"
 CROSSING = "crossing"  # post-only buys that would have crossed: the price moves faster than we place
 CROWDED = "crowded"  # a sell found no place among the open orders that the exchange allows
+GIVING_WAY = "giving way"  # and a buy has given it its own; the next one not before this pause is over
+LONGEST_CROWDED_PAUSE = 60.0
 LONGEST_HALT = 60.0  # seconds, unless the exchange itself asks for longer
 LONGEST_CROSSING_PAUSE = 60.0
 
@@ -132,8 +134,9 @@ class OrderDesk(Bookkeeping):
         self._clean_sweeps.pop(placement.id, None)
         self.pauses.end(placement.sells or BUYING)
         self.pauses.end(PLACING)
-        if placement.sells:
+        if placement.sells not in ("", EXTRA):
             self.pauses.end(CROWDED)
+            self.pauses.end(GIVING_WAY)
         self._publish(OrderPlaced(order.side, order.price, order.volume, txid, placement.why))
         return order
 
@@ -150,10 +153,11 @@ class OrderDesk(Bookkeeping):
             LOG.info("%s not placed: the price is already there; the level is computed anew", told(placement))
             return
         said_before = self.pauses.known(what)
-        seconds = self.pauses.begin(what)
+        is_crowded = isinstance(exc, TooManyOrders) and placement.sells not in ("", EXTRA)
+        seconds = self.pauses.begin(what, longest=LONGEST_CROWDED_PAUSE if is_crowded else LONGEST_PAUSE)
         if isinstance(exc, InsufficientFunds):
             self.request_sync(f"the exchange finds too little money for the {told(placement)}")
-        if isinstance(exc, TooManyOrders) and placement.sells:
+        if is_crowded:
             # The place that comes free is the sell's: no buy before it was tried again.
             self.pauses.begin(CROWDED, at_least=2 * seconds)
         if not said_before:

@@ -25,7 +25,15 @@ from gridbot.models.grid import (
     Waiting,
 )
 from gridbot.models.money import ONE, ZERO
-from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, LONGEST_CROSSING_PAUSE, LONGEST_PAUSE, Finished
+from gridbot.services.order_desk import (
+    BUYING,
+    CROSSING,
+    CROWDED,
+    GIVING_WAY,
+    LONGEST_CROSSING_PAUSE,
+    LONGEST_PAUSE,
+    Finished,
+)
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_orders import Surroundings, short_lived
 from gridbot.strategies.grid_sync import (
@@ -281,8 +289,12 @@ class GridStrategyBase(GridCatchUp):
         return complete
 
     def _make_room(self, grid: GridView) -> Decision:
-        """While a sell finds no place on the exchange, the lowest buy is cancelled."""
-        return Decision() if self._desk.pauses.over(CROWDED) else rules.make_room(grid)
+        """While a sell finds no place on the exchange, the lowest buy is cancelled; the next after growing pauses."""
+        pauses = self._desk.pauses
+        if pauses.over(CROWDED) or not pauses.over(GIVING_WAY) or not grid.buys:
+            return Decision()
+        pauses.begin(GIVING_WAY)
+        return rules.make_room(grid)
 
     def _carry_out(self, intents: tuple[Intent, ...]) -> bool:
         """True when all was done and the next step may be looked for. A stop by request does not wait for a grid."""

@@ -138,10 +138,9 @@ def smallest_amount(price: Decimal, settings: GridSettings) -> Decimal:
 def volume_for(buy: UnsoldBuy, price: Decimal, settings: GridSettings) -> Decimal:
     """
     What must be sold at ``price`` so that the quote spent on ``buy`` comes back; never more than it
-    brought. A buy made with another A, or the rest of one, gets its own quote back. Raises OrderTooSmall.
+    brought. A buy made when A was larger gets its own quote back. Raises OrderTooSmall.
     """
-    made_with_a = buy.volume == settings.pair.truncate_volume(settings.amount_per_grid / buy.price)
-    amount = settings.amount_per_grid if made_with_a else buy.price * buy.volume
+    amount = max(settings.amount_per_grid, buy.price * buy.volume)
     return min(volume_returning_quote(price, replace(settings, amount_per_grid=amount)), buy.volume)
 
 

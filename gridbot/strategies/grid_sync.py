@@ -108,7 +108,7 @@ class GridCatchUp(GridOrders):
         A bot that never traded is told at once that its orders are too small, or cannot pay. One with a
         history starts all the same: what it holds must be sold. Raises ConfigurationError.
         """
-        if not self._desk.configuration.exists:
+        if not self._desk.configuration.exists and not len(self._desk.book):
             rules.check_first_cycle(self.ticker, self.settings, self.sell_after)
 
     def remember_the_time(self) -> None:
@@ -145,6 +145,8 @@ class GridCatchUp(GridOrders):
         """Book what happened meanwhile, then place what follows from it. True when there was news."""
         news = self._sync(since)
         stored, now = self._desk.configuration, self._desk.now()
+        if not stored.exists and since is None and len(self._desk.book):  # the feed had not told of these
+            news = self._sync(now - MEMORY)
         is_new = not stored.exists
         if is_new:
             amount, interval = self.settings.amount_per_grid, self.settings.interval

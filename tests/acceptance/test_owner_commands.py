@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import ClassVar, Self
@@ -21,6 +22,7 @@ from gridbot.core.commands_owner import backup, restore
 from gridbot.core.database_check import problems_in
 from gridbot.core.heartbeat import Heartbeat
 from gridbot.exceptions import ConfigurationError, DatabaseError
+from gridbot.infrastructure.database import DBConnect, Orderbook
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeFactory
 from gridbot.interfaces.notification import INotificationChannel
 from gridbot.models.configuration import DBConfigDTO, NotificationConfigDTO, Settings
@@ -255,6 +257,33 @@ def test_what_cannot_be_is_found(world: World, statement: str, says: str) -> Non
     world.price("49400").wait(10)
     _sql(world.path, statement)
     assert any(says in problem for problem in problems(world)), problems(world)
+
+
+def test_adopted_sells_that_fit_no_buy_are_no_problem(world: World) -> None:
+    for price in ("60000", "61000"):
+        world.exchange.create_order(
+            side="sell",
+            price=Decimal(price),
+            volume=Decimal("0.001"),
+            userref=USERREF,
+            post_only=False,
+            time=world.clock.now,
+        )
+    world.wait(700)
+    assert [sell.sells for sell in world.sells] == ["unknown", "unknown"]
+    assert problems(world) == []
+
+
+def test_a_sell_without_a_mark_in_an_older_database_was_looked_at(world: World) -> None:
+    world.price("49400").wait(10)
+    world.db.close()
+    _sql(
+        world.path,
+        "UPDATE orderbook SET sells = '' WHERE side = 'sell'",
+        "DELETE FROM _sqlite_migrations WHERE name = 'm011_unknown_sells'",
+    )
+    with closing(DBConnect(world.path)) as db:
+        assert [order.sells for order in Orderbook(db, USERREF)] == ["", "", "", "", "", "unknown"]
 
 
 def test_more_buys_than_allowed_are_found(world: World) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gridbot.exceptions import ConfigurationError, ExchangeError, TemporaryFailure, TooManyOrders
+from gridbot.infrastructure.database import DBConnect
 from gridbot.models.events import OrderPlaced, OrderRefused, Trouble
 from gridbot.models.exchange import (
     BUY,
@@ -378,7 +379,7 @@ def test_an_interval_that_the_tick_eats_up_is_refused_at_the_first_start() -> No
         world.start("5.03")
 
 
-def test_a_rest_of_a_sell_and_a_buy_of_another_amount_return_their_own_quote() -> None:
+def test_what_a_cancelled_sell_had_not_sold_is_sold_whole_so_that_the_quote_comes_back() -> None:
     world = World("GridHODL").start("50000").price("49500")
     [sell] = world.sells
     world.exchange.fill(sell.txid, Decimal("0.00100502"))
@@ -389,8 +390,13 @@ def test_a_rest_of_a_sell_and_a_buy_of_another_amount_return_their_own_quote() -
     world.restart(amount_per_grid=Decimal(200)).price("55000")
     [rest] = world.sells
     assert f"{rest.price:f}" == "55550.0"
-    # 0.00100503 of the buy @ 49504.9 were for sale: 49.75 USD come back, not 100, and not 200
-    assert rest.volume == Decimal("0.00090016")
+    assert rest.volume == Decimal("0.00100503")
+    for _ in range(3):
+        world.clock.now += 100
+        world.exchange.cancel_order(world.sells[0].txid, world.clock.now)
+        world.settle()
+        world.wait(60).price("55000")
+    assert [sell.volume for sell in world.sells] == [Decimal("0.00100503")]  # and not less each time
 
 
 @pytest.mark.parametrize(("late_by", "believed"), [(5.0, False), (3600.0, True)])
@@ -461,3 +467,58 @@ def test_a_grid_is_not_moved_where_the_tick_would_put_it_back() -> None:
     world.start("0.9")
     world.price("0.9", "0.9", "0.9").wait(10)
     assert world.rest.calls.count("cancel_order") == 0
+
+
+@pytest.mark.parametrize("lifted_after", [120, 1200])
+def test_where_giving_way_does_not_help_the_grid_is_not_given_up_in_a_burst(lifted_after: int) -> None:
+    world = World("GridSell").start("50000")
+    take, full = world.rest.create_order, True
+
+    def refused(**order: Any) -> CreateOrderResponseSchema:
+        if full and order["side"] == SELL:
+            raise TooManyOrders("EOrder:Orders limit exceeded")
+        return take(**order)
+
+    world.rest.create_order = refused  # type: ignore[method-assign]
+    world.price("49500").wait(5)
+    assert len(world.buys) >= 3
+    world.rest.calls.clear()
+    world.wait(lifted_after)
+    assert world.rest.calls.count("cancel_order") <= 4
+    full = False
+    world.wait(130).price("49500")
+    assert (len(world.sells), len(world.buys)) == (1, 5)
+
+
+def test_an_extra_sell_that_finds_no_place_costs_no_buy_its_own() -> None:
+    world = World("SWING", base=Decimal(1))
+    take = world.rest.create_order
+
+    def at_most_five(**order: Any) -> CreateOrderResponseSchema:
+        if len(world.exchange.open_orders) >= 5:
+            raise TooManyOrders("EOrder:Orders limit exceeded")
+        return take(**order)
+
+    world.rest.create_order = at_most_five  # type: ignore[method-assign]
+    world.start("50000")
+    world.price("50000", "50001").wait(600).price("50000")
+    assert len(world.buys) == 5
+    assert "cancel_order" not in world.rest.calls
+
+
+def test_the_surplus_of_a_lost_life_is_not_sold_again_where_the_feed_tells_of_no_order() -> None:
+    world = World("GridSell", base=Decimal("0.01")).start("50000")
+    for _ in range(2):
+        world.exchange.fill(world.buys[0].txid, Decimal("0.0015"))
+        world.settle()
+        world.exchange.cancel_order(world.buys[0].txid, world.clock.now)
+        world.settle()
+        world.clock.now += 100
+        world.price("49510")
+    world.wait(10)
+    before = world.on_exchange(SELL)
+    assert len(before) == 1
+    world.db = DBConnect(":memory:")
+    world.restart().price("49510")
+    world.wait(200).price("49510")
+    assert world.on_exchange(SELL) == before

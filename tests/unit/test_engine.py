@@ -11,7 +11,7 @@ import pytest
 
 from gridbot.core.engine import BotEngine
 from gridbot.core.state_machine import States
-from gridbot.exceptions import AccessDenied, ConfigurationError, DatabaseError, GridBotError, TemporaryFailure
+from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError, TemporaryFailure
 from gridbot.infrastructure.database import DBConnect, Orderbook, open_or_rebuild
 from gridbot.interfaces.exchange import Exchange
 from gridbot.models.configuration import DBConfigDTO, Settings
@@ -230,13 +230,15 @@ def test_a_database_deleted_under_the_running_bot_is_written_anew(tmp_path: Path
     ]
 
 
-def test_another_file_in_the_place_of_the_database_ends_the_bot(tmp_path: Path) -> None:
+def test_another_file_in_the_place_of_the_database_is_told_once(tmp_path: Path) -> None:
     house = House(tmp_path).start()
     path = Path(house.engine._db.path)
     DBConnect(tmp_path / "other.db").close()
     (tmp_path / "other.db").replace(path)
-    with pytest.raises(DatabaseError, match="another file took its place"):
+    for _ in range(3):
         house.turn(1.0)
+    [told] = [event for event in house.events if isinstance(event, Trouble)]
+    assert "another file has taken the place of the database" in told.text
 
 
 def test_a_stop_by_request_does_not_wait_for_the_rest_of_a_grid(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from queue import Empty
 
 import pytest
 
+from gridbot.adapters.exchanges.kraken_wire import NoReadableAnswer
 from gridbot.adapters.exchanges.simulated_feed import SimulatedFeed
 from gridbot.core.engine import BotEngine
 from gridbot.core.journal import Journal, as_json, from_json, record_session, records
 from gridbot.core.replay import Diverged, engine_of, play
-from gridbot.exceptions import ConfigurationError, OrderFateUnknown, PlacementPaused
+from gridbot.exceptions import ConfigurationError, OrderFateUnknown, PlacementPaused, TemporaryFailure
 from gridbot.infrastructure.database import DBConnect
 from gridbot.interfaces.exchange import Exchange
 from gridbot.models.configuration import DBConfigDTO, KrakenConfigDTO, Settings
@@ -227,3 +228,9 @@ def test_what_is_no_journal_is_told_as_such(tmp_path):
         list(records(tmp_path / "damaged.gz"))
     with pytest.raises(ConfigurationError, match="there is no such file"):
         engine_of(records(tmp_path / "none.gz"), tmp_path)
+
+
+def test_an_adapters_own_error_comes_back_as_the_kind_that_the_bot_knows() -> None:
+    said = from_json(as_json({"r": NoReadableAnswer("Kraken's answer was cut off", 5.0)}))["r"]
+    assert type(said) is TemporaryFailure
+    assert (said.message, said.retry_after) == ("Kraken's answer was cut off", 5.0)

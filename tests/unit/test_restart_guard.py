@@ -125,6 +125,16 @@ def test_a_power_cut_is_no_failure(machine: Machine) -> None:
         machine.guard().begun()
 
 
+def test_power_cuts_while_it_trades_are_no_failures(machine: Machine) -> None:
+    for number in range(6):
+        machine.boot = f"boot-{number}"
+        machine.now += 60
+        guard = machine.guard()
+        assert guard.waiting() is None
+        guard.begun()
+        guard.alive(running=True)
+
+
 def test_saving_the_settings_ends_the_pause_and_forgets_the_failures(machine: Machine) -> None:
     for _ in range(4):
         machine.fail(2)
