@@ -283,7 +283,8 @@ def test_a_sell_without_a_mark_in_an_older_database_was_looked_at(world: World) 
         "DELETE FROM _sqlite_migrations WHERE name = 'm011_unknown_sells'",
     )
     with closing(DBConnect(world.path)) as db:
-        assert [order.sells for order in Orderbook(db, USERREF)] == ["", "", "", "", "", "unknown"]
+        book = Orderbook(db, USERREF)
+        assert [order.sells for order in (*book.buys(), *book.sells())] == ["", "", "", "", "", "unknown"]
 
 
 def test_more_buys_than_allowed_are_found(world: World) -> None:
