@@ -160,6 +160,8 @@ class OrderDesk(Bookkeeping):
         if is_crowded:
             # The place that comes free is the sell's: no buy before it was tried again.
             self.pauses.begin(CROWDED, at_least=2 * seconds)
+        elif placement.sells:
+            self.pauses.end(CROWDED)  # the place is there, and something else is missing
         if not said_before:
             consequence = f"it stays wanted; next try in {seconds:.0f} s, then at growing intervals"
             self._publish(OrderRefused(placement.side, placement.price, placement.volume, str(exc), consequence))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gridbot.exceptions import ConfigurationError, ExchangeError, TemporaryFailure, TooManyOrders
+from gridbot.exceptions import ConfigurationError, ExchangeError, InsufficientFunds, TemporaryFailure, TooManyOrders
 from gridbot.infrastructure.database import DBConnect
 from gridbot.models.events import OrderPlaced, OrderRefused, Trouble
 from gridbot.models.exchange import (
@@ -522,3 +522,19 @@ def test_the_surplus_of_a_lost_life_is_not_sold_again_where_the_feed_tells_of_no
     world.restart().price("49510")
     world.wait(200).price("49510")
     assert world.on_exchange(SELL) == before
+
+
+def test_a_sell_that_is_refused_for_another_reason_needs_no_place() -> None:
+    world = World("GridSell").start("50000")
+    take, reasons = world.rest.create_order, [TooManyOrders("limit exceeded"), *[InsufficientFunds("no funds")] * 9]
+
+    def refused(**order: Any) -> CreateOrderResponseSchema:
+        if order["side"] == SELL and reasons:
+            raise reasons.pop(0)
+        return take(**order)
+
+    world.rest.create_order = refused  # type: ignore[method-assign]
+    world.price("49500").wait(100)
+    assert world.rest.calls.count("cancel_order") == 1
+    world.price("49500")
+    assert len(world.buys) == 5

@@ -216,6 +216,7 @@ FAULTS: dict[str, Fault] = {
     "api_rate_limit": _call("*", "error", error="EAPI:Rate limit exceeded", every=3, longer=20),
     "lockout": _call("*", "error", error="EGeneral:Temporary lockout", every=6, longer=950),
     "invalid_nonce": _call("*", "error", error="EAPI:Invalid nonce", every=2),
+    "orders_limit": _call(ADD, "error", error="EOrder:Orders limit exceeded", times=2, every=3, longer=90),
     "no_funds": _call(ADD, "error", error="EOrder:Insufficient funds", every=3, longer=30),
     "internal_error": _call(ADD, "error", error="EGeneral:Internal error", taken=True),
     "any_reply_lost": _call("*", "drop_reply", times=2),
