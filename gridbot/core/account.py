@@ -9,7 +9,7 @@ from gridbot.infrastructure.database import DBConnect
 from gridbot.models.configuration import Settings
 from gridbot.models.grid import NO_BUY, BookOrder, Placement, UnsoldBuy, Waiting
 from gridbot.models.money import as_text
-from gridbot.services.order_desk import BUYING, CROSSING, PLACING, OrderDesk
+from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, PLACING, OrderDesk
 from gridbot.services.report import profit_lines, summarise
 from gridbot.services.status_report import Status
 
@@ -81,7 +81,7 @@ class AccountView:
         self._snapshots.put(self._kept_at, document)
 
     def _pauses(self) -> list[str]:
-        return [what for what in (PLACING, BUYING, CROSSING) if not self._books.pauses.over(what)]
+        return [what for what in (PLACING, BUYING, CROSSING, CROWDED) if not self._books.pauses.over(what)]
 
     def _gist(self, waiting: tuple[Waiting, ...]) -> list[str]:
         """The causes alone: prices and amounts change with the market, and a disk should not be written for that."""

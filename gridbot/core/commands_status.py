@@ -21,7 +21,7 @@ from gridbot.models.grid import BookOrder
 from gridbot.models.money import ONE, ZERO, as_text, shown, to_decimal
 from gridbot.services import report
 from gridbot.services.messages import Units, duration
-from gridbot.services.order_desk import BUYING, CROSSING, PLACING
+from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, PLACING
 from gridbot.services.status_report import away, headline, ladder
 from gridbot.services.tables import as_json, moment
 from gridbot.strategies.grid_rules import SHIFT_UP_MARGIN
@@ -31,6 +31,7 @@ PAUSES = {
     PLACING: "refused: the exchange wants no orders for now; tried again when it allows",
     BUYING: "refused: the exchange refused the last buy, the log says why; tried again at growing intervals",
     CROSSING: "spike: the price moves faster than buys are placed; tried again within a minute",
+    CROWDED: "refused: the exchange allows no more open orders, and a sell waits for a place",
 }
 
 

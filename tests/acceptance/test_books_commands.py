@@ -354,6 +354,26 @@ def test_status_says_that_the_limit_is_reached(capsys: pytest.CaptureFixture[str
     assert all("limit: max_investment 250.00 USD would be reached" in line for line in missing)
 
 
+@pytest.mark.parametrize(
+    ("pause", "says"),
+    [
+        ("buys", "refused: the exchange refused the last buy"),
+        ("crossing", "spike: the price moves faster than buys are placed"),
+        ("crowded", "refused: the exchange allows no more open orders, and a sell waits for a place"),
+    ],
+)
+def test_status_says_why_no_buy_is_placed_for_a_while(
+    capsys: pytest.CaptureFixture[str], pause: str, says: str
+) -> None:
+    trade_for_a_while(ticks=1)
+    with closing(sqlite3.connect("demo.db")) as db, db:
+        db.execute("DELETE FROM orderbook WHERE txid = (SELECT txid FROM orderbook ORDER BY price LIMIT 1)")
+        db.execute("UPDATE snapshots SET document = json_set(document, '$.pauses', json(?))", (f'["{pause}"]',))
+    assert single_instance.claim(str(Path("demo.db").absolute())) is None
+    _, out, _ = run(capsys, "status")
+    assert says in out
+
+
 def test_status_names_an_order_that_was_not_answered(capsys: pytest.CaptureFixture[str]) -> None:
     trade_for_a_while(ticks=1)
     with closing(sqlite3.connect("demo.db")) as db, db:
