@@ -1,5 +1,6 @@
 """Accidents that need two things to go wrong at once, each found by reading the money path with suspicion."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from decimal import Decimal
@@ -438,16 +439,21 @@ def test_a_sell_of_unknown_origin_goes_to_the_buy_that_it_stands_one_interval_ab
     assert buy_behind(sell, cheaper, settings) == buys[1]
 
 
-def test_when_the_exchange_allows_no_more_orders_the_lowest_buy_gives_its_place_to_a_sell() -> None:
-    world = World("GridSell").start("50000")
+def refuse(world: World, when: Callable[[dict[str, Any]], bool]) -> None:
+    """The exchange allows no more open orders; ``when`` looks at the order."""
     take = world.rest.create_order
 
-    def at_most_eight(**order: Any) -> CreateOrderResponseSchema:
-        if len(world.exchange.open_orders) >= 8:
+    def create_order(**order: Any) -> CreateOrderResponseSchema:
+        if when(order):
             raise TooManyOrders("EOrder:Orders limit exceeded")
         return take(**order)
 
-    world.rest.create_order = at_most_eight  # type: ignore[method-assign]
+    world.rest.create_order = create_order  # type: ignore[method-assign]
+
+
+def test_when_the_exchange_allows_no_more_orders_the_lowest_buy_gives_its_place_to_a_sell() -> None:
+    world = World("GridSell").start("50000")
+    refuse(world, lambda order: len(world.exchange.open_orders) >= 8)
     world.price("49500", "49000", "48500")  # three sells and five buys
     fills = world.exchange.on_price(Decimal(47550), world.clock.now)
     assert len(fills) == 2
@@ -472,14 +478,8 @@ def test_a_grid_is_not_moved_where_the_tick_would_put_it_back() -> None:
 @pytest.mark.parametrize("lifted_after", [120, 1200])
 def test_where_giving_way_does_not_help_the_grid_is_not_given_up_in_a_burst(lifted_after: int) -> None:
     world = World("GridSell").start("50000")
-    take, full = world.rest.create_order, True
-
-    def refused(**order: Any) -> CreateOrderResponseSchema:
-        if full and order["side"] == SELL:
-            raise TooManyOrders("EOrder:Orders limit exceeded")
-        return take(**order)
-
-    world.rest.create_order = refused  # type: ignore[method-assign]
+    full = True
+    refuse(world, lambda order: full and order["side"] == SELL)
     world.price("49500").wait(5)
     assert len(world.buys) >= 3
     world.rest.calls.clear()
@@ -492,14 +492,7 @@ def test_where_giving_way_does_not_help_the_grid_is_not_given_up_in_a_burst(lift
 
 def test_an_extra_sell_that_finds_no_place_costs_no_buy_its_own() -> None:
     world = World("SWING", base=Decimal(1))
-    take = world.rest.create_order
-
-    def at_most_five(**order: Any) -> CreateOrderResponseSchema:
-        if len(world.exchange.open_orders) >= 5:
-            raise TooManyOrders("EOrder:Orders limit exceeded")
-        return take(**order)
-
-    world.rest.create_order = at_most_five  # type: ignore[method-assign]
+    refuse(world, lambda order: len(world.exchange.open_orders) >= 5)
     world.start("50000")
     world.price("50000", "50001").wait(600).price("50000")
     assert len(world.buys) == 5
