@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -292,8 +293,9 @@ def test_a_command_that_is_interrupted_says_that_there_is_no_result(
 
 
 def in_a_shell(words: str, tmp_path: Path, **environment: str) -> tuple[int, str, str]:
+    command = shlex.join([sys.executable, str(ROOT / "gridbot.py"), "--config", str(tmp_path / "config.ini")])
     done = subprocess.run(
-        f"{sys.executable} {ROOT / 'gridbot.py'} --config {tmp_path / 'config.ini'} {words}",
+        f"{command} {words}",
         shell=True,
         capture_output=True,
         text=True,
