@@ -241,7 +241,7 @@ def run(settings: Settings, args: argparse.Namespace) -> int:
         return STOPPED_BY_REQUEST
     for line in describe(settings):
         logging.getLogger(__name__).info("%s", line)
-    run_bot = load("gridbot.core.engine:run_bot")
+    run_bot = load("gridbot.core.process:run_bot")
     return int(run_bot(settings, Path(record)) if record else run_bot(settings))
 
 

@@ -18,7 +18,7 @@ from gridbot.core import single_instance
 from gridbot.core.cli import main
 from gridbot.core.commands_audit import run_audit
 from gridbot.core.config_file import describe, load_settings
-from gridbot.core.engine import build
+from gridbot.core.process import build
 from gridbot.exceptions import GridBotError
 from gridbot.infrastructure.database import DBConnect, Trades
 from gridbot.models.configuration import FundsConfigDTO, Settings

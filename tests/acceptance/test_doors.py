@@ -16,7 +16,8 @@ import pytest
 
 from gridbot.core.clock import SystemClock
 from gridbot.core.config_file import load_settings
-from gridbot.core.engine import BotEngine, build
+from gridbot.core.engine import BotEngine
+from gridbot.core.process import build
 from gridbot.core.registry import resolve
 from gridbot.exceptions import ConfigurationError
 from gridbot.models.events import BotStarted, Event, OrderCancelled, OrderExecuted, OrderPlaced

@@ -13,7 +13,8 @@ import pytest
 from pydantic import SecretStr
 
 from gridbot.core.clock import SystemClock
-from gridbot.core.engine import BotEngine, build
+from gridbot.core.engine import BotEngine
+from gridbot.core.process import build
 from gridbot.core.state_machine import States
 from gridbot.models.configuration import DBConfigDTO, KrakenConfigDTO, Settings
 from gridbot.models.events import BotStopped, CaughtUp, Event

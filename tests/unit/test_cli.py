@@ -57,10 +57,10 @@ def as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]
 
 
 class FakeEngine(types.ModuleType):
-    """Stands where gridbot.core.engine would be imported from."""
+    """Stands where gridbot.core.process would be imported from."""
 
     def __init__(self, outcome: int | BaseException) -> None:
-        super().__init__("gridbot.core.engine")
+        super().__init__("gridbot.core.process")
         self.outcome = outcome
         self.started_with: list[Settings] = []
 
@@ -74,7 +74,7 @@ class FakeEngine(types.ModuleType):
 
 def engine(monkeypatch: pytest.MonkeyPatch, outcome: int | BaseException = 0) -> FakeEngine:
     fake = FakeEngine(outcome)
-    monkeypatch.setitem(sys.modules, "gridbot.core.engine", fake)
+    monkeypatch.setitem(sys.modules, "gridbot.core.process", fake)
     return fake
 
 

@@ -1,0 +1,95 @@
+"""
+The process around the engine: what is built from the settings, the signals, and what is left behind for
+``watch`` and for the next start.
+"""
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from gridbot.core.cli import MUST_BE_MENDED, STOPPED_BY_ERROR, STOPPED_BY_REQUEST
+from gridbot.core.clock import SystemClock
+from gridbot.core.engine import BotEngine
+from gridbot.core.heartbeat import GOOD_FOR, Heartbeat
+from gridbot.core.registry import exchange_name, exchange_of
+from gridbot.core.restart_guard import RestartGuard
+from gridbot.core.state_machine import States
+from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError
+from gridbot.infrastructure.database import open_or_rebuild
+from gridbot.interfaces.clock import IClock
+from gridbot.models import events
+from gridbot.models.configuration import Settings
+
+LOG = logging.getLogger(__name__)
+
+
+def build(settings: Settings, clock: IClock, record: Path | None = None) -> BotEngine:
+    """
+    The bot these settings describe, on its exchange. Raises GridBotError.
+
+    record  write a journal of the session there, for ``replay``
+    """
+    bot = settings.bot
+    db, problem = open_or_rebuild(settings.db.path, clock.time())
+    exchange = exchange_of(settings, clock, exchange_name(bot))
+    if bot.dry_run and not exchange.simulated:
+        raise ConfigurationError(
+            f"[bot] exchange = {bot.exchange}: this exchange places real orders, and dry_run = yes forbids them.\n"
+            "  Set dry_run = no to trade real money there, or choose Demo, or Kraken with dry_run = yes."
+        )
+    if record is None:
+        engine = BotEngine(settings, clock, exchange, db)
+    else:
+        from gridbot.core.journal import record_session  # only now: a Pi need not load it
+
+        engine = record_session(record, settings, clock, exchange, db)
+    if problem:
+        engine.event_bus.publish(events.Trouble(problem))
+    return engine
+
+
+def run_bot(settings: Settings, record: Path | None = None) -> int:
+    """The command ``run``: trade until SIGINT or SIGTERM; returns the exit code."""
+    stopping = threading.Event()
+    wake: list[Callable[[], None]] = []
+
+    def ask_to_stop(signum: int, _frame: FrameType | None) -> None:
+        LOG.info("%s: stopping after the message in hand", signal.Signals(signum).name)
+        stopping.set()
+        for wake_up in wake:
+            wake_up()
+
+    signal.signal(signal.SIGINT, ask_to_stop)
+    signal.signal(signal.SIGTERM, ask_to_stop)
+    heartbeat, guard = Heartbeat(settings.db.path), RestartGuard(str(settings.config_path), str(settings.db.path))
+    code, why = STOPPED_BY_ERROR, ""
+
+    def alive(good_for: float) -> None:
+        state = engine.state_machine.state
+        heartbeat.beat(state.name, max(good_for, GOOD_FOR))
+        guard.alive(state is States.RUNNING)
+
+    def stopped(event: events.BotStopped) -> None:
+        nonlocal why
+        why = event.reason
+
+    guard.begun()
+    heartbeat.beat("starting")
+    try:
+        engine = build(settings, SystemClock(stopping), record)
+        wake.append(engine.wake_up)
+        engine.alive = alive
+        engine.event_bus.subscribe(events.BotStopped, stopped)
+        code = engine.run()
+    except BaseException as exc:
+        code = MUST_BE_MENDED if isinstance(exc, ConfigurationError | AccessDenied) else STOPPED_BY_ERROR
+        mistake = f"a mistake in gridbot itself ({type(exc).__name__})"
+        why = exc.message if isinstance(exc, GridBotError) else why or mistake
+        raise
+    finally:
+        guard.ended(code, why)
+        heartbeat.end(why, on_request=code == STOPPED_BY_REQUEST)
+    return code
