@@ -7,6 +7,7 @@ from decimal import Decimal
 from gridbot.infrastructure.audits import Audits, Snapshots
 from gridbot.infrastructure.database import DBConnect
 from gridbot.models.configuration import Settings
+from gridbot.models.exchange import BUY
 from gridbot.models.grid import NO_BUY, BookOrder, Placement, UnsoldBuy, Waiting
 from gridbot.models.money import as_text
 from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, PLACING, OrderDesk
@@ -26,9 +27,11 @@ def base_before(settings: Settings) -> Decimal | None:
 def spoken_for(
     orders: Iterable[BookOrder], pending: Iterable[Placement], unsold: Iterable[UnsoldBuy]
 ) -> frozenset[str]:
-    """The buys whose sell is open, on its way, or still to be placed."""
-    named = {order.sells for order in orders} | {placement.sells for placement in pending}
-    return frozenset(named | {buy.txid for buy in unsold}) - NO_BUY
+    """The buys whose sell is open, on its way, or still to be placed; an open buy's is, for what it has executed."""
+    named = {placement.sells for placement in pending} | {buy.txid for buy in unsold}
+    for order in orders:
+        named.add(order.txid if order.side == BUY else order.sells)
+    return frozenset(named) - NO_BUY
 
 
 class AccountView:

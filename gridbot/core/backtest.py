@@ -112,7 +112,7 @@ class FeeLadder:
         self._volume = ZERO
 
     def after(self, time: float, cost: Decimal) -> Decimal:
-        """The fee per side for orders placed after a fill of ``cost`` (quote) at ``time``."""
+        """The fee per side for orders placed after a fill of ``cost`` (quote, 0 for none) at ``time``."""
         self._fills.append((time, cost))
         self._volume += cost
         while self._fills[0][0] < time - TIER_SECONDS:

@@ -135,7 +135,7 @@ class Tally:
     bars: int = 0
 
     def __post_init__(self) -> None:
-        self._begin = self._end = 0.0
+        self._begin = self._end = self._looked_at = 0.0
         self._first = self._last = ZERO
         self._hold_base = self._start_wealth = ZERO
         self._counts: Counter[object] = Counter()  # of events by class, of filled orders by side
@@ -143,6 +143,7 @@ class Tally:
         self._looks = self._looks_in_market = 0
         self._tied_up = self._sum_tied_up = self._most_tied_up = ZERO
         self._book_is_known = False
+        self._first_fee = ZERO
         self._next_regular = 0.0
         self._regular: list[tuple[float, Decimal]] = []  # time, base for one quote
 
@@ -150,10 +151,12 @@ class Tally:
         """The first price of the period."""
         money = self.exchange.money
         self._begin, self._first, self._last = time, price, price
+        self._first_fee = self.exchange.fee  # who buys otherwise has no discount for the bot's volume
         self._start_wealth = money.start_quote + money.start_base * price
-        self._hold_base = money.start_base + money.start_quote / (price * (ONE + self.exchange.fee))
+        self._hold_base = money.start_base + money.start_quote / (price * (ONE + self._first_fee))
         self._deepest.see(self._start_wealth)
         self._hold_deepest.see(self._start_wealth)
+        self._next_regular = time
         self._buy_regularly(time, price)
 
     def hear(self, event: Event) -> None:
@@ -168,6 +171,12 @@ class Tally:
             self.fills.append(Fill(self.now(), event.side, event.price, event.volume, event.fee, event.profit))
 
     def sample(self, time: float, price: Decimal, desk: OrderDesk) -> None:
+        """A look at the account; at one moment once."""
+        if time == self._looked_at:
+            return
+        self._looked_at = time
+        if self.fee_after is not None:
+            self.exchange.fee = self.fee_after(time, ZERO)
         money = self.exchange.money
         wealth, holding = money.quote + money.base * price, self._hold_base * price
         self._deepest.see(wealth)
@@ -179,16 +188,17 @@ class Tally:
             self._book_is_known = True
         self._sum_tied_up += self._tied_up
         self._most_tied_up = max(self._most_tied_up, self._tied_up)
-        if time >= self._next_regular:
-            self._buy_regularly(time, price)
+        self._buy_regularly(time, price)
         if self.keep_curve:
             buys = tuple(order.price for order in desk.book.buys())
             sells = tuple(order.price for order in desk.book.sells())
             self.samples.append(Sample(time, price, wealth, holding, buys, sells))
 
     def _buy_regularly(self, time: float, price: Decimal) -> None:
-        self._next_regular = time + REGULAR_SECONDS
-        self._regular.append((time, ONE / (price * (ONE + self.exchange.fee))))
+        """What is due; after a gap in the data more than one buy."""
+        while self._next_regular <= time:
+            self._regular.append((time, ONE / (price * (ONE + self._first_fee))))
+            self._next_regular += REGULAR_SECONDS
 
     def passed(self, bars: int, end: float, close: Decimal) -> None:
         """So many bars lie behind, the last of them ended at ``end`` with ``close``."""
@@ -275,7 +285,9 @@ def verdict(result: Result) -> str:
     """One plain sentence: was the grid worth it?"""
     best = max(result.holding, result.regular)
     other = "holding" if result.holding >= result.regular else "buying at fixed times"
-    if result.wealth <= best:
+    if result.wealth == best:
+        return f"verdict     {other} would have come to the same"
+    if result.wealth < best:
         return f"verdict     {other} was better, by {signed_percent(best / result.start_wealth - result.gain - ONE)}"
     alternative = f"better than {other}, by {signed_percent(result.gain - best / result.start_wealth + ONE)}"
     return f"verdict     {alternative}" + ("; it lost money all the same" if result.gain < 0 else "")

@@ -111,7 +111,7 @@ class CandleBlock(Block):
         return [(began + offset, prices[column - 1]) for offset, column in zip(self._offsets, self._path, strict=True)]
 
     def close(self, index: int) -> Decimal:
-        return self._where.price(index, self._cells[index * CANDLE_COLUMNS + 4])
+        return self.ticks(index)[-1][1]  # a candle that cannot be is an error here, too
 
 
 class TradeBlock(Block):
@@ -172,6 +172,15 @@ class Where:
         return price
 
 
+def _decimals(price: str) -> int:
+    """How many decimals a price is written with, whatever the notation; 0 for what is no number."""
+    try:
+        exponent = Decimal(price).as_tuple().exponent
+    except InvalidOperation:
+        return 0
+    return max(0, -exponent) if isinstance(exponent, int) else 0
+
+
 class MarketFile:
     """
     One file, told to be candles or trades by its first line. Raises ConfigurationError everywhere.
@@ -202,7 +211,7 @@ class MarketFile:
         self.first_time = where.time(0, rows[0][0], hint)
         self.is_candles = columns == CANDLE_COLUMNS
         prices = [cell for row in rows for cell in row[1 : 5 if self.is_candles else 2]]
-        self.decimals = max(len(price.partition(".")[2]) for price in prices)
+        self.decimals = max(_decimals(price) for price in prices)
         times = [where.time(index, row[0]) for index, row in enumerate(rows)]
         distances = (b - a for a, b in pairwise(times) if b > a)
         self.step = min(distances, default=60.0) if self.is_candles else TRADE_STEP

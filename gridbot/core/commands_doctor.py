@@ -20,7 +20,8 @@ from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError, O
 from gridbot.infrastructure.database import Configuration, DBConnect, Orderbook
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeRESTService
 from gridbot.models.configuration import Settings
-from gridbot.models.money import ZERO, digits, percent, shown
+from gridbot.models.money import ZERO, digits, percent
+from gridbot.services.messages import Units
 from gridbot.strategies import grid_rules as rules
 
 SLOW_CLOCK = 5.0  # seconds: less does no harm, more makes logs and nonces odd
@@ -197,12 +198,13 @@ class Doctor:
         bot, money = self._settings.bot, rest.get_pair_balance()
         missing = max(bot.n_open_buy_orders - self._open_buys(), 0)
         needed = bot.amount_per_grid * missing
-        quote, base = shown(money.quote_available), shown(money.base_available, 8)
-        told = f"{quote} {bot.quote_currency} and {base} {bot.base_currency} free"
+        units = Units.of(bot.base_currency, bot.quote_currency, rest.get_asset_pair_info())
+        told = f"{units.money(money.quote_available)} and {units.volume(money.base_available)} free"
+        wanted = f"the {missing} buys to be placed need {units.money(needed)}"
         if money.quote_available > needed:
-            yield (GOOD, "funds", f"{told}; the {missing} buys to be placed need {shown(needed)}")
+            yield (GOOD, "funds", f"{told}; {wanted}")
         else:
-            yield (HINT, "funds", f"{told}, but the {missing} buys to be placed need {shown(needed)}: some will wait")
+            yield (HINT, "funds", f"{told}, but {wanted}: some will wait")
         names = {bot.base_currency, bot.quote_currency, *rest.rest_altname.replace(bot.quote_currency, " ").split()}
         earning = [
             b.asset for b in rest.get_balances() if b.asset.endswith(".F") and b.asset[:-2] in names and b.balance

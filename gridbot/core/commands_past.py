@@ -87,7 +87,7 @@ def add_market(parser: argparse.ArgumentParser) -> None:
         "--price-decimals",
         type=arguments.whole(0, MOST_DECIMALS),
         metavar="N",
-        help="decimals of a price; default: as many as the file has",
+        help="decimals of a price; default: as many as the prices at the beginning of the files have",
     )
     parser.add_argument(
         "--fee-tiers",
@@ -144,9 +144,9 @@ def changed_bot(bot: BotConfigDTO, changes: dict[str, str | None]) -> BotConfigD
 
 def paying_fee(bot: BotConfigDTO, tiers: tuple[tuple[Decimal, Decimal], ...]) -> Decimal:
     """The fee of the first orders. Raises ConfigurationError for an interval that does not pay at the dearest tier."""
-    fee = bot.fee if bot.fee is not None else (tiers[0][1] if tiers else ASSUMED_FEE)
-    check_interval_pays(bot.interval, max([fee, *(tier[1] for tier in tiers)]))
-    return fee
+    fees = [fee for _, fee in tiers] or [ASSUMED_FEE if bot.fee is None else bot.fee]
+    check_interval_pays(bot.interval, max(fees))
+    return fees[0]
 
 
 def play_of(settings: Settings, bot: BotConfigDTO, args: argparse.Namespace, data: MarketData) -> Play:

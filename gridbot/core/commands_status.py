@@ -18,7 +18,7 @@ from gridbot.core.single_instance import holder_of
 from gridbot.models.configuration import BotConfigDTO, Settings
 from gridbot.models.exchange import BUY
 from gridbot.models.grid import BookOrder
-from gridbot.models.money import ONE, ZERO, as_text, shown, to_decimal
+from gridbot.models.money import ONE, ZERO, as_text, shown, step_of, to_decimal, truncate
 from gridbot.services import report
 from gridbot.services.messages import Units, duration
 from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, PLACING
@@ -123,10 +123,10 @@ class _View:
         books = self._books
         number = self._bot.n_open_buy_orders - len(books.buys) - sum(p.side == BUY for p in books.pending)
         prices = [order.price for order in books.buys] + [p.price for p in books.pending if p.side == BUY]
-        lowest = min(prices, default=self._price)
+        lowest, step = min(prices, default=self._price), step_of(self._units.price_decimals)
         lines = []
         for _ in range(number):
-            lowest = min(lowest, self._price) / (ONE + self._bot.interval)
+            lowest = truncate(min(lowest, self._price) / (ONE + self._bot.interval), step)
             lines.append(f"buy @ {shown(lowest, self._units.price_decimals)}: {self._why_no_buy()}")
         return lines
 

@@ -28,7 +28,7 @@ from gridbot.models.configuration import Settings, smallest_paying_interval
 from gridbot.models.events import Event, OrderCancelled, OrderPlaced
 from gridbot.models.exchange import BUY, SELL, AssetPairInfoSchema
 from gridbot.models.grid import BookOrder, UnsoldBuy
-from gridbot.models.money import ONE, ZERO, as_text, percent, shown, step_of, to_decimal
+from gridbot.models.money import ONE, ZERO, as_text, percent, shown, signed_percent, step_of, to_decimal
 from gridbot.services.messages import Units, duration
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_base import GridStrategyBase
@@ -238,10 +238,13 @@ def _standing(
     """The bot's books, if it has any, and the money to count with: asked for, the bot's last, or [paper]'s."""
     snapshot = books.snapshot if books is not None else {}
     seen = "quote_free" in snapshot
+    own, paper = settings.funds, settings.paper
     free = {
-        "base": to_decimal(snapshot["base_free"]) if seen else settings.paper.base_balance,
-        "quote": to_decimal(snapshot["quote_free"]) if seen else settings.paper.quote_balance,
+        "base": paper.base_balance if own.own_base is None else min(paper.base_balance, own.own_base),
+        "quote": paper.quote_balance if own.own_quote is None else min(paper.quote_balance, own.own_quote),
     }
+    if seen:
+        free = {name: to_decimal(snapshot[f"{name}_free"]) for name in free}
     asked = {name: amount for name in free if (amount := getattr(args, name)) is not None}
     free |= asked
     remark = "no books yet: a bot that starts now"
@@ -253,7 +256,7 @@ def _standing(
     elif seen:
         remark += f" (what the bot saw {duration(time.time() - snapshot['at'])} ago; --base and --quote set others)"
     else:
-        remark += " ([paper], not your account: give --base and --quote)"
+        remark += " ([paper] and [funds], not your account: give --base and --quote)"
     standing = Standing(price, free["base"], free["quote"])
     if books is not None:
         standing = replace(standing, orders=books.orders, unsold=books.unsold, stored=books.stored)
@@ -285,7 +288,7 @@ def text(found: Plan, units: Units, head: str) -> str:
     lines += ["", "if the price falls straight, without a rise in between:"]
     lines += [
         f"  -{percent(fall.fraction, 0):<5} to {shown(fall.price, units.price_decimals)}: {units.volume(fall.base)} "
-        f"and {units.money(fall.quote)}, worth {units.money(fall.wealth)} (-{percent(fall.loss)}), "
+        f"and {units.money(fall.quote)}, worth {units.money(fall.wealth)} ({signed_percent(-fall.loss)}), "
         f"{fall.open_buys} buys open"
         for fall in found.falls
     ]

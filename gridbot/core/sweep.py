@@ -124,24 +124,31 @@ def _share(text: str) -> Decimal:
 
 def search(
     executor: Executor, jobs: list[Job], later: Period, top: int, progress: Progress | None = None
-) -> tuple[list[Outcome], list[Outcome]]:
+) -> tuple[list[Outcome], list[Outcome], list[str]]:
     """
-    Every job on its own period, from the best gain to the worst; and the best ``top`` of them on the
-    ``later`` one, in the same order.
+    Every job on its own period, from the best gain to the worst; the best ``top`` of them on the ``later``
+    one, in the same order; and why some could not be played. Raises ConfigurationError when none could.
     """
-    ranked = sorted(_all(executor, jobs, progress), key=lambda o: (-o.result.gain, o.job.name))
-    judged = _all(executor, [replace(outcome.job, period=later) for outcome in ranked[:top]], None)
+    refused: list[str] = []
+    ranked = sorted(_all(executor, jobs, progress, refused), key=lambda o: (-o.result.gain, o.job.name))
+    judged = _all(executor, [replace(outcome.job, period=later) for outcome in ranked[:top]], None, refused)
     by_name = {outcome.job.name: outcome for outcome in judged}
-    return ranked, [by_name[outcome.job.name] for outcome in ranked[:top]]
+    return ranked, [by_name[o.job.name] for o in ranked[:top] if o.job.name in by_name], sorted(refused)
 
 
-def _all(executor: Executor, jobs: list[Job], progress: Progress | None) -> list[Outcome]:
-    futures: list[Future[Outcome]] = [executor.submit(run_job, job) for job in jobs]
-    outcomes = []
-    for future in as_completed(futures):
-        outcomes.append(future.result())
+def _all(executor: Executor, jobs: list[Job], progress: Progress | None, refused: list[str]) -> list[Outcome]:
+    futures: dict[Future[Outcome], Job] = {executor.submit(run_job, job): job for job in jobs}
+    outcomes, last = [], None
+    for number, future in enumerate(as_completed(futures), 1):
+        try:
+            outcomes.append(future.result())
+        except ConfigurationError as exc:  # an amount may be too small for the prices of the file
+            refused.append(f"{futures[future].name}: {exc.message}")
+            last = exc
         if progress is not None:
-            progress(len(outcomes) / len(jobs))
+            progress(number / len(jobs))
+    if last is not None and not outcomes:
+        raise last
     return outcomes
 
 
@@ -220,7 +227,8 @@ def sweep(settings: Settings, args: argparse.Namespace) -> int:
     folder = settings.config_path.resolve()
     jobs = [Job(Settings(bot=bot, paper=settings.paper, config_path=folder), market, earlier) for bot in bots]
     with workers(args.jobs, args.dask) as executor:
-        ranked, judged = search(executor, jobs, later, args.top, Progress())
+        ranked, judged, unplayed = search(executor, jobs, later, args.top, Progress())
+    refused += unplayed
     if args.json:
         document = {
             "tried": [outcome.document() for outcome in ranked],

@@ -303,6 +303,10 @@ class Trades(Table):
         # Without the hint SQLite prefers the primary key, and reads every execution for each sell.
         return self._read("AND txid = ?", (txid,), "INDEXED BY trades_by_order")
 
+    def sales_of(self, buy: str) -> list[Trade]:
+        """The executions of every sell that was placed for this buy, in order of time."""
+        return self._read("AND side = 'sell' AND sells = ?", (buy,), "INDEXED BY trades_by_sale")
+
     def provisional(self) -> list[Trade]:
         """Rows that stand for executions whose single fills were not told yet."""
         return self._read("AND exec_id LIKE '?%'", ())

@@ -96,3 +96,9 @@ def m010_audits(db: Database) -> None:
 def m011_unknown_sells(db: Database) -> None:
     """Adopted sells that fit no buy are marked as such; an empty mark means that nobody looked yet."""
     db.execute("UPDATE orderbook SET sells = 'unknown' WHERE side = 'sell' AND sells = ''")
+
+
+@migrations()
+def m012_trades_by_sale(db: Database) -> None:
+    """What was sold of a buy is asked for at the end of every cycle."""
+    db.execute("CREATE INDEX trades_by_sale ON trades (userref, sells) WHERE side = 'sell'")

@@ -61,6 +61,11 @@ class AssetPairInfoSchema(ExchangeModel):
         """Smallest step of a volume, in base."""
         return step_of(self.lot_decimals)
 
+    @property
+    def money_decimals(self) -> int:
+        """With how many decimals amounts of quote are shown: 2, and 8 for a quote such as BTC."""
+        return 2 if self.cost_decimals <= 5 else 8
+
     def truncate_price(self, price: Decimal) -> Decimal:
         """``price`` cut toward zero to the tick."""
         return truncate(price, self.tick_size)

@@ -90,8 +90,10 @@ def shown(value: Decimal, decimals: int = 2) -> str:
 
     >>> shown(Decimal("100.259"))
     '100.25'
+    >>> shown(Decimal("-0.001"))
+    '0.00'
     """
-    return as_text(truncate(value, step_of(decimals)))
+    return as_text(truncate(value, step_of(decimals)) + ZERO)
 
 
 def percent(fraction: Decimal, decimals: int = 2) -> str:
@@ -111,4 +113,5 @@ def signed_percent(fraction: Decimal) -> str:
     >>> signed_percent(Decimal("-0.0101"))
     '-1.01 %'
     """
-    return f"{'+' if fraction >= 0 else '-'}{percent(abs(fraction))}"
+    text = percent(fraction)
+    return text if text.startswith("-") else f"+{text}"

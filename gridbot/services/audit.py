@@ -18,6 +18,7 @@ from gridbot.services.bookkeeping import flow
 from gridbot.services.ledger import EXACT, PROVISIONAL
 from gridbot.services.messages import counted
 
+SAME_TIME = 1.0  # seconds by which the feed and a report may differ about one execution
 MOST_SHOWN = 20  # differences of one kind; a thousand lines help nobody
 
 
@@ -184,13 +185,15 @@ def _in_sum_only(ours: OurBooks, theirs: TheirBooks, txids: set[str], found: Aud
 
 
 def _unequal(mine: TradeInfoSchema, other: TradeInfoSchema, step: Decimal) -> str:
+    tolerated = {"cost": step, "fee": step, "time": SAME_TIME}
+
     def differ(name: str) -> bool:
         here, there = getattr(mine, name), getattr(other, name)
-        return bool(here != there and (name not in ("cost", "fee") or abs(here - there) >= step))
+        return bool(here != there and (name not in tolerated or abs(here - there) >= tolerated[name]))
 
     return ", ".join(
         f"{name} {_told(getattr(mine, name))} in the bot's books, {_told(getattr(other, name))} at the exchange"
-        for name in ("side", "price", "volume", "cost", "fee")
+        for name in ("txid", "side", "price", "volume", "cost", "fee", "time")
         if differ(name)
     )
 
@@ -221,14 +224,15 @@ def _open_orders(ours: OurBooks, theirs: TheirBooks, found: Audit) -> None:
             found.differences.append(f"{name}: open in the bot's books, {other.status} at the exchange")
         else:
             pairs = (
+                ("side", order.side, other.side),
                 ("price", order.price, other.price),
                 ("volume", order.volume, other.vol),
                 ("executed", order.executed, other.vol_exec),
             )
             found.differences += [
-                f"{name}: {what} {mine:f} in the bot's books, {theirs_:f} at the exchange"
-                for what, mine, theirs_ in pairs
-                if mine != theirs_
+                f"{name}: {what} {_told(mine)} in the bot's books, {_told(there)} at the exchange"
+                for what, mine, there in pairs
+                if mine != there
             ]
     for txid, info in theirs.orders.items():
         if info.status == "open" and txid not in book:

@@ -146,8 +146,13 @@ class Ledger:
 
 @dataclass
 class _Shelf:
-    """Lots on hand. Empty ones are dropped when they are met."""
+    """
+    Lots on hand. Empty ones are dropped when they are met.
 
+    pledged  by buy: what its own sells will take yet; infinite while one is still to come
+    """
+
+    pledged: dict[str, Decimal]
     lots: deque[Lot] = field(default_factory=deque)
     free: deque[Lot] = field(default_factory=deque)  # no sell was ever placed for their buys
     of_buy: dict[str, deque[Lot]] = field(default_factory=dict)
@@ -163,6 +168,16 @@ class _Shelf:
         own = self.of_buy.get(sells)
         return (_first(own) if own else None) or _first(self.free) or _first(self.lots)
 
+    def kept(self) -> list[tuple[Lot, Decimal]]:
+        """Lots of which the sells of their buys leave something, the oldest first, and how much."""
+        found = []
+        for txid, promised in self.pledged.items():
+            for lot in self.of_buy.get(txid, ()):
+                if lot.volume > promised:
+                    found.append((lot, lot.volume - promised))
+                promised = max(promised - lot.volume, ZERO)
+        return sorted(found, key=lambda pair: pair[0].bought_at)
+
     def oldest(self, _sells: str) -> Lot | None:
         return _first(self.lots)
 
@@ -176,11 +191,12 @@ def _first(lots: deque[Lot]) -> Lot | None:
 def by_cycle(rows: Sequence[Trade], spoken_for: Iterable[str] = (), base_before: Decimal | None = None) -> Ledger:
     """
     Every sell closes the lots of the buy it was placed for. The surplus of cancelled buys, and sells of unknown
-    origin, close lots that no sell was placed for; what they exceed these by, the oldest.
+    origin, close lots that no sell was placed for; what they exceed these by, the oldest. SWING's extra sells close
+    what the sells of other buys left over before they touch anything that still has a sell to come.
 
     spoken_for   buys whose sell is open, on its way or still to be placed
     base_before  base the bot was given: SWING's extra sells take from it first. None: not known; then they take
-                 from lots as far as there are any, and only what no lot covers is base from before
+                 what was left over as far as there is any, and only the rest is base from before
     """
     waiting = frozenset(spoken_for)
     named = frozenset(row.sells for row in rows if row.sells not in NO_BUY) | waiting
@@ -199,7 +215,7 @@ def _account(
     base_before: Decimal | None,
     in_order_of_age: bool,
 ) -> Ledger:
-    shelf = _Shelf()
+    shelf = _Shelf(_pledged(rows, waiting))
     choose = shelf.oldest if in_order_of_age else shelf.next_of
     before = base_before or ZERO
     closings: list[Closing] = []
@@ -222,13 +238,28 @@ def _account(
                 from_before = min(before, sale.volume)
                 sale.close_uncovered(from_before)
                 before -= from_before
+            if row.sells == EXTRA and not in_order_of_age:
+                for kept, volume in shelf.kept():
+                    sale.close(kept, volume)
+                if base_before is None:
+                    sale.close_uncovered(sale.volume)
+            elif row.sells in shelf.pledged:
+                shelf.pledged[row.sells] -= info.volume
             while sale.volume and (lot := choose(row.sells)) is not None:
                 sale.close(lot)
-            if sale.volume:
-                sale.close_uncovered(sale.volume)
+            sale.close_uncovered(sale.volume)
             closings += sale.closings
     left = tuple(lot for lot in shelf.lots if lot.volume)
     return Ledger(ordered, tuple(closings), left, waiting, named, base, quote, fees)
+
+
+def _pledged(rows: Sequence[Trade], waiting: Iterable[str]) -> dict[str, Decimal]:
+    """What the sells of each buy take of it, now and later."""
+    pledged: dict[str, Decimal] = {}
+    for row in rows:
+        if row.sells not in NO_BUY:
+            pledged[row.sells] = pledged.get(row.sells, ZERO) + row.info.volume
+    return pledged | dict.fromkeys(waiting, Decimal("Infinity"))
 
 
 class _Sale:
@@ -241,8 +272,11 @@ class _Sale:
         self._proceeds = row.info.cost
         self._fee = row.info.fee
 
-    def close(self, lot: Lot) -> None:
-        volume = min(self.volume, lot.volume)
+    def close(self, lot: Lot, most: Decimal | None = None) -> None:
+        """Sell of this lot, at most ``most`` of it."""
+        volume = min(self.volume, lot.volume if most is None else most)
+        if not volume:
+            return
         cost, fee = _part(lot.cost, volume, lot.volume), _part(lot.fee, volume, lot.volume)
         lot.volume -= volume
         lot.cost -= cost
@@ -250,7 +284,8 @@ class _Sale:
         self._add(volume, lot.txid, lot.bought_at, cost, fee)
 
     def close_uncovered(self, volume: Decimal) -> None:
-        self._add(volume)
+        if volume:
+            self._add(volume)
 
     def _add(
         self, volume: Decimal, txid: str = "", bought_at: float = 0.0, cost: Decimal = ZERO, fee: Decimal = ZERO

@@ -33,8 +33,7 @@ class Units:
     @classmethod
     def of(cls, base: str, quote: str, pair: AssetPairInfoSchema) -> Self:
         """Those of ``pair``, under the names people use."""
-        money = 2 if pair.cost_decimals <= 5 else 8
-        return cls(base, quote, pair.pair_decimals, pair.lot_decimals, money)
+        return cls(base, quote, pair.pair_decimals, pair.lot_decimals, pair.money_decimals)
 
     def order(self, price: Decimal, volume: Decimal) -> str:
         """ "0.00202000 BTC @ 49504.9 USD"."""

@@ -135,8 +135,10 @@ class GridOrders:
         volume = sum((row.info.volume for row in bought), ZERO)
         if volume:
             spent = sum((row.info.cost + row.info.fee for row in bought), ZERO)
-            profit = finished.cost - finished.fee - spent * finished.executed / volume
-            base_kept = max(volume - finished.executed, ZERO)
+            sales = [row.info for row in self._desk.trades.sales_of(order.sells)]  # more than one after a cancellation
+            sold = sum((sale.volume for sale in sales), ZERO)
+            profit = sum((sale.cost - sale.fee for sale in sales), ZERO) - spent * sold / volume
+            base_kept = max(volume - sold, ZERO)
         self._publish(
             OrderExecuted(
                 order.side, order.price, finished.executed, finished.cost, finished.fee, order.txid, profit, base_kept

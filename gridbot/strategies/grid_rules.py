@@ -29,7 +29,7 @@ from gridbot.models.grid import (
     UnsoldBuy,
     Waiting,
 )
-from gridbot.models.money import ONE, ZERO, percent, shown
+from gridbot.models.money import ONE, ZERO, percent, shown, step_of
 
 # The ticker must clear the second interval by a little, so that a price resting on the threshold
 # does not move the grid to and fro.
@@ -40,7 +40,6 @@ SAME_MOMENT = 5.0
 NEARLY = Decimal("0.99")
 
 TWO = Decimal(2)
-CENT = Decimal("0.01")
 INFINITY = Decimal("Infinity")
 Band = tuple[Decimal, Decimal]
 NO_BAND: Band = (ONE, ZERO)
@@ -132,7 +131,7 @@ def smallest_amount(price: Decimal, settings: GridSettings) -> Decimal:
     pair = settings.pair
     top = price * (ONE + settings.interval)  # sells stand above the price
     least = max(pair.ordermin * top, pair.costmin + pair.lot * top)
-    return least.quantize(CENT, ROUND_UP)
+    return least.quantize(step_of(pair.money_decimals), ROUND_UP)
 
 
 def volume_for(buy: UnsoldBuy, price: Decimal, settings: GridSettings) -> Decimal:
@@ -259,12 +258,12 @@ def _buys_if_affordable(prices: list[Decimal], grid: GridView) -> Decision:
     for price in prices:
         if settings.max_investment <= investment + needed:
             reason = (
-                f"max_investment {shown(settings.max_investment)} reached: "
-                f"{shown(investment)} invested, one more buy needs {shown(needed)}"
+                f"max_investment {_money(settings.max_investment, settings)} reached: "
+                f"{_money(investment, settings)} invested, one more buy needs {_money(needed, settings)}"
             )
             return Decision(tuple(buys), (Waiting(Cause.LIMIT, price, reason),))
         if free <= needed:
-            reason = f"{shown(free)} free, {shown(needed)} needed"
+            reason = f"{_money(free, settings)} free, {_money(needed, settings)} needed"
             return Decision(tuple(buys), (Waiting(Cause.FUNDS, price, reason),))
         try:
             volume = buy_volume(price, settings)
@@ -357,7 +356,12 @@ def _too_near(one: Decimal, other: Decimal, settings: GridSettings) -> bool:
 def explain_settings(settings: GridSettings) -> str:
     """The grid in one sentence, for the start message."""
     return (
-        f"{settings.n_open_buy_orders} buys of {shown(settings.amount_per_grid)}, "
+        f"{settings.n_open_buy_orders} buys of {_money(settings.amount_per_grid, settings)}, "
         f"{percent(settings.interval)} apart, "
-        f"fee {percent(settings.fee)} a side, at most {shown(settings.max_investment)} invested"
+        f"fee {percent(settings.fee)} a side, at most {_money(settings.max_investment, settings)} invested"
     )
+
+
+def _money(amount: Decimal, settings: GridSettings) -> str:
+    """An amount of quote for people."""
+    return shown(amount, settings.pair.money_decimals)

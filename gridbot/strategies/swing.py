@@ -16,13 +16,14 @@ class SwingStrategy(GridHODLStrategy):
 
     def describe(self) -> str:
         """The grid in one sentence, and a plain word on the coins that will be sold although no buy brought them in."""
-        found = shown(self.base_from_before(), self.settings.pair.lot_decimals)
+        pair = self.settings.pair
+        found, amount = shown(self.base_from_before(), pair.lot_decimals), self.settings.amount_per_grid
         if not Decimal(found):
             return super().describe()
         return (
             f"{super().describe()}.\n"
             f"found {found} {self._config.base_currency} free that no buy of this bot brought in; SWING will sell them,"
-            f" about {shown(self.settings.amount_per_grid)} {self._config.quote_currency} at a time, whenever the "
+            f" about {shown(amount, pair.money_decimals)} {self._config.quote_currency} at a time, whenever the "
             "price has left the grid upward. To keep them, set own_base = 0 under [funds] and start again"
         )
 

@@ -262,7 +262,15 @@ def test_plan_goes_on_from_the_price_and_the_funds_the_bot_has_seen(folder, caps
 def test_plan_without_books_says_whose_money_it_counts(folder, capsys):
     out = told(folder, capsys, "plan")
     assert "price 50000.0 ([demo] start_price; --price sets another)" in out
-    assert "([paper], not your account: give --base and --quote)" in out
+    assert "and 10000.00 USD ([paper] and [funds], not your account: give --base and --quote)" in out
+
+
+def test_plan_without_books_counts_no_more_than_the_funds_that_are_the_bots_own(folder, capsys):
+    with (folder / "config.ini").open("a") as file:
+        file.write("[funds]\nown_base = 0\nown_quote = 250\n")
+    out = told(folder, capsys, "plan")
+    assert "free 0.00000000 BTC and 250.00 USD" in out
+    assert out.count("place   buy") == 2
 
 
 def test_a_backtest_imports_nothing_of_the_network(folder):

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -344,6 +345,19 @@ def test_status_says_that_funds_are_short(capsys: pytest.CaptureFixture[str]) ->
     missing = [line for line in out.splitlines() if line.startswith("missing")]
     assert len(missing) == 2
     assert all("funds: " in line and "100.10 needed" in line for line in missing)
+
+
+def test_status_names_the_missing_levels_at_the_prices_that_the_bot_would_place(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trade_for_a_while(ticks=1)
+    whole = re.findall(r"^buy +([\d.]+)", run(capsys, "status")[1], re.MULTILINE)
+    assert len(whole) == 5
+    for path in Path().glob("*.db*"):
+        path.unlink()
+    trade_for_a_while(ticks=1, quote="350")
+    out = run(capsys, "status")[1]
+    assert re.findall(r"^missing +buy @ ([\d.]+)", out, re.MULTILINE) == sorted(whole, reverse=True)[3:]
 
 
 def test_status_says_that_the_limit_is_reached(capsys: pytest.CaptureFixture[str]) -> None:

@@ -431,7 +431,7 @@ def test_the_doctor_says_what_to_do_about_funds_clock_and_auto_earn(
     monkeypatch.setattr("gridbot.core.clock.SystemClock.time", lambda _self: time.time() - 3600)
     code, text = doctor(kraken, capsys)
     assert code == 0
-    assert "but the 5 buys to be placed need 500.00: some will wait" in text
+    assert "but the 5 buys to be placed need 500.00 USD: some will wait" in text
     assert "behind. The bot goes by the exchange's clock" in text
     assert "hint    auto-earn: is on for XBT.F" in text
 

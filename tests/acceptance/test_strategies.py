@@ -4,8 +4,10 @@ from decimal import Decimal
 
 import pytest
 
+from gridbot.core.account import spoken_for
 from gridbot.models.events import CaughtUp, ExtraSellPlaced, FundsShort, GridShifted, OrderExecuted
 from gridbot.models.exchange import BUY, SELL
+from gridbot.services.ledger import by_cycle, cycles, held_by_kind
 from tests.world import World
 
 ALL = ["GridHODL", "GridSell", "SWING", "cDCA"]
@@ -240,6 +242,29 @@ def test_a_cycle_tells_its_profit(strategy: str) -> None:
         # 0.00201005 · 49999.9 − 0.25125 − (99.999898 + 0.24999) · 0.00201005 / 0.00202
         assert f"{sold.profit:.6f}" == "0.494966"
         assert sold.base_kept == Decimal("0.00000995")
+
+
+def test_a_cycle_sold_by_two_orders_tells_the_profit_of_both() -> None:
+    world = World("GridHODL").start("50000").price("49500")
+    [sell] = world.sells
+    world.exchange.fill(sell.txid, Decimal("0.00100000"))
+    world.exchange.cancel_order(sell.txid, world.clock.now)
+    world.price("49500")
+    world.wait(2)
+    world.price("50000")
+    sold = world.told(OrderExecuted)[-1]
+    whole = cycles(by_cycle(world.desk.trades.all()))[0]
+    assert (whole.state, whole.held) == ("closed", sold.base_kept)
+    assert abs(sold.profit - whole.gain) < Decimal("1E-12")
+
+
+def test_what_an_open_buy_has_executed_is_for_sale_and_no_surplus() -> None:
+    world = World("GridHODL").start("50000")
+    world.exchange.fill(world.buys[0].txid, Decimal("0.00100000"))
+    world.price("50000")
+    desk = world.desk
+    view = by_cycle(desk.trades.all(), spoken_for(desk.book, desk.pending.all(), desk.unsold.all()))
+    assert [kind.volume for kind in held_by_kind(view)] == [Decimal("0.00100000"), 0, 0]
 
 
 @pytest.mark.parametrize("strategy", ALL)

@@ -99,6 +99,13 @@ def test_an_execution_that_differs_in_one_digit_is_named(field: str, value: str,
     assert not found.is_reconciled
 
 
+def test_an_execution_of_another_order_or_another_day_is_named() -> None:
+    found = compare(other=theirs(trades=(changed(B1, time=B1.info.time + 86400), changed(S1, txid="S2"))))
+    assert f"time {B1.info.time} in the bot's books, {B1.info.time + 86400} at the exchange" in found.differences[0]
+    assert "txid S1 in the bot's books, S2 at the exchange" in found.differences[1]
+    assert compare(other=theirs(trades=(changed(B1, time=B1.info.time + 0.4), S1.info))).is_reconciled
+
+
 def test_a_difference_of_a_fee_explains_the_same_difference_of_the_account() -> None:
     other = theirs(trades=(changed(B1, fee=D("0.26")), S1.info), balance=(D("0.001"), D("950.11375")))
     found = compare(other=other)
@@ -153,6 +160,7 @@ def test_fills_booked_in_sum_are_a_difference_until_they_are_itemised() -> None:
     ("change", "text"),
     [
         ({"price": D(49001)}, "price 49000 in the bot's books, 49001 at the exchange"),
+        ({"side": "sell"}, "side buy in the bot's books, sell at the exchange"),
         ({"vol": D("0.003")}, "volume 0.002 in the bot's books, 0.003 at the exchange"),
         ({"status": "canceled"}, "open in the bot's books, canceled at the exchange"),
     ],

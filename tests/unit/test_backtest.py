@@ -79,6 +79,31 @@ def test_holding_and_buying_at_fixed_times_pay_their_fees(tmp_path):
     assert verdict(result).startswith("verdict     holding was better")
 
 
+def test_after_a_gap_the_buys_at_fixed_times_are_made_up_for(tmp_path):
+    lines = [f"{BEGIN + hour * 3600},100.0,100.0,100.0,100.0,1,1" for hour in (*range(30), *range(81, 96))]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    assert played([tmp_path / "a.csv"]).outcome.regular_buys == 4  # four days
+
+
+def test_the_last_look_counts_once(tmp_path):
+    candles = [("50000.0",) * 4] * 3 + [("50000.0", "50000.0", "49504.8", "49504.8")]
+    result = played([write_candles(tmp_path / "a.csv", candles, step=3600)]).outcome
+    assert result.time_in_market == Decimal("0.25")
+
+
+def test_doing_as_well_as_holding_is_said(tmp_path):
+    flat = [("50000.0",) * 4] * 10
+    result = played([write_candles(tmp_path / "a.csv", flat)], quote="0", base="1").outcome
+    assert verdict(result) == "verdict     holding would have come to the same"
+
+
+def test_a_candle_that_cannot_be_is_an_error_where_only_its_close_is_looked_at(tmp_path):
+    candles = [("100.0", "100.1", "99.9", "100.0")] * 9
+    file = write_candles(tmp_path / "a.csv", [*candles, ("100.0", "100.1", "99.9", "400.0")])
+    with pytest.raises(ConfigurationError, match=r"a\.csv, line 10: open 100\.0 and close 400\.0 do not lie between"):
+        played([file])
+
+
 @pytest.mark.parametrize("step", [3600, 86400])
 def test_two_days_are_two_buys_at_fixed_times(tmp_path, step):
     flat = [("100.0", "100.0", "100.0", "100.0")] * (2 * 86400 // step)
@@ -99,6 +124,18 @@ def test_fees_follow_the_volume_of_thirty_days():
     assert ladder.after(0.0, Decimal(999)) == Decimal("0.004")
     assert ladder.after(10.0, Decimal(1)) == Decimal("0.003")
     assert ladder.after(31 * 86400.0, Decimal(1)) == Decimal("0.004")
+
+
+def test_a_discount_ends_when_the_volume_is_thirty_days_old(tmp_path):
+    """A buy after 49 quiet days; its order was placed while there was no volume of thirty days any more."""
+    fall, quiet = ("50000.0", "50000.0", "49504.8", "49504.8"), ("49504.8",) * 4
+    rise = ("52000.0",) * 4  # the grid moves up
+    candles = [ROUND[0], fall, *[quiet] * 49 * 24, rise, ("52000.0", "52000.0", "51480.0", "51480.0")]
+    tiers = ((Decimal(0), Decimal("0.004")), (Decimal(1), Decimal("0.001")))
+    changes = {"strategy": "cDCA", "fee": "0.4%"}
+    past = played([write_candles(tmp_path / "a.csv", candles, step=3600)], fee_tiers=tiers, changes=changes)
+    first, last = past.tally.fills
+    assert [f"{fill.fee / fill.price / fill.volume:.4f}" for fill in (first, last)] == ["0.0040", "0.0040"]
 
 
 def test_cheaper_tiers_cost_less(tmp_path):

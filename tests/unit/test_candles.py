@@ -76,6 +76,11 @@ def test_the_mark_that_editors_of_windows_put_first_is_no_part_of_the_file(tmp_p
     assert len(ticks(MarketData([file]))) == 4
 
 
+@pytest.mark.parametrize(("price", "decimals"), [("100.25", 2), ("1.2036e-06", 10), ("1e-06", 6), ("1E3", 0), ("7", 0)])
+def test_the_decimals_of_a_file_are_those_of_its_prices_in_any_notation(tmp_path, price, decimals):
+    assert MarketData([write_candles(tmp_path / "a.csv", [(price,) * 4] * 3)]).decimals == decimals
+
+
 def test_missing_minutes_are_missing_and_nothing_else(tmp_path):
     file = tmp_path / "a.csv"
     file.write_text(GOOD + GOOD.replace("0020", "0080") + GOOD.replace("0020", "3620"))

@@ -173,11 +173,34 @@ def test_base_from_before_is_never_profit() -> None:
 def test_an_extra_sell_takes_what_was_there_before_as_far_as_it_is_known(
     before: D | None, uncovered: list[str], covered: list[str]
 ) -> None:
-    rows = [buy("B", "0.2", "10", "0", 1.0), sell("X", "0.5", "20", "0", 2.0, EXTRA)]
+    rows = [
+        buy("B", "0.5", "10", "0", 1.0),
+        sell("S", "0.3", "15", "0", 1.5, "B"),
+        sell("X", "0.5", "20", "0", 2.0, EXTRA),
+    ]
     for ledger in (by_cycle(rows, base_before=before), fifo(rows, before)):
-        assert [c.volume for c in ledger.closings if not c.is_covered] == [D(v) for v in uncovered]
-        assert [c.volume for c in ledger.closings if c.is_covered] == [D(v) for v in covered]
+        extra = [c for c in ledger.closings if c.sell_txid == "X"]
+        assert [c.volume for c in extra if not c.is_covered] == [D(v) for v in uncovered]
+        assert [c.volume for c in extra if c.is_covered] == [D(v) for v in covered]
         check_sums(profit(ledger, D(30)))
+
+
+@pytest.mark.parametrize("waiting", [set(), {"B"}], ids=["sold later", "its sell is open"])
+def test_an_extra_sell_takes_neither_surplus_nor_what_another_sell_will_take(waiting: set[str]) -> None:
+    rows = [
+        buy("C", "0.1", "10", "0", 0.5),  # cancelled half-way: the surplus
+        buy("B", "0.5", "10", "0", 1.0),
+        sell("X", "0.3", "20", "0", 2.0, EXTRA),
+        *([] if waiting else [sell("S", "0.4", "15", "0", 3.0, "B")]),
+    ]
+    ledger = by_cycle(rows, waiting)
+    sold = [(c.sell_txid, c.buy_txid, c.volume) for c in ledger.closings]
+    if waiting:
+        assert sold == [("X", "", D("0.3"))]
+    else:
+        assert sold == [("X", "B", D("0.1")), ("X", "", D("0.2")), ("S", "B", D("0.4"))]
+    assert held_by_kind(ledger)[2].volume == D("0.1")
+    check_sums(profit(ledger, D(30)))
 
 
 def test_a_sell_stamped_at_the_moment_of_its_buy_still_follows_it() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from gridbot.core.backtest_result import Result
 from gridbot.core.candles import MarketData, Period
-from gridbot.core.commands_past import add_market
+from gridbot.core.commands_past import add_market, paying_fee
 from gridbot.core.sweep import Job, Outcome, combinations, cut, run_job, search, text, verdict, workers
 from gridbot.exceptions import ConfigurationError
 from gridbot.models.configuration import PaperConfigDTO, Settings
@@ -26,7 +26,10 @@ class AtOnce:
     def submit(self, run, job):
         self.jobs.append(job)
         future: Future = Future()
-        future.set_result(run(job))
+        try:
+            future.set_result(run(job))
+        except ConfigurationError as exc:
+            future.set_exception(exc)
         return future
 
 
@@ -54,11 +57,22 @@ def test_the_held_out_part_is_later_and_nothing_of_it_chooses(file):
     assert later.start == BEGIN + 1500 * 60 * 0.7
     executor = AtOnce()
     jobs = [job(file, earlier, interval=interval) for interval in ("1%", "2%", "4%")]
-    ranked, judged = search(executor, jobs, later, top=2)
+    ranked, judged, _ = search(executor, jobs, later, top=2)
     assert [j.period for j in executor.jobs] == [earlier] * 3 + [later] * 2
     assert [o.result.gain for o in ranked] == sorted((o.result.gain for o in ranked), reverse=True)
     assert [o.job.name for o in judged] == [o.job.name for o in ranked[:2]]
     assert all(o.result.begin >= later.start for o in judged)
+
+
+def test_what_the_prices_of_the_file_rule_out_is_left_out_with_its_reason(file):
+    jobs = [job(file), job(file, amount_per_grid="2", max_investment="10000")]
+    ranked, judged, refused = search(AtOnce(), jobs, Period(), top=2)
+    assert [o.job.name for o in ranked] == [o.job.name for o in judged] == [jobs[0].name]
+    [reason] = refused
+    assert reason.startswith(jobs[1].name)
+    assert "Raise amount_per_grid" in reason
+    with pytest.raises(ConfigurationError, match="Raise amount_per_grid"):
+        search(AtOnce(), jobs[1:], Period(), top=1)
 
 
 def test_every_combination_is_tried_and_hopeless_ones_are_named():
@@ -89,6 +103,12 @@ def test_a_combination_that_loses_at_the_dearest_tier_is_left_out_with_its_reaso
     assert [b.interval for b in bots] == [Decimal("0.01")]
     assert "0.6%" in refused[0]
     assert "two fees of 0.4 % cost more than a step of 0.6 %" in refused[0]
+
+
+def test_the_first_orders_pay_the_first_tier_whatever_the_settings_say():
+    assert paying_fee(bot(fee="0.1%"), ((Decimal(0), Decimal("0.004")), (Decimal(10), Decimal("0.001")))) == Decimal(
+        "0.004"
+    )
 
 
 def test_nothing_but_hopeless_settings_is_an_error():
@@ -132,7 +152,7 @@ def test_the_text_names_settings_and_verdict(file):
 
 def test_processes_of_this_machine_do_the_same_work(file):
     with workers(2, None) as executor:
-        ranked, judged = search(executor, [job(file), job(file, interval="2%")], Period(), top=1)
+        ranked, judged, _ = search(executor, [job(file), job(file, interval="2%")], Period(), top=1)
     assert {o.job.name: o.result for o in ranked} == {
         o.job.name: o.result for o in (run_job(job(file)), run_job(job(file, interval="2%")))
     }
@@ -147,7 +167,7 @@ def test_a_dask_cluster_does_the_same_work(file):
         ) as cluster,
         workers(None, cluster.scheduler_address) as executor,
     ):
-        ranked, _ = search(executor, [job(file)], Period(), top=1)
+        ranked, _, _ = search(executor, [job(file)], Period(), top=1)
     assert ranked[0].result == run_job(job(file)).result
 
 
