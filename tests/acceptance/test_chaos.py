@@ -4,13 +4,16 @@ would see a broken protocol. ``python -m tests.chaos`` runs all of it.
 """
 
 import logging
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.chaos import invariants, sabotage
+from tests.chaos import family, invariants, sabotage
 from tests.chaos.effects import SideEffects
+from tests.chaos.family import Plan, run_family
 from tests.chaos.faults import FAULTS
 from tests.chaos.house import House
 from tests.chaos.matrix import STRATEGIES, folder, run_cell
@@ -51,6 +54,58 @@ def test_a_cell_is_the_same_story_every_time() -> None:
     first, second = (run_cell("SWING", "gap", kill=200) for _ in range(2))
     assert first.points == second.points
     assert first.killed_at == second.killed_at
+
+
+# ---- the whole matrix forks: one story told once for all its deaths --------------------------------------------------
+
+forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="the whole matrix needs POSIX")
+
+
+@forking
+@pytest.mark.parametrize(
+    ("strategy", "fault", "away", "part"),
+    [
+        ("GridSell", "any_502", 40.0, 14),  # pauses with jitter
+        ("SWING", "database_restored", 1.0, 22),
+        ("GridHODL", "disk_full", 40.0, 30),
+    ],
+)
+def test_a_forked_cell_is_the_same_as_one_told_from_its_beginning(
+    strategy: str, fault: str, away: float, part: int
+) -> None:
+    whole, *dead = run_family(strategy, fault, Plan((away,), part=(part, 60), stories=True))
+    assert len(dead) > 8
+    for cell in (whole, *dead):
+        assert cell == run_cell(strategy, fault, cell.kill, away)
+
+
+@forking
+def test_all_parts_together_are_the_whole() -> None:
+    def kills(part: int, parts: int) -> list[int]:
+        _, *dead = run_family("cDCA", "none", Plan((1.0,), every=40, part=(part, parts)))
+        return [cell.kill for cell in dead]
+
+    everywhere = kills(1, 1)
+    assert everywhere == list(range(1, max(everywhere) + 1, 40))
+    assert sorted(kills(1, 3) + kills(2, 3) + kills(3, 3)) == everywhere
+
+
+@forking
+@pytest.mark.parametrize(("mishap", "told"), [("fails", "ended with 1"), ("hangs", "Alarm clock")])
+def test_a_forked_cell_that_does_not_come_to_its_end_is_red(
+    mishap: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def moves_to(_house: House, _folder: Path, _files: dict[str, bytes]) -> None:
+        if mishap == "hangs":
+            time.sleep(60)
+        raise OSError("no place")
+
+    monkeypatch.setattr(House, "moves_to", moves_to)
+    monkeypatch.setattr(family, "PATIENCE", 1)
+    whole, dead = run_family("cDCA", "none", Plan((1.0,), every=10_000, stories=True))
+    assert whole.violations == []
+    assert (dead.kill, dead.killed_at) == (1, whole.names[0])
+    assert told in dead.violations[0]
 
 
 # ---- what the matrix found ------------------------------------------------------------------------------------------

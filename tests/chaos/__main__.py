@@ -9,8 +9,9 @@ import time
 from collections import Counter
 
 from tests.chaos import sabotage
+from tests.chaos.family import Plan, run_family
 from tests.chaos.faults import FAULTS
-from tests.chaos.matrix import AWAY, STRATEGIES, Cell, run_cell, run_cells
+from tests.chaos.matrix import AWAY, STRATEGIES, run_cell
 
 
 def main(arguments: list[str]) -> int:
@@ -18,12 +19,13 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Kill the bot everywhere.")
     parser.add_argument("--quick", action="store_true", help="every 60th kill point")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th kill point")
+    parser.add_argument("--part", type=_part, default=(1, 1), metavar="M/N", help="the M-th of N parts of the whole")
     parser.add_argument("--strategy", choices=STRATEGIES, action="append")
     parser.add_argument("--fault", choices=sorted(FAULTS), action="append")
     parser.add_argument("--kill", type=int, metavar="K", help="one kill point: prints what happened in that cell")
     parser.add_argument("--away", type=float, action="append", metavar="S", help="seconds between death and restart")
     parser.add_argument("--sabotage", choices=sorted(sabotage.SABOTAGES), help="break the bot on purpose")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="forked worlds at once")
     parser.add_argument("--invent", type=int, metavar="N", help="N stories that nobody wrote, by hypothesis")
     options = parser.parse_args(arguments)
     logging.disable(logging.DEBUG if options.kill is not None else logging.CRITICAL)
@@ -41,26 +43,29 @@ def main(arguments: list[str]) -> int:
             cell = run_cell(strategies[0], faults[0], options.kill, (options.away or AWAY)[0])
             print("\n".join(cell.told), f"\nkilled at: {cell.killed_at or 'nothing'}\n{cell}", sep="\n")
             return bool(cell.violations)
-        return _matrix(strategies, faults, 60 if options.quick else options.every, options.away or list(AWAY), options)
+        every = 60 if options.quick else options.every
+        return _matrix(strategies, faults, Plan(options.away or AWAY, every, options.part, options.jobs))
 
 
-def _matrix(
-    strategies: list[str], faults: list[str], every: int, away: list[float], options: argparse.Namespace
-) -> int:
+def _part(text: str) -> tuple[int, int]:
+    """Of "3/7": 3 and 7."""
+    part, parts = map(int, text.split("/"))
+    if not 1 <= part <= parts:
+        raise ValueError(text)
+    return part, parts
+
+
+def _matrix(strategies: list[str], faults: list[str], plan: Plan) -> int:
     started, cells, deaths, red = time.monotonic(), 0, 0, Counter[str]()
     for strategy in strategies:
         for fault in faults:
-            whole = run_cell(strategy, fault)
-            wanted = [(strategy, fault, k, a) for a in away for k in range(1, whole.points + 1, every)]
-            bad: list[Cell] = [whole] if whole.violations else []
-            for cell in run_cells(wanted, options.jobs):
-                deaths += bool(cell.killed_at)
-                if cell.violations:
-                    bad.append(cell)
-            cells += len(wanted) + 1
+            family = run_family(strategy, fault, plan)
+            bad = [cell for cell in family if cell.violations]
+            cells += len(family)
+            deaths += sum(bool(cell.killed_at) for cell in family)
             red[strategy] += len(bad)
             print(
-                f"{strategy:9} {fault:22} {whole.points:5} points {len(wanted) + 1:5} cells {len(bad):5} red"
+                f"{strategy:9} {fault:22} {family[0].points:5} points {len(family):5} cells {len(bad):5} red"
                 f" {time.monotonic() - started:8.0f} s",
                 flush=True,
             )

@@ -13,7 +13,8 @@ from tests.fake_kraken import Delay, FakeKraken, Fault
 from tests.fake_kraken.in_process import FakeKrakenAdapter
 
 CHANGING = ("AddOrder", "CancelOrder")
-ON_ITS_WAY = 4.0  # seconds
+ON_ITS_WAY = "on its way"
+JOURNEY = 4.0  # seconds
 
 
 class Killed(BaseException):
@@ -37,8 +38,12 @@ class SideEffects:
         """A seam: something was done, or is about to be."""
         self.count += 1
         self.names.append(name)
+        self.split()
         if self.count == self.kill_at:
             raise Killed(f"killed at {self.count}: {name}")
+
+    def split(self) -> None:
+        """For who wants to see both: that it dies here, and that it does not (family.py)."""
 
 
 class Wire(FakeKrakenAdapter):
@@ -55,7 +60,7 @@ class Wire(FakeKrakenAdapter):
             return super().send(request, *args, **options)
         self._effects.reached(f"before {method}")
         try:
-            self._effects.reached(f"{method} on its way")
+            self._effects.reached(f"{method} {ON_ITS_WAY}")
         except Killed:
             self._arrives_later(method, request)
             raise
@@ -69,11 +74,11 @@ class Wire(FakeKrakenAdapter):
 
     def _arrives_later(self, method: str, request: requests.PreparedRequest) -> None:
         """The process is dead, and Kraken's engine takes what it sent some seconds later."""
-        self.fake.faults.script.insert(0, Fault(method, "delay_request", seconds=ON_ITS_WAY))
+        self.fake.faults.script.insert(0, Fault(method, "delay_request", seconds=JOURNEY))
         headers = {str(name): str(value) for name, value in request.headers.items()}
         outcome = self.fake.handle_http("POST", urlsplit(request.url or "").path, headers, request.body or b"")
         if isinstance(outcome, Delay):
-            self.fake.at(self.fake.clock.time() + ON_ITS_WAY, outcome.finish)
+            self.fake.at(self.fake.clock.time() + JOURNEY, outcome.finish)
 
 
 class ShakyDB(DBConnect):

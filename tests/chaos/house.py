@@ -7,11 +7,13 @@ frames not yet read are lost, sockets are closed.
 """
 
 import logging
+import random
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from gridbot.adapters.exchanges import kraken_feed
@@ -28,7 +30,9 @@ from tests.chaos import invariants
 from tests.chaos.effects import Killed, ShakyDB, SideEffects, Wire
 from tests.chaos.sockets import InProcessSocket
 from tests.fake_kraken import TEST_KEY, TEST_SECRET, FakeKraken, VirtualClock
+from tests.fake_kraken.faults import Outcome
 from tests.fake_kraken.orders import Order, Trade
+from tests.fake_kraken.ws import FakeConnection, Frame
 
 LOG = logging.getLogger(__name__)
 
@@ -41,6 +45,19 @@ class Watched(FakeKraken):
     """The exchange, telling the house of every event at the moment it happens."""
 
     house: "House"
+    touched = 0  # how often a process reached it
+
+    def handle_http(self, method: str, path: str, headers: dict[str, str], body: bytes | str) -> Outcome:
+        """As the exchange does."""
+        self.touched += 1
+        if path.endswith("/AddOrder"):
+            self.house.note_sent()
+        return super().handle_http(method, path, headers, body)
+
+    def connect(self, private: bool, send: Callable[[Frame], object] | None = None) -> FakeConnection:
+        """As the exchange does."""
+        self.touched += 1
+        return super().connect(private, send)
 
     def on_execution(self, kind: str, order: Order, trade: Trade | None = None) -> None:
         """As the exchange does."""
@@ -67,6 +84,20 @@ class HouseClock(IClock):
 
     def stopping(self) -> bool:
         return False
+
+
+class Remains(NamedTuple):
+    """
+    What outlives a process that dies now, as far as anything changes it between two kill points of one story.
+
+    A bot can write its files, call the exchange, let time pass and throw dice; and the story tells what it does.
+
+    seen  marks of the calls, the time and the story: equal only when there was nothing of the kind in between
+    """
+
+    files: dict[str, bytes]
+    seen: tuple[object, ...]
+    dice: tuple[Any, ...]
 
 
 class House:
@@ -112,7 +143,8 @@ class House:
         self.links: dict[str, str] = {}  # sell order -> what it was sent to sell, as the wire saw it
         self.told: list[str] = []  # what happened, for whoever looks at one cell
         self.starts = self.kills = 0
-        self._on_the_wire: list[Placement] = []
+        self._at_hand: Placement | None = None  # what the desk is about to send
+        self._on_the_wire: list[Placement] = []  # what was sent
         self._seen_orders = 0
 
     # ---- life and death --------------------------------------------------------------------------
@@ -184,7 +216,7 @@ class House:
             self.effects.reached("CancelOrder answered")
 
         def sending(placement: Placement) -> BookOrder | None:
-            self._on_the_wire.append(placement)
+            self._at_hand = placement
             return send(placement)
 
         def hearing(message: OnMessageSchema) -> None:
@@ -211,7 +243,7 @@ class House:
             self.kills += 1
             self._gone(str(exc), self.away)
         except (AccessDenied, ConfigurationError, BotStateError) as exc:
-            self.violations.append(f"the bot gave up: {exc}")
+            self.violations.append(self.plain(f"the bot gave up: {exc}"))
             self._gone(f"gave up: {exc}", CRON)
         except GridBotError as exc:
             self._gone(f"ended: {exc}", CRON)
@@ -238,6 +270,32 @@ class House:
                 self._gone("stopped", 0.0)
         self.start_at = None
 
+    # ---- two worlds in place of one ---------------------------------------------------------------
+
+    def what_stays(self) -> Remains:
+        """Should the process die now. The same twice in one story is the same story from there on."""
+        files = {part.name: part.read_bytes() for part in self.folder.iterdir() if not part.name.endswith("-shm")}
+        seen = (self.now, self.starts, self.kills, len(self.told), len(self.violations), len(self._on_the_wire))
+        done = (self.fake.touched, len(self.fake.calls), len(self.fake.ws_calls), self.effects.disk_says)
+        return Remains(files, seen + done, random.getstate())
+
+    def moves_to(self, folder: Path, files: dict[str, bytes]) -> None:
+        """
+        In a forked process, which is about to die: go on with ``files`` in a folder of its own. The connection
+        to the database belongs to the other process: it is kept as it is, since to close it would change its file.
+        """
+        folder.mkdir()
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        self.folder = folder
+        database = self._db.db
+        self._not_ours = database.conn
+        database.conn = sqlite3.connect(self.path, isolation_level=None)
+        database.execute("PRAGMA synchronous=OFF")
+        database.execute("SELECT 1 FROM sqlite_master").fetchall()  # reads the log, to be folded in when it is closed
+        if self._not_ours.in_transaction:
+            database.execute("BEGIN")
+
     # ---- time ------------------------------------------------------------------------------------
 
     def run(self, seconds: float) -> None:
@@ -256,9 +314,11 @@ class House:
         with self._mortal():
             for socket in list(self.sockets):
                 socket.turn()
-            while self.engine._queue.qsize():
-                self.engine.step(0.0)
-            self.engine.step(0.0)
+            engine = self.engine
+            while engine._queue.qsize():
+                engine.step(0.0)
+            if engine._clock.monotonic() >= engine._next_timer:  # else there is nothing to do for it
+                engine.step(0.0)
 
     def price(self, price: str | Decimal) -> None:
         """The market trades there."""
@@ -267,7 +327,11 @@ class House:
 
     def say(self, text: str) -> None:
         """One line of what happened."""
-        self.told.append(f"{self.now - 1_790_000_000:8.1f}  {text}")
+        self.told.append(f"{self.now - 1_790_000_000:8.1f}  {self.plain(text)}")
+
+    def plain(self, text: str) -> str:
+        """Without the folder, which has another name every time."""
+        return text.replace(f"{self.folder}/", "")
 
     # ---- what there is ---------------------------------------------------------------------------
 
@@ -283,6 +347,11 @@ class House:
         """Best first."""
         orders = [o for o in self.own() if o.is_open and o.side == side]
         return sorted(orders, key=lambda o: o.price, reverse=side == "buy")
+
+    def note_sent(self) -> None:
+        """What was at hand is on the wire, whatever becomes of it."""
+        assert self._at_hand is not None
+        self._on_the_wire.append(self._at_hand)
 
     def note_links(self) -> None:
         """Which sell was sent for which buy, as the wire saw it, and not as the bot's books say."""

@@ -1,11 +1,10 @@
-"""One cell: the story with one fault and one death; and all cells."""
+"""One cell: the story with one fault and one death. All that differ only in the death: family.py."""
 
 import contextlib
-import multiprocessing
 import random
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,42 +54,30 @@ def folder() -> Iterator[Path]:
 def run_cell(strategy: str, fault: str = "none", kill: int = 0, away: float = 1.0) -> Cell:
     """Tell the story once."""
     cell = Cell(strategy, fault, kill, away)
-    effects = SideEffects(kill)
-    spoil = FAULTS[fault]
-    random.seed(1)  # the jitter of pauses: the same cell must be the same story again
     with folder() as path:
-        house = House(path, strategy, effects, away)
-        try:
-            for number, step in enumerate(STORY):
-                house.say(f"-- {step.name}")
-                spoil.arm(house, number)
-                step.act(house)
-                house.run(step.seconds + spoil.longer(number))
-                spoil.relieve(house)
-            spoil.end(house)
-            cell.points = effects.count
-            cell.calls = calm_down(house)
-            house.violations += invariants.when_calm(house, cell.calls)
-        except Exception as exc:  # noqa: BLE001 - whatever the bot does not survive is a finding
-            house.violations.append(f"{type(exc).__name__}: {exc}")
-        cell.killed_at = effects.names[kill - 1] if 0 < kill <= len(effects.names) else ""
-        cell.violations = list(dict.fromkeys(house.violations))
-        cell.told, cell.names = house.told, effects.names
-        if house.engine is not None:
-            house.stop()
+        tell(cell, House(path, strategy, SideEffects(kill), away))
     return cell
 
 
-def run_cells(cells: Iterable[tuple[str, str, int, float]], jobs: int) -> Iterator[Cell]:
-    """Many cells, on ``jobs`` processors; in the order in which they were asked for."""
-    if jobs == 1:
-        yield from (run_cell(*cell) for cell in cells)
-        return
-    with multiprocessing.Pool(jobs) as pool:
-        yield from pool.imap(_run, cells, chunksize=4)
-
-
-def _run(cell: tuple[str, str, int, float]) -> Cell:
-    done = run_cell(*cell)
-    done.told, done.names = [], []  # only for who looks at one cell
-    return done
+def tell(cell: Cell, house: House) -> None:
+    """Tell the story of this cell in ``house``, and note in it what became of it."""
+    effects, spoil = house.effects, FAULTS[cell.fault]
+    random.seed(1)  # the jitter of pauses: the same cell must be the same story again
+    try:
+        for number, step in enumerate(STORY):
+            house.say(f"-- {step.name}")
+            spoil.arm(house, number)
+            step.act(house)
+            house.run(step.seconds + spoil.longer(number))
+            spoil.relieve(house)
+        spoil.end(house)
+        cell.points = effects.count
+        cell.calls = calm_down(house)
+        house.violations += invariants.when_calm(house, cell.calls)
+    except Exception as exc:  # noqa: BLE001 - whatever the bot does not survive is a finding
+        house.violations.append(house.plain(f"{type(exc).__name__}: {exc}"))
+    cell.killed_at = effects.names[cell.kill - 1] if 0 < cell.kill <= len(effects.names) else ""
+    cell.violations = list(dict.fromkeys(house.violations))
+    cell.told, cell.names = house.told, effects.names
+    if house.engine is not None:
+        house.stop()

@@ -29,6 +29,7 @@ from tests.fake_kraken.exchange import FakeKraken
 from tests.fake_kraken.faults import CutReply, Delay, Drop, Outcome, Reply
 
 NEVER = float("inf")
+BUILDER = HTTPAdapter()  # makes responses as a real transport does; costly to make, and holds nothing
 
 
 class FakeKrakenAdapter(BaseAdapter):
@@ -105,7 +106,7 @@ class FakeKrakenAdapter(BaseAdapter):
             preload_content=False,
             request_method=request.method,
         )
-        return HTTPAdapter().build_response(request, raw)
+        return BUILDER.build_response(request, raw)
 
 
 def session_for(fake: FakeKraken, latency: float = 0.0) -> requests.Session:

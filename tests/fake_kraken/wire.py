@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from decimal import ROUND_DOWN, ROUND_UP, Decimal
+from functools import cache
+from types import NoneType
 from typing import Any
 
 LONGEST_NUMBER = 24  # digits beyond that would leave the precision of Decimal
@@ -29,25 +32,32 @@ def to_json(value: Any) -> str:
     >>> to_json({"qty": Decimal("0.00202000"), "ok": True, "id": None})
     '{"qty":0.00202000,"ok":true,"id":null}'
     """
-    if isinstance(value, str):
-        return _encode_text(value)
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    if value is True:
-        return "true"
-    if value is False:
-        return "false"
-    if value is None:
-        return "null"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        return repr(value)
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{_encode_text(str(k))}:{to_json(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ",".join(to_json(item) for item in value) + "]"
-    raise TypeError(f"no JSON for {type(value).__name__}")
+    if (write := _WRITERS.get(type(value))) is None:
+        write = next((writer for kind, writer in _WRITERS.items() if isinstance(value, kind)), None)
+    if write is None:
+        raise TypeError(f"no JSON for {type(value).__name__}")
+    return write(value)
+
+
+def _object(value: dict[Any, Any]) -> str:
+    return "{" + ",".join([f"{_encode_text(str(k))}:{to_json(v)}" for k, v in value.items()]) + "}"
+
+
+def _array(value: Iterable[Any]) -> str:
+    return "[" + ",".join([to_json(item) for item in value]) + "]"
+
+
+_WRITERS: dict[type, Callable[[Any], str]] = {
+    str: _encode_text,
+    Decimal: "{:f}".format,
+    bool: lambda value: "true" if value else "false",
+    NoneType: lambda _value: "null",
+    int: str,
+    float: repr,
+    dict: _object,
+    list: _array,
+    tuple: _array,
+}
 
 
 def from_json(text: str | bytes) -> Any:
@@ -55,6 +65,7 @@ def from_json(text: str | bytes) -> Any:
     return json.loads(text, parse_float=Decimal)
 
 
+@cache
 def step(decimals: int) -> Decimal:
     """One unit of the last of ``decimals`` places: 1 -> 0.1."""
     return Decimal(1).scaleb(-decimals)

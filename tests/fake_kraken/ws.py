@@ -27,6 +27,7 @@ WRONG_SIDE = {
 PUBLIC_CHANNELS = frozenset({"ticker", "trade", "book", "ohlc", "instrument"})
 PRIVATE_CHANNELS = frozenset({"executions", "balances"})
 IDLE_SECONDS = 60.0
+HEARTBEAT = to_json({"channel": "heartbeat"})
 
 
 class FakeConnection:
@@ -97,7 +98,7 @@ class FakeConnection:
 
     def heartbeat(self) -> None:
         if self.subscribed and self.exchange.clock.time() - self.sent_at >= 0.9:
-            self.tell({"channel": "heartbeat"})
+            self.raw(HEARTBEAT)
         elif not self.subscribed and self.exchange.clock.time() - self.heard_at > IDLE_SECONDS:
             self.close()
 
