@@ -18,6 +18,7 @@ from gridbot.infrastructure.audits import AuditMark
 from gridbot.models.events import Event, FundsShort, GridShifted, OrderExecuted, OrderRefused
 from gridbot.models.exchange import BUY, SELL
 from gridbot.models.money import ONE, ZERO, as_text, percent, signed_percent
+from gridbot.services.bookkeeping import flow
 from gridbot.services.ledger import by_cycle, cycles, reconciled
 from gridbot.services.messages import Units
 from gridbot.services.order_desk import OrderDesk
@@ -211,9 +212,12 @@ class Tally:
         money, last, counts = self.exchange.money, self._last, self._counts
         regular = [base for time, base in self._regular if time < self._end]  # the last look is no new day
         regular_base = money.start_base + money.start_quote / len(regular) * sum(regular, ZERO)
-        if desk.traded != (money.base - money.start_base, money.quote - money.start_quote):
-            raise BotStateError(f"the trades in the books, {desk.traded}, are not those of the exchange, {money}")
         rows = desk.trades.all()
+        if (traded := flow(row.info for row in rows)) != (
+            money.base - money.start_base,
+            money.quote - money.start_quote,
+        ):
+            raise BotStateError(f"the trades in the books, {traded}, are not those of the exchange, {money}")
         view = by_cycle(rows, spoken_for(desk.book, desk.pending.all(), desk.unsold.all()), money.start_base)
         books = reconciled(rows, AuditMark(self._end, len(rows), ""))
         return Result(

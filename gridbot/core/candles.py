@@ -111,7 +111,10 @@ class CandleBlock(Block):
         return [(began + offset, prices[column - 1]) for offset, column in zip(self._offsets, self._path, strict=True)]
 
     def close(self, index: int) -> Decimal:
-        return self.ticks(index)[-1][1]  # a candle that cannot be is an error here, too
+        price = self._where.price(index, self._cells[index * CANDLE_COLUMNS + 4])
+        if not self.lows[index] <= float(price) <= self.highs[index]:
+            self.ticks(index)  # tells what is wrong with it
+        return price
 
 
 class TradeBlock(Block):
