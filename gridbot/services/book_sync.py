@@ -68,6 +68,7 @@ class BookSync:
             return {}
         found = self._rest.get_orders_info(missing)
         ours = {info.txid for info in self._ours(list(found.values()))}
+        desk.strangers -= found.keys() - ours
         return {txid: info for txid, info in found.items() if txid in ours}
 
     def _closed(self, since: float | None) -> list[OrderInfoSchema]:

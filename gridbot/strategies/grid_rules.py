@@ -140,7 +140,8 @@ def volume_for(buy: UnsoldBuy, price: Decimal, settings: GridSettings) -> Decima
     brought. A buy made when A was larger gets its own quote back. Raises OrderTooSmall.
     """
     amount = max(settings.amount_per_grid, buy.price * buy.volume)
-    return min(volume_returning_quote(price, replace(settings, amount_per_grid=amount)), buy.volume)
+    bought = settings.pair.truncate_volume(buy.volume)
+    return min(volume_returning_quote(price, replace(settings, amount_per_grid=amount)), bought)
 
 
 def volume_returning_quote(price: Decimal, settings: GridSettings) -> Decimal:

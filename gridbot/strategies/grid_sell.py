@@ -9,4 +9,5 @@ class GridSellStrategy(GridStrategyBase):
 
     def sell_after(self, buy: UnsoldBuy) -> PlaceSell | None:
         price = self._get_sell_order_price(buy.price)
-        return PlaceSell(price, buy.volume, buy.txid, f"for the buy {buy.txid}")
+        volume = self.settings.pair.truncate_volume(buy.volume)
+        return PlaceSell(price, volume, buy.txid, f"for the buy {buy.txid}")

@@ -31,9 +31,11 @@ REGULAR_SPACING = 600.0  # a slow look at the whole book, whatever the feed says
 BLIND, BLIND_TOLD = "blind", "blind, and told"
 BLIND_SPACING = 60.0  # without the feed of executions they are asked for so often, in seconds
 LONGEST_BLINDNESS = 300.0  # after which the owner is told
-SYNCED_AGE = 6 * 3600.0  # so far back a restart asks for closed orders, at most, while all is well
+SYNCED_AGE = 3600.0  # so far back a restart asks for closed orders, at most, while all is well
 MEMORY = 7 * 86400.0  # after the loss of the database the exchange is asked for so much of the past
 SECOND_LOOK = 70.0  # after a doubt: REST may have answered from a minute ago
+PASSED = "passed"
+PASSED_PATIENCE = 10.0  # seconds in which a fill should be told, once the price has passed its order
 PHANTOMS = "phantoms"
 PHANTOM_AGE = 300.0  # seconds: a young order may be unknown to an exchange that answers from a minute ago
 LONGEST_SETTLE_PAUSE = 20.0  # one look-up costs 5 of Kraken's counter of 15, which loses 1 in 3 s
@@ -333,7 +335,19 @@ class GridCatchUp(GridOrders):
         except TemporaryFailure as exc:
             LOG.warning("%s; trying again later", exc)
 
+    def _look_for_untold_fills(self) -> None:
+        """The price has passed an order of ours and nobody told of its fill: the message may be lost, or late."""
+        buys, sells, pauses = self._desk.book.buys(), self._desk.book.sells(), self._desk.pauses
+        if not (buys and self.ticker < buys[0].price) and not (sells and self.ticker > sells[0].price):
+            pauses.end(PASSED)
+        elif not pauses.known(PASSED):
+            pauses.begin(PASSED, first=PASSED_PATIENCE)
+        elif pauses.over(PASSED):
+            pauses.begin(PASSED)
+            self._desk.request_sync(f"the price {self.ticker:f} has passed an order that is not told to be filled")
+
     def _retry_what_waits(self) -> None:
+        self._look_for_untold_fills()
         pauses = self._desk.pauses
         if len(self._desk.pending):
             self._assign_all_pending_transactions()

@@ -531,3 +531,45 @@ def test_a_sell_that_is_refused_for_another_reason_needs_no_place() -> None:
     assert world.rest.calls.count("cancel_order") == 1
     world.price("49500")
     assert len(world.buys) == 5
+
+
+# ---- news that never came --------------------------------------------------------------------------------
+
+
+def test_a_fill_that_nobody_told_is_asked_for_once_the_price_has_passed_its_order() -> None:
+    world = World().start("50000")
+    world.wait(80)  # the second look of a new database is over
+    unheard(world, "49400")
+    world.deliver([ticker(world, "49400")])
+    assert [order.price for order in world.sells] == []
+    world.wait(9)
+    assert world.sells == ()
+    world.wait(4)
+    assert world.sell_prices() == ["49999.9"]
+
+
+def test_an_order_that_the_price_has_passed_for_long_is_asked_for_less_and_less_often() -> None:
+    world = World().start("50000")
+    world.wait(80)
+    world.deliver([ticker(world, "49400")])  # another market's price: nothing was filled
+    before = world.rest.calls.count("get_open_orders")
+    world.wait(600)
+    assert 4 <= world.rest.calls.count("get_open_orders") - before <= 16
+
+
+def test_an_order_of_another_pair_is_asked_for_once() -> None:
+    world = World().start("50000")
+    world.wait(80)
+    asked: list[list[str]] = []
+    report = world.rest.get_open_orders(USERREF)[0].model_copy(update={"txid": "OTHER", "pair": "ETHUSD"})
+    known = world.rest.get_orders_info
+
+    def get_orders_info(txids: list[str]) -> dict[str, Any]:
+        asked.append(txids)
+        return known(txids) | {txid: report for txid in txids if txid == "OTHER"}
+
+    world.rest.get_orders_info = get_orders_info  # type: ignore[method-assign]
+    news = ExecutionsUpdateSchema(order_id="OTHER", exec_type="new", userref=USERREF)
+    world.deliver([OnMessageSchema(channel="executions", type="update", executions=[news])])
+    world.wait(200)
+    assert asked.count(["OTHER"]) == 1

@@ -7,6 +7,7 @@ import pytest
 from gridbot.core.account import spoken_for
 from gridbot.models.events import CaughtUp, ExtraSellPlaced, FundsShort, GridShifted, OrderExecuted
 from gridbot.models.exchange import BUY, SELL
+from gridbot.models.grid import UnsoldBuy
 from gridbot.services.ledger import by_cycle, cycles, held_by_kind
 from tests.world import World
 
@@ -265,6 +266,15 @@ def test_what_an_open_buy_has_executed_is_for_sale_and_no_surplus() -> None:
     desk = world.desk
     view = by_cycle(desk.trades.all(), spoken_for(desk.book, desk.pending.all(), desk.unsold.all()))
     assert [kind.volume for kind in held_by_kind(view)] == [Decimal("0.00100000"), 0, 0]
+
+
+@pytest.mark.parametrize("strategy", SELLING)
+def test_a_sell_never_has_more_decimals_than_a_lot(strategy: str) -> None:
+    world = World(strategy).start("50000")
+    buy = UnsoldBuy("B", Decimal("49504.9"), Decimal("0.0020200099"), 0.0)  # a report may tell more digits
+    sell = world.strategy.sell_after(buy)
+    assert sell.volume == sell.volume.quantize(Decimal("1E-8"))
+    assert sell.volume <= buy.volume
 
 
 @pytest.mark.parametrize("strategy", ALL)

@@ -88,6 +88,7 @@ def test_the_ticker_of_another_pair_is_not_ours(feed):
         HEARTBEAT,
         b'{"method":"pong","req_id":1,"time_in":"x","time_out":"y"}',
         b'{"channel":"status","type":"update","data":[{"system":"online","connection_id":18125794168470749634}]}',
+        b'{"channel":"status","type":"update","data":[]}',
         b'{"channel":"book","data":[]}',
         b'{"Error":"Exceeded msg rate"}',
     ],
@@ -150,8 +151,20 @@ def test_events_of_other_pairs_are_left_out_and_those_without_a_pair_are_kept(fe
     assert [event.order_id for event in message.executions] == ["OOURS", "ONONE"]
 
 
+def test_orders_of_other_pairs_stay_left_out_when_their_later_events_name_no_pair(feed):
+    hear(feed, executions(1, "snapshot", row("OTHER", symbol="ETH/USD")))
+    [message] = hear(feed, executions(2, "update", row("OTHER"), row("ONEW")))
+    assert [event.order_id for event in message.executions] == ["ONEW"]
+
+
 def test_a_message_told_twice_counts_once(feed):
     frames = (executions(1, "snapshot"), executions(1, "snapshot"), executions(2), executions(2))
+    assert kinds(hear(feed, *frames)) == ["snapshot", "update"]
+
+
+def test_counting_begins_anew_with_another_snapshot(feed):
+    hear(feed, executions(1, "snapshot"), executions(2, "update", row()), executions(3, "update", row()))
+    frames = (executions(1, "snapshot", row()), executions(2, "update", row("OTWO")))
     assert kinds(hear(feed, *frames)) == ["snapshot", "update"]
 
 
@@ -159,6 +172,7 @@ def test_a_message_told_twice_counts_once(feed):
     "frames",
     [
         (executions(1, "snapshot"), executions(3)),
+        (executions(1, "snapshot"), executions(2), executions(1)),
         (executions(1, "update"),),
         (executions(None, "update"),),
         (executions(1, "snapshot"), b"garbage"),
@@ -172,6 +186,7 @@ def test_a_message_told_twice_counts_once(feed):
     ],
     ids=[
         "gap",
+        "a number again, for something else",
         "no snapshot",
         "no snapshot, no number",
         "garbage",

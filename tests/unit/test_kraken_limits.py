@@ -2,7 +2,7 @@
 
 import pytest
 
-from gridbot.adapters.exchanges.kraken_limits import Counter, KrakenLimits, cancel_cost
+from gridbot.adapters.exchanges.kraken_limits import MARGIN, Counter, KrakenLimits, cancel_cost
 from tests.unit.kraken_clock import StillClock
 
 
@@ -88,4 +88,4 @@ def test_a_tier_is_never_lowered(limits: KrakenLimits):
 def test_when_kraken_says_full_our_counter_is_full(clock: StillClock):
     counter = Counter(clock.monotonic, 15, 0.5)
     counter.fill()
-    assert counter.seconds_until(1) == 2
+    assert counter.seconds_until(1) == (MARGIN + 1) / 0.5

@@ -1,11 +1,12 @@
 """The nonce only ever grows: across restarts, wrong clocks and refusals."""
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from gridbot.adapters.exchanges.kraken_nonce import NANOSECONDS, NonceSource
-from gridbot.exceptions import ConfigurationError
+from gridbot.exceptions import ConfigurationError, TemporaryFailure
 from tests.unit.kraken_clock import StillClock
 
 
@@ -94,6 +95,19 @@ def test_a_file_that_cannot_be_written_is_named_at_the_first_call(tmp_path: Path
     blocked.write_text("")
     with pytest.raises(ConfigurationError, match=r"nonce.*cannot be"):
         NonceSource(StillClock(), blocked / "nonce").next()
+
+
+def test_with_a_full_disk_the_start_waits_until_there_is_space(path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    nonce = NonceSource(StillClock(), path)
+    with monkeypatch.context() as patch:
+        patch.setattr("gridbot.adapters.exchanges.kraken_nonce._write_atomically", full)
+        for _ in range(2):
+            with pytest.raises(TemporaryFailure, match="the disk is full"):
+                nonce.next()
+    assert nonce.next() < int(path.read_text())
 
 
 def test_a_disk_that_fails_later_is_logged_and_calls_go_on(path: Path, caplog: pytest.LogCaptureFixture):

@@ -8,8 +8,9 @@ a lost connection is reported as "lost", and a new connection brings a fresh sna
 
 import json
 import logging
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gridbot.adapters.exchanges import kraken_parse as parse
@@ -30,6 +31,7 @@ PRIVATE_CHANNELS = frozenset({"executions", "balances"})
 PATIENCE = 20.0
 CLOSING = 0.4  # seconds that close() waits for each thread
 SHOWN = 120  # characters of an unreadable frame that are logged
+FRAMES_KEPT, OTHERS_KEPT = 20, 500
 
 LOST = OnMessageSchema(channel="executions", type="lost")
 PRICE_LOST = OnMessageSchema(channel="ticker", type="lost")
@@ -45,6 +47,8 @@ class _Line:
     since     steady clock when ``number`` was first heard of
     answered  its subscription brought something (executions: the snapshot)
     expected  the next ``sequence``
+    heard     the last frames about our orders
+    others    orders of other pairs: their later events name no pair
     """
 
     name: str
@@ -53,6 +57,8 @@ class _Line:
     since: float = 0.0
     answered: bool = False
     expected: int = 1
+    heard: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=FRAMES_KEPT))
+    others: deque[str] = field(default_factory=lambda: deque(maxlen=OTHERS_KEPT))
 
 
 class KrakenWebSocketService(IExchangeWebSocketService):
@@ -178,6 +184,7 @@ class KrakenWebSocketService(IExchangeWebSocketService):
         line.since = self._clock.monotonic()
         line.answered = False
         line.expected = 1
+        line.heard.clear()
 
     def _happened(self, line: _Line, happening: Happening) -> list[OnMessageSchema]:
         if happening is Happening.CONNECTED:
@@ -226,7 +233,8 @@ class KrakenWebSocketService(IExchangeWebSocketService):
         if channel == "executions":
             return self._executions(line, frame)
         if channel == "status":
-            self._note_system(frame["data"][0]["system"])
+            for row in frame.get("data") or ():
+                self._note_system(row["system"])
         elif problem := frame.get("error") or frame.get("Error"):
             LOG.warning("Kraken says on the %s feed: %.*s", line.name, SHOWN, problem)
         if not line.answered and self._clock.monotonic() - line.since > PATIENCE:
@@ -237,23 +245,31 @@ class KrakenWebSocketService(IExchangeWebSocketService):
         kind, sequence = frame["type"], frame.get("sequence")
         if sequence is not None and type(sequence) is not int:
             raise ValueError("the number of the message is none")  # after a NaN no gap would ever show again
-        first = kind == "snapshot" and not line.answered  # counting begins with it, at whatever number
-        if sequence is not None and not first:
+        if sequence is not None and frame in line.heard:
+            return []  # told twice
+        if sequence is not None and kind != "snapshot":  # counting begins with a snapshot, at whatever number
             if sequence < line.expected:
-                return []  # told twice
+                return self._give_up(line, f"message {line.expected} about our orders was due, and {sequence} came")
             if sequence > line.expected:
                 return self._give_up(line, f"message {line.expected} about our orders is missing, {sequence} came")
         if not line.answered and kind != "snapshot":
             return self._give_up(line, "news about our orders came before the snapshot")
-        rows = [
-            parse.execution(row)
-            for row in frame["data"]
-            if not self._symbols or row.get("symbol") is None or row["symbol"] in self._symbols
-        ]
+        rows = [parse.execution(row) for row in frame["data"] if self._is_of_our_pair(line, row)]
+        line.heard.append(frame)
         line.answered = True
         if sequence is not None:
             line.expected = sequence + 1
         return [OnMessageSchema(channel="executions", type=kind, executions=rows)]
+
+    def _is_of_our_pair(self, line: _Line, row: dict[str, Any]) -> bool:
+        symbol, order = row.get("symbol"), row.get("order_id")
+        if symbol is None:
+            return order not in line.others
+        if not self._symbols or symbol in self._symbols:
+            return True
+        if order and order not in line.others:
+            line.others.append(order)
+        return False
 
     def _answer(self, line: _Line, frame: dict[str, Any]) -> list[OnMessageSchema]:
         """Acknowledgements; a refused subscription ends the connection, and the next has a new token."""

@@ -16,6 +16,7 @@ FREE_OF_REST = frozenset({"AddOrder", "CancelOrder"})
 ADD_COST = 1  # also when the order is refused
 # What cancelling costs by the age of the order: (younger than so many seconds, cost).
 CANCEL_COSTS = ((5, 8), (10, 6), (15, 5), (45, 4), (90, 2), (300, 1))
+MARGIN = 3.0  # kept free after a refusal, so that the next request is not the next refusal
 OLD = 300.0  # seconds after which a cancellation is free
 
 
@@ -72,8 +73,8 @@ class Counter:
         self._value = self.value + cost
 
     def fill(self) -> None:
-        """Kraken says that the limit is reached: its count is right, ours was too low."""
-        self._value = max(self.value, self.maximum)
+        """Kraken says that the limit is reached: its count is right, ours was too low. Nobody knows by how much."""
+        self._value = max(self.value, self.maximum + MARGIN)
 
     def set_limits(self, maximum: float, decay: float) -> None:
         """Another tier applies from now on."""

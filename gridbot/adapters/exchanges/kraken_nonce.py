@@ -7,11 +7,12 @@ The mark runs ten minutes ahead of the numbers in use: it is written a few times
 Not safe for several threads: its user holds a lock around "take nonce, send, read reply".
 """
 
+import errno
 import logging
 import os
 from pathlib import Path
 
-from gridbot.exceptions import ConfigurationError
+from gridbot.exceptions import ConfigurationError, TemporaryFailure
 from gridbot.interfaces.clock import IClock
 
 LOG = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ class NonceSource:
     def next(self) -> int:
         """
         A nonce larger than all before. Raises ConfigurationError when the file cannot be read or
-        written at the start; later a failing disk is logged, because a number from memory still works.
+        written at the start, TemporaryFailure when the disk is full; later a failing disk is logged, because
+        a number from memory still works.
         """
         first = self._mark is None
         if self._mark is None:
@@ -70,6 +72,9 @@ class NonceSource:
         try:
             _write_atomically(self._path, f"{mark}\n")
         except OSError as exc:
+            if first and exc.errno in (errno.ENOSPC, errno.EDQUOT):
+                self._mark = None  # the next attempt is a first one again
+                raise TemporaryFailure(f"{self._path}: cannot be written: the disk is full. Free some space") from exc
             if first:
                 raise ConfigurationError(_cannot(self._path, "written", exc)) from exc
             LOG.warning(_cannot(self._path, "written", exc))

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import requests
-from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.adapters import BaseAdapter
 from requests.utils import get_environ_proxies
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
@@ -23,6 +23,7 @@ from gridbot.adapters.exchanges.kraken_errors import order_failed, question_fail
 from gridbot.adapters.exchanges.kraken_limits import ADD_COST, FREE_OF_REST, REST_COSTS, KrakenLimits
 from gridbot.adapters.exchanges.kraken_nonce import NonceSource
 from gridbot.adapters.exchanges.kraken_parse import Envelope
+from gridbot.adapters.exchanges.kraken_transport import KrakenTransport
 from gridbot.exceptions import AccessDenied, OrderFateUnknown, PlacementPaused, TemporaryFailure
 from gridbot.interfaces.clock import IClock
 
@@ -51,7 +52,7 @@ class KrakenClient:
 
     api_secret_key  base64, as Kraken shows it
     rest_url        with or without a slash or "/0" at its end
-    read_timeout    seconds to wait for an answer
+    read_timeout    seconds to wait for an answer, and seconds that it may take
     transport       what carries the requests in place of the network; for tests
 
     Raises ConfigurationError for an address or a secret that cannot be right.
@@ -223,7 +224,7 @@ class KrakenClient:
             self._session = requests.Session()
             self._session.trust_env = False
             for scheme in ("https://", "http://"):
-                self._session.mount(scheme, self._transport or HTTPAdapter(1, 1, max_retries=0))
+                self._session.mount(scheme, self._transport or KrakenTransport(self._timeouts[1]))
             self._session_since = now
         return self._session
 
