@@ -1,15 +1,14 @@
-"""What the running bot and the commands share of the accounts: what belongs to what, and the stored view."""
+"""What the running bot and the commands share of the accounts: what was there before, and the stored view."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
 
 from gridbot.infrastructure.audits import Audits, Snapshots
 from gridbot.infrastructure.database import DBConnect
 from gridbot.models.configuration import Settings
-from gridbot.models.exchange import BUY
-from gridbot.models.grid import NO_BUY, BookOrder, Placement, UnsoldBuy, Waiting
+from gridbot.models.grid import Waiting
 from gridbot.models.money import as_text
+from gridbot.services.ledger import spoken_for
 from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, PLACING, OrderDesk
 from gridbot.services.report import profit_lines, summarise
 from gridbot.services.status_report import Status
@@ -22,16 +21,6 @@ def base_before(settings: Settings) -> Decimal | None:
     if settings.funds.own_base is not None:
         return settings.funds.own_base
     return settings.paper.base_balance if settings.bot.simulated else None
-
-
-def spoken_for(
-    orders: Iterable[BookOrder], pending: Iterable[Placement], unsold: Iterable[UnsoldBuy]
-) -> frozenset[str]:
-    """The buys whose sell is open, on its way, or still to be placed; an open buy's is, for what it has executed."""
-    named = {placement.sells for placement in pending} | {buy.txid for buy in unsold}
-    for order in orders:
-        named.add(order.txid if order.side == BUY else order.sells)
-    return frozenset(named) - NO_BUY
 
 
 class AccountView:

@@ -12,14 +12,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from gridbot.adapters.exchanges.simulated_core import SimulatedExchange
-from gridbot.core.account import spoken_for
 from gridbot.exceptions import BotStateError
 from gridbot.infrastructure.audits import AuditMark
 from gridbot.models.events import Event, FundsShort, GridShifted, OrderExecuted, OrderRefused
 from gridbot.models.exchange import BUY, SELL
 from gridbot.models.money import ONE, ZERO, as_text, percent, signed_percent
 from gridbot.services.bookkeeping import flow
-from gridbot.services.ledger import by_cycle, cycles, reconciled
+from gridbot.services.ledger import by_cycle, cycles, reconciled, spoken_for
 from gridbot.services.messages import Units
 from gridbot.services.order_desk import OrderDesk
 from gridbot.services.report import Summary, profit_lines, summary_document, summary_of
@@ -198,7 +197,7 @@ class Tally:
     def _buy_regularly(self, time: float, price: Decimal) -> None:
         """What is due; after a gap in the data more than one buy."""
         while self._next_regular <= time:
-            self._regular.append((time, ONE / (price * (ONE + self._first_fee))))
+            self._regular.append((self._next_regular, ONE / (price * (ONE + self._first_fee))))
             self._next_regular += REGULAR_SECONDS
 
     def passed(self, bars: int, end: float, close: Decimal) -> None:

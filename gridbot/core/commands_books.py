@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gridbot.core import arguments
-from gridbot.core.account import base_before, spoken_for
+from gridbot.core.account import base_before
 from gridbot.core.registry import exchange_name
 from gridbot.exceptions import ConfigurationError
 from gridbot.infrastructure.audits import AuditMark, Audits, Snapshots
@@ -54,7 +54,7 @@ class Books:
     @property
     def spoken_for(self) -> frozenset[str]:
         """The buys whose sell is still to come."""
-        return spoken_for(self.orders, self.pending, self.unsold)
+        return ledger.spoken_for(self.orders, self.pending, self.unsold)
 
 
 def read_books(settings: Settings) -> Books:

@@ -29,7 +29,7 @@ from gridbot.models.exchange import BUY, ExecutionsUpdateSchema, OrderInfoSchema
 from gridbot.models.grid import SURPLUS, UNKNOWN, BookOrder, UnsoldBuy
 from gridbot.models.money import ONE, ZERO, as_text
 from gridbot.services.funds import EVERYTHING, Funds, OwnShare
-from gridbot.services.ledger import PROVISIONAL, by_cycle, holding
+from gridbot.services.ledger import PROVISIONAL, by_cycle, holding, spoken_for
 
 LOG = logging.getLogger(__name__)
 
@@ -115,7 +115,8 @@ class Bookkeeping:
 
     def held(self) -> Decimal:
         """Base of the bot's own buys that is not sold yet. Reads every execution: not for every price."""
-        return holding(by_cycle(self.trades.all(), base_before=self.own_at_start[0]).lots).volume
+        waiting = spoken_for(self.book, self.pending.all(), self.unsold.all())
+        return holding(by_cycle(self.trades.all(), waiting, self.own_at_start[0]).lots).volume
 
     def _own_share(self) -> OwnShare:
         """What the bot was told is its own, changed by its trades, and what of it no order of ours binds."""

@@ -20,13 +20,14 @@ from decimal import ROUND_DOWN, Context, Decimal, localcontext
 from gridbot.infrastructure.audits import AuditMark
 from gridbot.infrastructure.database import Trade
 from gridbot.models.exchange import BUY
-from gridbot.models.grid import EXTRA, NO_BUY
+from gridbot.models.grid import EXTRA, NO_BUY, BookOrder, Placement, UnsoldBuy
 from gridbot.models.money import ZERO, as_text
 from gridbot.services.messages import counted
 
 PROVISIONAL = "?"  # begins the exec id of a row that stands for fills the exchange has not itemised yet
 # Sums of prices x volumes need more digits than the default 28 of decimal; with these none is ever lost.
 EXACT = Context(prec=80)
+INFINITE = Decimal("Infinity")
 SPLIT_STEP = Decimal("1E-15")  # where a part of a cost is cut; the rest of the lot takes what is left
 
 
@@ -168,15 +169,21 @@ class _Shelf:
         own = self.of_buy.get(sells)
         return (_first(own) if own else None) or _first(self.free) or _first(self.lots)
 
-    def kept(self) -> list[tuple[Lot, Decimal]]:
-        """Lots of which the sells of their buys leave something, the oldest first, and how much."""
-        found = []
-        for txid, promised in self.pledged.items():
-            for lot in self.of_buy.get(txid, ()):
-                if lot.volume > promised:
-                    found.append((lot, lot.volume - promised))
-                promised = max(promised - lot.volume, ZERO)
-        return sorted(found, key=lambda pair: pair[0].bought_at)
+    def sell_what_is_kept(self, sale: "_Sale") -> None:
+        """Of lots of which the sells of their buys leave something, the oldest first."""
+        empty = []
+        for txid, lots in self.of_buy.items():
+            if not sale.volume:
+                break
+            if _first(lots) is None:
+                empty.append(txid)
+                continue
+            promised = self.pledged.get(txid, INFINITE)
+            for lot in lots:
+                kept, promised = max(lot.volume - promised, ZERO), max(promised - lot.volume, ZERO)
+                sale.close(lot, kept)
+        for txid in empty:
+            del self.of_buy[txid]
 
     def oldest(self, _sells: str) -> Lot | None:
         return _first(self.lots)
@@ -186,6 +193,16 @@ def _first(lots: deque[Lot]) -> Lot | None:
     while lots and not lots[0].volume:
         lots.popleft()
     return lots[0] if lots else None
+
+
+def spoken_for(
+    orders: Iterable[BookOrder], pending: Iterable[Placement], unsold: Iterable[UnsoldBuy]
+) -> frozenset[str]:
+    """The buys whose sell is open, on its way, or still to be placed; an open buy's is, for what it has executed."""
+    named = {placement.sells for placement in pending} | {buy.txid for buy in unsold}
+    for order in orders:
+        named.add(order.txid if order.side == BUY else order.sells)
+    return frozenset(named) - NO_BUY
 
 
 def by_cycle(rows: Sequence[Trade], spoken_for: Iterable[str] = (), base_before: Decimal | None = None) -> Ledger:
@@ -239,8 +256,7 @@ def _account(
                 sale.close_uncovered(from_before)
                 before -= from_before
             if row.sells == EXTRA and not in_order_of_age:
-                for kept, volume in shelf.kept():
-                    sale.close(kept, volume)
+                shelf.sell_what_is_kept(sale)
                 if base_before is None:
                     sale.close_uncovered(sale.volume)
             elif row.sells in shelf.pledged:
@@ -259,7 +275,7 @@ def _pledged(rows: Sequence[Trade], waiting: Iterable[str]) -> dict[str, Decimal
     for row in rows:
         if row.sells not in NO_BUY:
             pledged[row.sells] = pledged.get(row.sells, ZERO) + row.info.volume
-    return pledged | dict.fromkeys(waiting, Decimal("Infinity"))
+    return pledged | dict.fromkeys(waiting, INFINITE)
 
 
 class _Sale:

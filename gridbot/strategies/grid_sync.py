@@ -57,6 +57,7 @@ class GridCatchUp(GridOrders):
         self._last_sync = self._clock.monotonic()
         self._next_look = self._clock.monotonic() + self.regular_spacing
         self._early: list[ExecutionsUpdateSchema] = []  # told before the first synchronisation
+        self._passed: set[str] = set()  # orders that the price has been beyond
         self._blind_since: float | None = None  # since when the executions were not heard, exchange's clock
 
     def _check_price_range(self) -> None:
@@ -337,14 +338,21 @@ class GridCatchUp(GridOrders):
 
     def _look_for_untold_fills(self) -> None:
         """The price has passed an order of ours and nobody told of its fill: the message may be lost, or late."""
-        buys, sells, pauses = self._desk.book.buys(), self._desk.book.sells(), self._desk.pauses
-        if not (buys and self.ticker < buys[0].price) and not (sells and self.ticker > sells[0].price):
+        book, pauses = self._desk.book, self._desk.pauses
+        nearest = (*book.buys()[:1], *book.sells()[:1])
+        passed = {o.txid for o in nearest if o.price != self.ticker and (self.ticker < o.price) == (o.side == BUY)}
+        self._passed |= passed
+        if self._passed and all(book.get(txid) is None for txid in self._passed):
+            self._passed.clear()
             pauses.end(PASSED)
-        elif not pauses.known(PASSED):
+        if not self._passed:
+            return
+        if not pauses.known(PASSED):
             pauses.begin(PASSED, first=PASSED_PATIENCE)
         elif pauses.over(PASSED):
-            pauses.begin(PASSED)
-            self._desk.request_sync(f"the price {self.ticker:f} has passed an order that is not told to be filled")
+            pauses.begin(PASSED, longest=self.regular_spacing)
+            self._passed.clear()
+            self._desk.request_sync("the price has passed an order whose fill nobody told")
 
     def _retry_what_waits(self) -> None:
         self._look_for_untold_fills()

@@ -548,6 +548,16 @@ def test_a_fill_that_nobody_told_is_asked_for_once_the_price_has_passed_its_orde
     assert world.sell_prices() == ["49999.9"]
 
 
+def test_a_fill_that_nobody_told_is_asked_for_even_when_the_price_bounces() -> None:
+    world = World().start("50000")
+    world.wait(80)
+    unheard(world, "49400")
+    for price in ("49400", "49510", "49400", "49510"):
+        world.deliver([ticker(world, price)])
+        world.wait(5)
+    assert world.sell_prices() == ["49999.9"]
+
+
 def test_an_order_that_the_price_has_passed_for_long_is_asked_for_less_and_less_often() -> None:
     world = World().start("50000")
     world.wait(80)

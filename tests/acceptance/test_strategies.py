@@ -4,11 +4,10 @@ from decimal import Decimal
 
 import pytest
 
-from gridbot.core.account import spoken_for
 from gridbot.models.events import CaughtUp, ExtraSellPlaced, FundsShort, GridShifted, OrderExecuted
 from gridbot.models.exchange import BUY, SELL
 from gridbot.models.grid import UnsoldBuy
-from gridbot.services.ledger import by_cycle, cycles, held_by_kind
+from gridbot.services.ledger import by_cycle, cycles, held_by_kind, spoken_for
 from tests.world import World
 
 ALL = ["GridHODL", "GridSell", "SWING", "cDCA"]

@@ -85,6 +85,11 @@ def test_after_a_gap_the_buys_at_fixed_times_are_made_up_for(tmp_path):
     assert played([tmp_path / "a.csv"]).outcome.regular_buys == 4  # four days
 
 
+def test_a_file_of_few_prices_has_its_buys_at_fixed_times_all_the_same(tmp_path):
+    (tmp_path / "a.csv").write_text("".join(f"{BEGIN + 86400 * n},100.0,100.0,100.0,100.0,1,1\n" for n in range(59)))
+    assert played([tmp_path / "a.csv"]).outcome.regular_buys == 59
+
+
 def test_the_last_look_counts_once(tmp_path):
     candles = [("50000.0",) * 4] * 3 + [("50000.0", "50000.0", "49504.8", "49504.8")]
     result = played([write_candles(tmp_path / "a.csv", candles, step=3600)]).outcome

@@ -164,7 +164,7 @@ def test_a_message_told_twice_counts_once(feed):
 
 def test_counting_begins_anew_with_another_snapshot(feed):
     hear(feed, executions(1, "snapshot"), executions(2, "update", row()), executions(3, "update", row()))
-    frames = (executions(1, "snapshot", row()), executions(2, "update", row("OTWO")))
+    frames = (executions(1, "snapshot"), executions(2, "update", row("OTWO")))
     assert kinds(hear(feed, *frames)) == ["snapshot", "update"]
 
 

@@ -245,7 +245,8 @@ class KrakenWebSocketService(IExchangeWebSocketService):
         kind, sequence = frame["type"], frame.get("sequence")
         if sequence is not None and type(sequence) is not int:
             raise ValueError("the number of the message is none")  # after a NaN no gap would ever show again
-        if sequence is not None and frame in line.heard:
+        is_last = sequence == line.expected - 1  # a snapshot like an older one is a new one all the same
+        if sequence is not None and frame in line.heard and (is_last or kind != "snapshot"):
             return []  # told twice
         if sequence is not None and kind != "snapshot":  # counting begins with a snapshot, at whatever number
             if sequence < line.expected:

@@ -11,8 +11,6 @@ import time
 from typing import Any
 
 from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
 
 class KrakenTransport(HTTPAdapter):
@@ -25,34 +23,34 @@ class KrakenTransport(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         """As requests does, with connections of ours."""
         super().init_poolmanager(*args, **options)
-        self.poolmanager.pool_classes_by_scheme = self._pools()
+        self._hurry(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
-        """The same for a proxy."""
+        """The same for a proxy; what it answers before it connects us is not counted."""
         manager = super().proxy_manager_for(*args, **options)
-        manager.pool_classes_by_scheme = self._pools()
+        self._hurry(manager)
         return manager
 
-    def _pools(self) -> dict[str, type[HTTPConnectionPool]]:
-        seconds = self._seconds
+    def _hurry(self, manager: Any) -> None:
+        pools = manager.pool_classes_by_scheme
+        if not any(issubclass(pool.ConnectionCls, _InTime) for pool in pools.values()):
+            manager.pool_classes_by_scheme = {scheme: _in_time(pool, self._seconds) for scheme, pool in pools.items()}
 
-        class Plain(HTTPConnection):
-            def connect(self) -> None:
-                super().connect()
-                self.sock = _Hurried(self.sock, seconds)
 
-        class Secure(HTTPSConnection):
-            def connect(self) -> None:
-                super().connect()
-                self.sock = _Hurried(self.sock, seconds)
+class _InTime:
+    """Marks connections whose answers must be complete in time."""
 
-        class PlainPool(HTTPConnectionPool):
-            ConnectionCls = Plain
 
-        class SecurePool(HTTPSConnectionPool):
-            ConnectionCls = Secure
+def _in_time(pool: Any, seconds: float) -> Any:
+    """The same kind of pool, with such connections."""
+    original = pool.ConnectionCls
 
-        return {"http": PlainPool, "https": SecurePool}
+    def connect(self: Any) -> None:
+        original.connect(self)
+        self.sock = _Hurried(self.sock, seconds)
+
+    connection = type(original.__name__, (_InTime, original), {"connect": connect})
+    return type(pool.__name__, (pool,), {"ConnectionCls": connection})
 
 
 class _Hurried:
