@@ -6,11 +6,13 @@ Every price, volume, balance, cost and fee in gridbot is a ``Decimal`` made from
 """
 
 import json
-from decimal import ROUND_DOWN, Decimal, InvalidOperation
+from decimal import ROUND_DOWN, Context, Decimal, InvalidOperation
 from typing import Any
 
 ZERO = Decimal(0)
 ONE = Decimal(1)
+# Quantizing raises where the result needs more digits than the default 28: no price, however absurd, may do that.
+WIDE = Context(prec=80)
 
 # One decoder kept for good: json.loads(parse_float=...) builds a new one for every call.
 JSON_DECODER = json.JSONDecoder(parse_float=Decimal)
@@ -59,8 +61,10 @@ def truncate(value: Decimal, step: Decimal) -> Decimal:
     Decimal('49504.9')
     >>> truncate(Decimal("1.37"), Decimal("0.25"))
     Decimal('1.25')
+    >>> truncate(Decimal("1E30"), Decimal("0.1")).adjusted()
+    30
     """
-    return ((value / step).to_integral_value(ROUND_DOWN) * step).quantize(step)
+    return ((value / step).to_integral_value(ROUND_DOWN) * step).quantize(step, context=WIDE)
 
 
 def as_text(value: Decimal) -> str:
