@@ -112,8 +112,8 @@ class CandleBlock(Block):
 
     def close(self, index: int) -> Decimal:
         price = self._where.price(index, self._cells[index * CANDLE_COLUMNS + 4])
-        if not self.lows[index] <= float(price) <= self.highs[index]:
-            self.ticks(index)  # tells what is wrong with it
+        if price < self.lows[index] or price > self.highs[index]:
+            self.ticks(index)  # looks exactly, and tells what is wrong with it
         return price
 
 
