@@ -186,13 +186,17 @@ def test_the_executed_part_of_a_cancelled_buy_stays_with_cdca() -> None:
     assert world.desk.configuration.get().vol_of_unfilled_remaining == Decimal("0.00243612")
 
 
-def test_what_a_cancelled_sell_had_executed_is_accounted_and_the_rest_sold_again() -> None:
-    world = World("GridSell").start("50000").price("49500")
+def half_sold_and_cancelled(strategy: str) -> World:
+    """A sell is cancelled by hand after 0.00102 of it were executed; the rest is on sale again."""
+    world = World(strategy).start("50000").price("49500")
     [sell] = world.sells
     world.exchange.fill(sell.txid, Decimal("0.00102000"))
     world.exchange.cancel_order(sell.txid, world.clock.now)
-    world.price("49500")
-    world.wait(2)
+    return world.price("49500").wait(2)
+
+
+def test_what_a_cancelled_sell_had_executed_is_accounted_and_the_rest_sold_again() -> None:
+    world = half_sold_and_cancelled("GridSell")
     [again] = world.sells
     assert again.volume == Decimal("0.00100000")
     assert sum(t.info.volume for t in world.desk.trades.all() if t.info.side == SELL) == Decimal("0.00102000")
@@ -245,13 +249,7 @@ def test_a_cycle_tells_its_profit(strategy: str) -> None:
 
 
 def test_a_cycle_sold_by_two_orders_tells_the_profit_of_both() -> None:
-    world = World("GridHODL").start("50000").price("49500")
-    [sell] = world.sells
-    world.exchange.fill(sell.txid, Decimal("0.00100000"))
-    world.exchange.cancel_order(sell.txid, world.clock.now)
-    world.price("49500")
-    world.wait(2)
-    world.price("50000")
+    world = half_sold_and_cancelled("GridHODL").price("50000")
     sold = world.told(OrderExecuted)[-1]
     whole = cycles(by_cycle(world.desk.trades.all()))[0]
     assert (whole.state, whole.held) == ("closed", sold.base_kept)
