@@ -14,7 +14,7 @@ from requests.adapters import HTTPAdapter
 
 
 class KrakenTransport(HTTPAdapter):
-    """The network. ``seconds``: how long an answer may take from its first byte to its last."""
+    """The network. ``seconds``: how long an answer may take, from the end of the request to its own last byte."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
