@@ -22,7 +22,7 @@ from gridbot.strategies import grid_sync
 def hasten() -> None:
     """Shorten the product's patience, as the environment asks."""
     IExchangeRESTService.answers_lag = 2.0
-    order_desk.DEADLINE = grid_sync.DEADLINE = 5.0  # Kraken tells its time in whole seconds and wants at least two of them
+    order_desk.DEADLINE = grid_sync.DEADLINE = 5.0  # Kraken tells whole seconds, and wants two at least
     if "GRIDBOT_TEST_GUARD" not in os.environ:
         restart_guard.PAUSES = (0.0,)
     if "GRIDBOT_TEST_HASTE" in os.environ:
