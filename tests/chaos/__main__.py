@@ -8,25 +8,28 @@ import sys
 import time
 from collections import Counter
 
+from gridbot.core.arguments import whole
 from tests.chaos import sabotage
 from tests.chaos.family import Plan, run_family
 from tests.chaos.faults import FAULTS
 from tests.chaos.matrix import AWAY, STRATEGIES, run_cell
+
+MANY = 1_000_000
 
 
 def main(arguments: list[str]) -> int:
     """Print the matrix; 1 when anything was violated."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Kill the bot everywhere.")
     parser.add_argument("--quick", action="store_true", help="every 60th kill point")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th kill point")
+    parser.add_argument("--every", type=whole(1, MANY), default=1, metavar="N", help="only every N-th kill point")
     parser.add_argument("--part", type=_part, default=(1, 1), metavar="M/N", help="the M-th of N parts of the whole")
     parser.add_argument("--strategy", choices=STRATEGIES, action="append")
     parser.add_argument("--fault", choices=sorted(FAULTS), action="append")
-    parser.add_argument("--kill", type=int, metavar="K", help="one kill point: prints what happened in that cell")
+    parser.add_argument("--kill", type=whole(1, MANY), metavar="K", help="one kill point: prints what happened there")
     parser.add_argument("--away", type=float, action="append", metavar="S", help="seconds between death and restart")
     parser.add_argument("--sabotage", choices=sorted(sabotage.SABOTAGES), help="break the bot on purpose")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="forked worlds at once")
-    parser.add_argument("--invent", type=int, metavar="N", help="N stories that nobody wrote, by hypothesis")
+    parser.add_argument("--jobs", type=whole(1, MANY), default=os.cpu_count() or 1, help="forked worlds at once")
+    parser.add_argument("--invent", type=whole(1, MANY), metavar="N", help="N stories that nobody wrote, by hypothesis")
     options = parser.parse_args(arguments)
     logging.disable(logging.DEBUG if options.kill is not None else logging.CRITICAL)
     if options.kill is not None:
@@ -49,10 +52,10 @@ def main(arguments: list[str]) -> int:
 
 def _part(text: str) -> tuple[int, int]:
     """Of "3/7": 3 and 7."""
-    part, parts = map(int, text.split("/"))
-    if not 1 <= part <= parts:
-        raise ValueError(text)
-    return part, parts
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"{text}: write M/N, the M-th of N parts, for example 1/7")
+    return int(part), int(parts)
 
 
 def _matrix(strategies: list[str], faults: list[str], plan: Plan) -> int:
