@@ -64,13 +64,20 @@ import pandas as pd
 from backtesting import Backtest, Strategy
 names = ["Time", "Open", "High", "Low", "Close", "Volume", "Trades"]
 data = pd.read_csv(sys.argv[1], names=names, index_col=0)
+data.index = pd.to_datetime(data.index, unit="s")
 class Grid(Strategy):
     def init(self): pass
     def next(self):
         price = self.data.Close[-1]
-        if len(self.orders) < 5:
-            lowest = min((o.limit for o in self.orders if o.is_long), default=price)
-            self.buy(size=1, limit=lowest / 1.02, tp=lowest)
+        buys = [order for order in self.orders if order.is_long and not order.is_contingent]
+        if buys and price > max(order.limit for order in buys) * 1.02**2 * 1.001:
+            for order in buys:
+                order.cancel()
+            buys = []
+        level = min((order.limit for order in buys), default=price)
+        for _ in range(5 - len(buys)):
+            self.buy(size=1, limit=level / 1.02, tp=level)
+            level /= 1.02
 Backtest(data, Grid, cash=1e9, commission=0.0025).run()
 """
 

@@ -9,9 +9,7 @@ from contextlib import closing
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from sqlite_utils.db import Database
-
-from gridbot.infrastructure.migrations import migrations
+from gridbot.infrastructure.migrations import Database, migrations
 from gridbot.models.grid import NO_BUY
 
 NUMBERS = {

@@ -12,10 +12,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 
-from sqlite_utils.db import Database
-
 from gridbot.exceptions import DatabaseError
-from gridbot.infrastructure.migrations import migrations
+from gridbot.infrastructure.migrations import Database, migrations
 
 MEMORY = ":memory:"
 BUSY_SECONDS = 10.0  # a backup or a report may hold the file for a moment

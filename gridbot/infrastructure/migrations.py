@@ -6,8 +6,18 @@ STRICT tables refuse a value of the wrong type; prices, volumes, costs and fees 
 table is one tree, and each change touches one page of it.
 """
 
-from sqlite_utils import Migrations
-from sqlite_utils.db import Database
+import sys
+
+# sqlite-utils imports pandas and numpy where they happen to be installed: half a second at every start and
+# 45 MB for tables that a bot does not have. A module that is None cannot be imported, and is not missed.
+_UNUSED = [name for name in ("numpy", "pandas") if name not in sys.modules]
+sys.modules.update(dict.fromkeys(_UNUSED))  # type: ignore[arg-type]
+try:
+    from sqlite_utils import Migrations
+    from sqlite_utils.db import Database as Database
+finally:
+    for name in _UNUSED:
+        del sys.modules[name]
 
 migrations = Migrations("gridbot")
 

@@ -227,6 +227,21 @@ def test_a_second_start_leaves_with_0_before_anything_heavy_is_imported(tmp_path
     assert result.stderr == ""
 
 
+def test_pandas_and_numpy_are_left_alone_where_they_are_installed(tmp_path: Path) -> None:
+    for name in ("numpy", "pandas"):
+        (tmp_path / f"{name}.py").write_text(f"print('{name} was loaded')")
+    import_the_database = "import gridbot.infrastructure.database; print('database'); import numpy, pandas"
+    result = subprocess.run(
+        [sys.executable, "-c", import_the_database],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.splitlines() == ["database", "numpy was loaded", "pandas was loaded"]
+
+
 def test_the_launcher_hands_the_exit_code_to_the_shell(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "gridbot.py"), "--config", str(tmp_path / "nowhere.ini")]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
