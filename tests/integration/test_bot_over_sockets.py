@@ -63,7 +63,9 @@ class Running:
     def stop(self) -> int:
         self.stopping.set()
         self.engine.wake_up()
-        return self.outcome.get(timeout=10)
+        code = self.outcome.get(timeout=10)
+        self.thread.join(10)  # or it may look alive for a moment more
+        return code
 
     def prices(self, side: str) -> list[str]:
         orders = sorted(self.fake.open_orders(USERREF, side), key=lambda o: o.price, reverse=side == BUY)
