@@ -28,16 +28,16 @@ class ExchangeModel(BaseModel):
 
 
 class ExchangeDomain(ExchangeModel):
-    """How an exchange names sides and order states."""
+    """How an exchange names sides and order states: in Kraken's words, unless it says otherwise."""
 
     EXCHANGE: str
-    BUY: str
-    SELL: str
-    OPEN: str
-    CLOSED: str
-    CANCELED: str
-    EXPIRED: str
-    PENDING: str
+    BUY: str = "buy"
+    SELL: str = "sell"
+    OPEN: str = "open"
+    CLOSED: str = "closed"
+    CANCELED: str = "canceled"
+    EXPIRED: str = "expired"
+    PENDING: str = "pending"
 
 
 class AssetPairInfoSchema(ExchangeModel):

@@ -45,16 +45,7 @@ from gridbot.models.money import as_text, to_decimal
 
 LOG = logging.getLogger(__name__)
 
-DOMAIN = ExchangeDomain(
-    EXCHANGE="Kraken",
-    BUY="buy",
-    SELL="sell",
-    OPEN="open",
-    CLOSED="closed",
-    CANCELED="canceled",
-    EXPIRED="expired",
-    PENDING="pending",
-)
+DOMAIN = ExchangeDomain(EXCHANGE="Kraken")
 PAGE = 50  # rows of ClosedOrders
 ORDERS_PER_QUERY, TRADES_PER_QUERY = 50, 20
 # Where Kraken refuses a whole list for one unknown id, it is halved; so many calls at most.

@@ -9,18 +9,10 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from gridbot.adapters.exchanges.simulated_core import SimulatedExchange
-from gridbot.adapters.exchanges.simulated_state import (
-    CANCELED,
-    CLOSED,
-    OPEN,
-    SimulatedOrder,
-    SimulatedTrade,
-)
+from gridbot.adapters.exchanges.simulated_state import SimulatedOrder, SimulatedTrade
 from gridbot.exceptions import BotStateError, OrderRejected, TemporaryFailure, UnknownOrderError
 from gridbot.interfaces.exchange import IExchangeRESTService
 from gridbot.models.exchange import (
-    BUY,
-    SELL,
     AssetBalanceSchema,
     AssetPairInfoSchema,
     CreateOrderResponseSchema,
@@ -237,16 +229,7 @@ class SimulatedRESTService(IExchangeRESTService):
 
     def get_exchange_domain(self) -> ExchangeDomain:
         """Kraken's words: reports of both can be compared."""
-        return ExchangeDomain(
-            EXCHANGE=self._name,
-            BUY=BUY,
-            SELL=SELL,
-            OPEN=OPEN,
-            CLOSED=CLOSED,
-            CANCELED=CANCELED,
-            EXPIRED="expired",
-            PENDING="pending",
-        )
+        return ExchangeDomain(EXCHANGE=self._name)
 
     def _known(self, txid: str) -> SimulatedOrder | None:
         return self.exchange.open_orders.get(txid) or self.exchange.finished.get(txid)
