@@ -57,11 +57,13 @@ class DeafFeed(KrakenWebSocketService):
 class Rest(SimulatedRESTService):
     """Knows the orders of the corpus; records every order that is wanted."""
 
+    rest_altname = "XBTUSD"
+
     def __init__(self, clock: ManualClock, orders: list[OrderInfoSchema], lively: random.Random | None) -> None:
         exchange = SimulatedExchange(
             BTC_USD, symbol="BTC/USD", fee=Decimal("0.0025"), base_balance=Decimal(0), quote_balance=Decimal(0)
         )
-        super().__init__(exchange, altname="XBTUSD", name="Fuzz", now=clock.time)
+        super().__init__(exchange, name="Fuzz", now=clock.time)
         self.orders = orders
         self.lively = lively
         self.limits = KrakenLimits(clock)

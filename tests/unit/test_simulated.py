@@ -42,7 +42,7 @@ def make(base: str = "1", quote: str = "10000", price: str | None = "50000.0", *
     )
     if price is not None:
         exchange.on_price(Decimal(price), 1000.0)
-    return SimulatedRESTService(exchange)
+    return SimulatedRESTService(exchange, now=lambda: exchange.time)
 
 
 def buy(rest: SimulatedRESTService, price: str, volume: str = "0.002", **more) -> str:

@@ -25,7 +25,7 @@ def stored(path: Path, quote: str = "10000", fee: Decimal = FEE, book: str = "De
         symbol="BTC/USD",
     )
     exchange.on_price(Decimal("50000.0"), 1000.0)
-    return SimulatedRESTService(exchange)
+    return SimulatedRESTService(exchange, now=lambda: exchange.time)
 
 
 def everything(rest: SimulatedRESTService):

@@ -1,15 +1,15 @@
 """
 The REST face of the simulated exchange: what strategies and desk see of it, like Kraken's adapter.
 
-Nothing here waits or fails by itself. Times come from ``now`` (unix seconds on the exchange's clock);
-without one, the time of the newest price is the time, so that a backtest lives in its own past.
+Nothing here waits or fails by itself. Times come from ``now`` (unix seconds on the exchange's clock), so that
+a backtest lives in its own past.
 """
 
 from collections.abc import Callable
 from decimal import Decimal
 
 from gridbot.adapters.exchanges.simulated_core import SimulatedExchange
-from gridbot.adapters.exchanges.simulated_state import SimulatedOrder, SimulatedTrade
+from gridbot.adapters.exchanges.simulated_state import SimulatedOrder
 from gridbot.exceptions import BotStateError, OrderRejected, TemporaryFailure, UnknownOrderError
 from gridbot.interfaces.exchange import IExchangeRESTService
 from gridbot.models.exchange import (
@@ -39,27 +39,21 @@ class SimulatedRESTService(IExchangeRESTService):
         self,
         exchange: SimulatedExchange | Callable[[], SimulatedExchange],
         *,
-        symbol: str | None = None,
-        altname: str | None = None,
         name: str = "Simulated",
-        now: Callable[[], float] | None = None,
+        now: Callable[[], float],
     ) -> None:
         """
         exchange  the exchange, or what opens it at the first use: paper must ask Kraken for the pair first
-        symbol    the pair as configured, "BTC/USD"; None: the exchange's
-        altname   the pair as order reports name it; None: the symbol without its slash
         name      of the exchange, for people
-        now       unix seconds on the exchange's clock; None: the time of the newest price
+        now       unix seconds on the exchange's clock
         """
         self._opened: SimulatedExchange | None = None
         if isinstance(exchange, SimulatedExchange):
             self._opened = exchange
         else:
             self._open = exchange
-        self._symbol = symbol
-        self._altname = altname
         self._name = name
-        self._now = now or self._market_time
+        self._now = now
 
     @property
     def exchange(self) -> SimulatedExchange:
@@ -76,9 +70,6 @@ class SimulatedRESTService(IExchangeRESTService):
     def now(self) -> float:
         """Unix seconds on the exchange's clock, without asking anybody."""
         return self._now()
-
-    def _market_time(self) -> float:
-        return self.exchange.time
 
     # ---- may we trade here? ----------------------------------------------------------------------
     def check_exchange_status(self, tries: int = 0) -> None:
@@ -113,12 +104,12 @@ class SimulatedRESTService(IExchangeRESTService):
     @property
     def rest_symbol(self) -> str:
         """The pair with a slash, as configured."""
-        return self._symbol or self.exchange.symbol
+        return self.exchange.symbol
 
     @property
     def rest_altname(self) -> str:
         """The pair as order reports name it."""
-        return self._altname or self.rest_symbol.replace("/", "")
+        return self.rest_symbol.replace("/", "")
 
     @property
     def ws_symbol(self) -> str:
@@ -225,7 +216,8 @@ class SimulatedRESTService(IExchangeRESTService):
     def get_trades_info(self, exec_ids: list[str]) -> dict[str, TradeInfoSchema]:
         """The executions known among ``exec_ids``."""
         found = ((exec_id, self.exchange.trades.get(exec_id)) for exec_id in exec_ids)
-        return {exec_id: _reported_trade(trade) for exec_id, trade in found if trade is not None}
+        read = TradeInfoSchema.model_validate
+        return {exec_id: read(trade, from_attributes=True) for exec_id, trade in found if trade is not None}
 
     def get_exchange_domain(self) -> ExchangeDomain:
         """Kraken's words: reports of both can be compared."""
@@ -251,16 +243,3 @@ class SimulatedRESTService(IExchangeRESTService):
             trades=order.trades if trades else (),
             reason=order.reason,
         )
-
-
-def _reported_trade(trade: SimulatedTrade) -> TradeInfoSchema:
-    return TradeInfoSchema(
-        exec_id=trade.exec_id,
-        txid=trade.txid,
-        side=trade.side,
-        price=trade.price,
-        volume=trade.volume,
-        cost=trade.cost,
-        fee=trade.fee,
-        time=trade.time,
-    )
