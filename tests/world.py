@@ -22,7 +22,6 @@ from gridbot.models.exchange import (
     OnMessageSchema,
     OrderInfoSchema,
     PairBalanceSchema,
-    TickerUpdateSchema,
 )
 from gridbot.models.grid import BookOrder
 from gridbot.services.book_sync import BookSync
@@ -187,9 +186,7 @@ class World:
         """The market trades at these prices, a second apart."""
         for text in prices:
             self.clock.now += 1
-            ticker = TickerUpdateSchema(symbol="BTC/USD", last=Decimal(text), time=self.clock.now)
-            message = OnMessageSchema(channel="ticker", ticker_data=ticker)
-            self.deliver(self.feed._matched(message, ticker, self.clock.now))
+            self.deliver(self.feed._traded(Decimal(text), self.clock.now))
             self.settle()
             self.exchange.check_money()
         return self

@@ -32,7 +32,7 @@ from gridbot.infrastructure.database import MEMORY, DBConnect
 from gridbot.interfaces.clock import IClock
 from gridbot.models.configuration import INTERVAL_STEP, BotConfigDTO, as_percent, smallest_paying_interval
 from gridbot.models.events import Event, OrderPlaced
-from gridbot.models.exchange import BUY, AssetPairInfoSchema, OnMessageSchema, TickerUpdateSchema
+from gridbot.models.exchange import BUY, AssetPairInfoSchema, OnMessageSchema
 from gridbot.models.grid import SURPLUS
 from gridbot.models.money import ONE, ZERO, step_of
 from gridbot.services.book_sync import BookSync
@@ -82,8 +82,7 @@ class FileFeed(SimulatedFeed):
 
     def _market_said(self, frame: object) -> list[OnMessageSchema]:
         time, price = cast(Tick, frame)
-        ticker = TickerUpdateSchema(symbol=self._rest.ws_symbol, last=price, time=time)
-        return self._matched(OnMessageSchema(channel="ticker", type="update", ticker_data=ticker), ticker, time)
+        return self._traded(price, time)
 
     def close(self) -> None:
         """There is nothing to close."""

@@ -26,7 +26,7 @@ from gridbot.infrastructure.database import DBConnect
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import Exchange
 from gridbot.models.configuration import Settings
-from gridbot.models.exchange import BUY, SELL, CreateOrderResponseSchema, OnMessageSchema, TickerUpdateSchema
+from gridbot.models.exchange import BUY, SELL, CreateOrderResponseSchema, OnMessageSchema
 from gridbot.models.money import ONE, ZERO
 
 TICK = 30.0  # seconds of market time
@@ -208,11 +208,7 @@ class TrialFeed(SimulatedFeed):
             self._clock.asked_to_stop = True
         self._clock.now += TICK
         price = self._step()
-        if price is None:
-            return []
-        ticker = TickerUpdateSchema(symbol=self._line.ws_symbol, last=price, time=self._clock.now)
-        message = OnMessageSchema(channel="ticker", type="update", ticker_data=ticker)
-        return self._matched(message, ticker, self._clock.now)
+        return [] if price is None else self._traded(price, self._clock.now)
 
     def on_message(self, message: object) -> list[OnMessageSchema]:
         """See the interface; news of orders may be lost, which the feed notices, or told twice."""

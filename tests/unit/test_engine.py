@@ -16,7 +16,7 @@ from gridbot.infrastructure.database import DBConnect, Orderbook, open_or_rebuil
 from gridbot.interfaces.exchange import Exchange
 from gridbot.models.configuration import DBConfigDTO, Settings
 from gridbot.models.events import BotStarted, BotStopped, Event, Trouble
-from gridbot.models.exchange import CreateOrderResponseSchema, OnMessageSchema, TickerUpdateSchema
+from gridbot.models.exchange import CreateOrderResponseSchema, OnMessageSchema
 from tests.world import USERREF, ManualClock, World, config
 
 
@@ -46,9 +46,7 @@ class House:
         self.engine.event_bus.subscribe(Event, self.events.append)
 
     def price(self, text: str) -> None:
-        ticker = TickerUpdateSchema(symbol="BTC/USD", last=Decimal(text), time=self.clock.now)
-        message = OnMessageSchema(channel="ticker", ticker_data=ticker)
-        for told in self.world.feed._matched(message, ticker, self.clock.now):
+        for told in self.world.feed._traded(Decimal(text), self.clock.now):
             self.engine.handle(told)
 
     def turn(self, seconds: float = 1.0) -> None:

@@ -17,7 +17,7 @@ from gridbot.exceptions import ConfigurationError, OrderFateUnknown, PlacementPa
 from gridbot.infrastructure.database import DBConnect
 from gridbot.interfaces.exchange import Exchange
 from gridbot.models.configuration import DBConfigDTO, KrakenConfigDTO, Settings
-from gridbot.models.exchange import OnMessageSchema, OrderInfoSchema, TickerUpdateSchema
+from gridbot.models.exchange import OnMessageSchema, OrderInfoSchema
 from tests.past import diced_candles
 from tests.world import ManualClock, World, config
 
@@ -32,8 +32,7 @@ class TickFeed(SimulatedFeed):
         self._clock = clock
 
     def _market_said(self, frame: object) -> list[OnMessageSchema]:
-        ticker = TickerUpdateSchema(symbol="BTC/USD", last=Decimal(str(frame).split()[0]), time=self._clock.now)
-        return self._matched(OnMessageSchema(channel="ticker", ticker_data=ticker), ticker, self._clock.now)
+        return self._traded(Decimal(str(frame).split()[0]), self._clock.now)
 
     def close(self) -> None:
         """Nothing to close."""

@@ -21,7 +21,7 @@ from gridbot.adapters.exchanges.simulated_store import SimulatedStore, open_exch
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeFactory
 from gridbot.models.configuration import DemoConfigDTO
-from gridbot.models.exchange import AssetPairInfoSchema, OnMessageSchema, TickerUpdateSchema
+from gridbot.models.exchange import AssetPairInfoSchema, OnMessageSchema
 from gridbot.models.money import step_of
 
 LOG = logging.getLogger(__name__)
@@ -125,11 +125,7 @@ class DemoFeed(SimulatedFeed):
 
     def _next_tick(self) -> list[OnMessageSchema]:
         price = self._market.advance()
-        if price is None:
-            return []
-        now = self._clock.time()
-        ticker = TickerUpdateSchema(symbol=self._rest.ws_symbol, last=price, time=now)
-        return self._matched(OnMessageSchema(channel="ticker", type="update", ticker_data=ticker), ticker, now)
+        return [] if price is None else self._traded(price, self._clock.time())
 
     def close(self) -> None:
         self._ended.set()

@@ -5,6 +5,7 @@ caused them. What calls have caused (an order taken, a cancellation) is told wit
 
 from abc import abstractmethod
 from collections.abc import Callable
+from decimal import Decimal
 from enum import Enum
 from typing import Any
 
@@ -54,6 +55,11 @@ class SimulatedFeed(IExchangeWebSocketService):
     @abstractmethod
     def _market_said(self, frame: object) -> list[OnMessageSchema]:
         """What a frame of the market says."""
+
+    def _traded(self, price: Decimal, now: float) -> list[OnMessageSchema]:
+        """What a made-up price says that was traded ``now``: the executions it causes, and then itself."""
+        ticker = TickerUpdateSchema(symbol=self._rest.ws_symbol, last=price, time=now)
+        return self._matched(OnMessageSchema(channel="ticker", type="update", ticker_data=ticker), ticker, now)
 
     def _matched(self, message: OnMessageSchema, ticker: TickerUpdateSchema, now: float) -> list[OnMessageSchema]:
         """Match a price; the executions so far, those it causes, and then the price itself."""
