@@ -50,24 +50,16 @@ class ConnectLimiter:
         self._attempts: deque[float] = deque()
         self._lock = threading.Lock()
 
-    def seconds_until_next(self) -> float:
-        """Seconds until another attempt is allowed; 0 when it is allowed now."""
+    def take(self) -> float:
+        """Count an attempt that is about to be made: 0. Or, when it is not allowed yet, the seconds until it is."""
         with self._lock:
-            return self._wait()
-
-    def take(self) -> bool:
-        """Count an attempt that is about to be made; False: not allowed yet."""
-        with self._lock:
-            if self._wait() > 0:
-                return False
-            self._attempts.append(self._now())
-            return True
-
-    def _wait(self) -> float:
-        now = self._now()
-        while self._attempts and now - self._attempts[0] >= self._window:
-            self._attempts.popleft()
-        return 0.0 if len(self._attempts) < self._most else self._attempts[0] + self._window - now
+            now = self._now()
+            while self._attempts and self._attempts[0] + self._window <= now:
+                self._attempts.popleft()
+            if len(self._attempts) >= self._most:
+                return self._attempts[0] + self._window - now
+            self._attempts.append(now)
+            return 0.0
 
 
 def pause_before(failures: int, at_least: float = 0.0, jitter: Callable[[], float] = random.random) -> float:
@@ -117,11 +109,10 @@ class KrakenSocket(threading.Thread):
         """Connect, read, lose, pause, again; until closed."""
         failures, asked = 0, 0.0
         while not self._closing.wait(pause_before(failures, max(asked, self.at_least if failures else 0.0))):
-            if not self._limiter.take():
-                asked = self._limiter.seconds_until_next()
+            if asked := self._limiter.take():
                 continue
             self._number += 1
-            began, asked = self._now(), 0.0
+            began = self._now()
             try:
                 self._live()
             except Exception as exc:  # noqa: BLE001 - a dead thread would look like a quiet market
