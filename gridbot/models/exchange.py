@@ -11,7 +11,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from gridbot.models.money import ZERO, step_of, truncate
+from gridbot.models.money import ZERO, as_text, step_of, to_decimal, truncate
 
 Text = Annotated[str, Field(min_length=1)]
 Positive = Annotated[Decimal, Field(gt=0)]
@@ -65,6 +65,13 @@ class AssetPairInfoSchema(ExchangeModel):
     def money_decimals(self) -> int:
         """With how many decimals amounts of quote are shown: 2, and 8 for a quote such as BTC."""
         return 2 if self.cost_decimals <= 5 else 8
+
+    def truncate(self, amount: Decimal | str, amount_type: str) -> str:
+        """``amount`` cut as a "price" or as a "volume", as text. Raises ValueError (another word, a float)."""
+        cut = {"price": self.truncate_price, "volume": self.truncate_volume}.get(amount_type)
+        if cut is None:
+            raise ValueError(f"{amount_type!r} cannot be truncated; right are 'price' and 'volume'")
+        return as_text(cut(to_decimal(amount)))
 
     def truncate_price(self, price: Decimal) -> Decimal:
         """``price`` cut toward zero to the tick."""

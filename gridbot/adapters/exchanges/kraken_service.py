@@ -41,7 +41,7 @@ from gridbot.models.exchange import (
     PairBalanceSchema,
     TradeInfoSchema,
 )
-from gridbot.models.money import as_text, to_decimal
+from gridbot.models.money import to_decimal
 
 LOG = logging.getLogger(__name__)
 
@@ -184,12 +184,7 @@ class KrakenRESTService(IExchangeRESTService):
         return self._pair.ws_symbol
 
     def truncate(self, amount: Decimal | str, amount_type: str) -> str:
-        number = to_decimal(amount)
-        if amount_type == "price":
-            return as_text(self._pair.info.truncate_price(number))
-        if amount_type == "volume":
-            return as_text(self._pair.info.truncate_volume(number))
-        raise ValueError(f'amount_type is {amount_type!r}; it must be "price" or "volume"')
+        return self._pair.info.truncate(amount, amount_type)
 
     def get_account_balance(self) -> dict[str, Decimal]:
         result = self.client.ask("Balance", private=True)

@@ -21,7 +21,7 @@ from gridbot.models.exchange import (
     PairBalanceSchema,
     TradeInfoSchema,
 )
-from gridbot.models.money import ZERO, as_text, to_decimal
+from gridbot.models.money import ZERO
 
 __all__ = ["ASSUMED_FEE", "SimulatedExchange", "SimulatedRESTService"]
 
@@ -118,12 +118,7 @@ class SimulatedRESTService(IExchangeRESTService):
 
     def truncate(self, amount: Decimal | str, amount_type: str) -> str:
         """``amount`` cut toward zero to the pair's precision. Raises ValueError (other word, float)."""
-        number = to_decimal(amount)
-        if amount_type == "price":
-            return as_text(self.exchange.pair.truncate_price(number))
-        if amount_type == "volume":
-            return as_text(self.exchange.pair.truncate_volume(number))
-        raise ValueError(f"{amount_type!r} cannot be truncated; right are 'price' and 'volume'")
+        return self.exchange.pair.truncate(amount, amount_type)
 
     # ---- money -----------------------------------------------------------------------------------
     def get_account_balance(self) -> dict[str, Decimal]:
