@@ -50,6 +50,7 @@ class Doctor:
         self._settings = settings
         self._clock = SystemClock()
         self._busy: str | None = None  # who uses the database and the key just now
+        self._open_buys = 0
 
     def examine(self) -> Iterator[Finding]:
         """One finding after the other; a part that cannot be looked at says why."""
@@ -113,16 +114,10 @@ class Doctor:
             with closing(DBConnect(path, read_only=True)) as db:
                 if (stored := Configuration(db, bot.userref)).exists:
                     check_market(stored.get().market, self._settings, path)
+                self._open_buys = len(Orderbook(db, bot.userref).buys())
             yield (GOOD, "database", f"{path} is sound")
         except ConfigurationError as exc:
             yield (WRONG, "database", exc.message)
-
-    def _open_buys(self) -> int:
-        path = self._settings.db.path
-        if not path.exists():
-            return 0
-        with closing(DBConnect(path, read_only=True)) as db:
-            return len(Orderbook(db, self._settings.bot.userref).buys())
 
     def _public(self, rest: IExchangeRESTService) -> Iterator[Finding]:
         rest.check_exchange_status()
@@ -196,7 +191,7 @@ class Doctor:
 
     def _funds(self, rest: IExchangeRESTService) -> Iterator[Finding]:
         bot, money = self._settings.bot, rest.get_pair_balance()
-        missing = max(bot.n_open_buy_orders - self._open_buys(), 0)
+        missing = max(bot.n_open_buy_orders - self._open_buys, 0)
         needed = bot.amount_per_grid * missing
         units = Units.of(bot.base_currency, bot.quote_currency, rest.get_asset_pair_info())
         told = f"{units.money(money.quote_available)} and {units.volume(money.base_available)} free"
