@@ -1,9 +1,11 @@
 """
-What may stand behind an option of the command line. Numbers are read as those of config.ini are, so that a
-slip is refused in words before anything calculates with it; files are looked at before they are replaced.
+The two ends of a command: what may stand behind its options, and where its result goes. Numbers are read as
+those of config.ini are, so that a slip is refused in words before anything calculates with it; files are looked
+at before they are replaced.
 """
 
 import argparse
+import sys
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 from gridbot.exceptions import ConfigurationError
 from gridbot.models.configuration import Settings, read_fee, read_not_negative, read_positive, read_whole
+from gridbot.services.tables import as_json
 
 
 def _checked(read: Callable[[Any], Any], example: str) -> Callable[[str], Any]:
@@ -41,6 +44,21 @@ def check_target(option: str, file: Path, suffixes: tuple[str, ...], settings: S
         raise ConfigurationError(
             f"{option} {file}: exists, and only a file that ends with {' or '.join(suffixes)} is replaced. Name another"
         )
+
+
+def write(result: str | dict[str, Any], file: Path | None = None) -> int:
+    """A text, or a document as JSON, to ``file`` or the screen; returns the exit code. Raises ConfigurationError."""
+    text = as_json(result) if isinstance(result, dict) else result.removesuffix("\n")
+    if file is not None:
+        try:
+            file.write_text(f"{text}\n", encoding="utf-8")
+        except OSError as exc:
+            raise ConfigurationError(
+                f"--file {file}: cannot be written ({exc.strerror}). Name one in a directory that exists and is yours"
+            ) from exc
+        text = f"written to {file}"
+    sys.stdout.write(f"{text}\n")
+    return 0
 
 
 def whole(least: int, most: int) -> Callable[[str], Any]:

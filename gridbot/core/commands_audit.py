@@ -15,8 +15,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from gridbot.adapters.exchanges.simulated_store import store_path
+from gridbot.core.arguments import write
 from gridbot.core.clock import SystemClock
-from gridbot.core.commands_books import Books, read_books, write
+from gridbot.core.commands_books import Books, read_books
 from gridbot.core.commands_status import holder_if_running
 from gridbot.core.config_file import require_key
 from gridbot.core.registry import exchange_name, exchange_of
@@ -30,7 +31,6 @@ from gridbot.models.exchange import OrderInfoSchema
 from gridbot.models.money import step_of
 from gridbot.services.audit import Audit, OurBooks, Start, TheirBooks, audit
 from gridbot.services.ledger import PROVISIONAL
-from gridbot.services.tables import as_json
 
 RECONCILED, DIFFERENT = 0, 1
 MOST_TRIES = 5  # the bot may trade while it is audited; the comparison needs a moment of rest
@@ -57,7 +57,7 @@ def run_audit(settings: Settings, args: argparse.Namespace) -> int:
             "then audit again"
         )
     _remember(settings, AuditMark(time.time(), len(books.rows), outcome.difference))
-    write(None, as_json(outcome.document()) + "\n" if args.json else outcome.text() + "\n")
+    write(outcome.document() if args.json else outcome.text())
     return RECONCILED if outcome.is_reconciled else DIFFERENT
 
 

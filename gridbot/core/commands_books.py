@@ -6,7 +6,6 @@ The database is opened for reading only: the bot may run, and need not. Imported
 
 import argparse
 import sqlite3
-import sys
 import time
 from dataclasses import dataclass
 from decimal import Decimal
@@ -34,7 +33,7 @@ from gridbot.models.money import to_decimal
 from gridbot.services import ledger, report
 from gridbot.services.messages import Units, duration
 from gridbot.services.status_report import headline
-from gridbot.services.tables import as_json, moment
+from gridbot.services.tables import moment
 
 
 @dataclass(frozen=True)
@@ -210,12 +209,12 @@ def run_report(settings: Settings, args: argparse.Namespace) -> int:
     by = args.by or "month"
     table = report.by_cycle_table(view, units) if by == "cycle" else report.by_period(view, by, units)
     if args.csv:
-        return write(args.file, table.csv(word))
+        return arguments.write(table.csv(word), args.file)
     price, origin = known_price(books, args.price, time.time())
     bot, summary = settings.bot, report.summary_of(view, price, settings.bot.strategy, word)
     if args.json:
         document = {"pair": f"{units.base}/{units.quote}", **report.summary_document(summary)}
-        return write(args.file, as_json({**document, f"by_{by}": table.document()}) + "\n")
+        return arguments.write({**document, f"by_{by}": table.document()}, args.file)
     text = [
         f"{headline(bot.name, bot.strategy, units, bot.simulated)}, since {moment(books.stored.created_at)}",
         report.summary_text(summary, units),
@@ -225,27 +224,11 @@ def run_report(settings: Settings, args: argparse.Namespace) -> int:
         "rows and sums are cut to what is shown, each by itself; --csv has every digit",
         f"grid profit is after fees; times are UTC; books: {word}",
     ]
-    return write(args.file, "\n".join(text) + "\n")
+    return arguments.write("\n".join(text), args.file)
 
 
 def _report_tax(settings: Settings, args: argparse.Namespace, books: Books, word: str) -> int:
     view = ledger.fifo(books.rows, base_before(settings))
     table = report.tax_table(view, args.tax, units_of(settings, books))
-    if args.json:
-        return write(args.file, as_json({"year": args.tax, "books": word, "gains": table.document()}) + "\n")
-    return write(args.file, table.csv(word))
-
-
-def write(file: Path | None, text: str) -> int:
-    """To the file or the screen; returns the exit code. Raises ConfigurationError."""
-    if file is None:
-        sys.stdout.write(text)
-        return 0
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as exc:
-        raise ConfigurationError(
-            f"--file {file}: cannot be written ({exc.strerror}). Name a file in a directory that exists and is yours"
-        ) from exc
-    sys.stdout.write(f"written to {file}\n")
-    return 0
+    document = {"year": args.tax, "books": word, "gains": table.document()}
+    return arguments.write(document if args.json else table.csv(word), args.file)

@@ -6,12 +6,12 @@ cancels an order. ``doctor`` and ``watch`` have modules of their own.
 import argparse
 import os
 import sqlite3
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
 
 from gridbot.core import single_instance
+from gridbot.core.arguments import write
 from gridbot.core.commands_books import check_owner
 from gridbot.core.database_check import is_copy, problems_in
 from gridbot.exceptions import ConfigurationError, DatabaseError
@@ -28,11 +28,11 @@ def check(settings: Settings, args: argparse.Namespace) -> int:
     bot = settings.bot
     problems = problems_in(path, bot.userref, bot.n_open_buy_orders, bot.max_investment)
     for problem in problems:
-        _say(f"PROBLEM {problem}")
+        write(f"PROBLEM {problem}")
     if problems:
-        _say(f"{path}: {len(problems)} problems. Keep a copy: backup FILE; the exchange stays the truth, see audit")
+        write(f"{path}: {len(problems)} problems. Keep a copy: backup FILE; the exchange stays the truth, see audit")
         return 1
-    _say(f"{path}: the file is sound, and everything in it fits together")
+    write(f"{path}: the file is sound, and everything in it fits together")
     return 0
 
 
@@ -56,7 +56,7 @@ def backup(settings: Settings, args: argparse.Namespace) -> int:
             f"{target}: exists, and is no copy made by backup, so it is not replaced. Name another file for the copy"
         )
     _copy(source, target)
-    _say(f"{target}: a copy of {source}, checked. Bring it back with: restore {target}")
+    write(f"{target}: a copy of {source}, checked. Bring it back with: restore {target}")
     return 0
 
 
@@ -79,8 +79,8 @@ def restore(settings: Settings, args: argparse.Namespace) -> int:
     _copy(source, fresh)
     aside = move_aside(target, f"before-{time.strftime('%Y%m%d-%H%M%S')}")
     os.replace(fresh, target)
-    _say(f"{target}: now the copy {source}" + (f"; what was there is kept as {aside.name}" if aside.exists() else ""))
-    _say("The next start asks the exchange for every order since that copy was made, before it places anything.")
+    write(f"{target}: now the copy {source}" + (f"; what was there is kept as {aside.name}" if aside.exists() else ""))
+    write("The next start asks the exchange for every order since that copy was made, before it places anything.")
     return 0
 
 
@@ -119,7 +119,3 @@ def _to_disk(path: Path) -> None:
 def _must_exist(path: Path) -> None:
     if not path.is_file():
         raise DatabaseError(f"{path}: there is no such file. The bot makes its database at its first start")
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")

@@ -1,7 +1,6 @@
 """The commands about the past and about what would be: backtest, plan, sweep, replay. Arguments in, text out."""
 
 import argparse
-import json
 import sys
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -207,7 +206,7 @@ def backtest(settings: Settings, args: argparse.Namespace) -> int:
     if live is not None:
         comparison = live.compare(past.tally.fills)
         out = out | {"live": comparison.document()} if isinstance(out, dict) else f"{out}\n{comparison.text(units)}"
-    sys.stdout.write((json.dumps(out, indent=2) if isinstance(out, dict) else out) + "\n")
+    arguments.write(out)
     if args.chart is not None:
         chart.write(args.chart, title, past.tally, units)
         sys.stderr.write(f"chart: {args.chart}\n")

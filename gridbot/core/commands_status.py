@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from gridbot.core.account import base_before
-from gridbot.core.commands_books import Books, add_price, known_price, read_books, units_of, write
+from gridbot.core.arguments import write
+from gridbot.core.commands_books import Books, add_price, known_price, read_books, units_of
 from gridbot.core.single_instance import holder_of
 from gridbot.models.configuration import BotConfigDTO, Settings
 from gridbot.models.exchange import BUY
@@ -23,7 +24,7 @@ from gridbot.services import report
 from gridbot.services.messages import Units, duration
 from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, PLACING
 from gridbot.services.status_report import away, headline, ladder
-from gridbot.services.tables import as_json, moment
+from gridbot.services.tables import moment
 from gridbot.strategies.grid_rules import SHIFT_UP_MARGIN
 
 # Why no buy is placed for a while, in plain words.
@@ -51,7 +52,7 @@ def run_status(settings: Settings, args: argparse.Namespace) -> int:
     view = _View(settings.bot, books, units, price, running)
     if args.json:
         document = {"running": bool(running), "price_origin": origin, **view.document()}
-        return write(None, as_json({**document, **report.summary_document(summary)}) + "\n")
+        return write({**document, **report.summary_document(summary)})
     bot = settings.bot
     text = [
         f"{headline(bot.name, bot.strategy, units, bot.simulated)}, "
@@ -65,7 +66,7 @@ def run_status(settings: Settings, args: argparse.Namespace) -> int:
         "",
         *report.profit_lines(summary, units),
     ]
-    return write(None, "\n".join(text) + "\n")
+    return write("\n".join(text))
 
 
 def holder_if_running(database: Path) -> str:

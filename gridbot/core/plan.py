@@ -6,12 +6,9 @@ its money. Nothing is sent, and neither the database nor the play money is writt
 """
 
 import argparse
-import json
-import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
-from typing import Any
 
 from gridbot.adapters.exchanges.demo import demo_pair
 from gridbot.adapters.exchanges.simulated import ASSUMED_FEE
@@ -203,12 +200,8 @@ def plan(settings: Settings, args: argparse.Namespace) -> int:
     units = Units.of(bot.base_currency, bot.quote_currency, pair)
     standing, remark = _standing(settings, price, books, args, units)
     found = make_plan(play, standing)
-    if args.json:
-        sys.stdout.write(json.dumps(document(found), indent=2) + "\n")
-    else:
-        head = f"{bot.strategy} on {units.base}/{units.quote}, price {shown(price, pair.pair_decimals)} ({origin})"
-        sys.stdout.write(text(found, units, f"{head}\n{remark}") + "\n")
-    return 0
+    head = f"{bot.strategy} on {units.base}/{units.quote}, price {shown(price, pair.pair_decimals)} ({origin})"
+    return arguments.write(asdict(found) if args.json else text(found, units, f"{head}\n{remark}"))
 
 
 def _market(settings: Settings, asked: Decimal | None, books: Books | None) -> tuple[AssetPairInfoSchema, Decimal, str]:
@@ -261,11 +254,6 @@ def _standing(
     if books is not None:
         standing = replace(standing, orders=books.orders, unsold=books.unsold, stored=books.stored)
     return standing, remark
-
-
-def document(found: Plan) -> dict[str, Any]:
-    """For JSON, amounts as text."""
-    return dict(json.loads(json.dumps(asdict(found), default=as_text)))
 
 
 def text(found: Plan, units: Units, head: str) -> str:

@@ -8,14 +8,13 @@ be more or fewer, so that a later version can be tried on the journal of an earl
 """
 
 import argparse
-import json
-import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, cast
 
+from gridbot.core.arguments import write
 from gridbot.core.cli import VERSION
 from gridbot.core.engine import TIMER_SPACING, BotEngine
 from gridbot.core.journal import CUT_OFF, EMPTY, FORMAT, STOPPING, WOKEN, as_json, from_json, records
@@ -235,20 +234,18 @@ def replay(settings: Settings, args: argparse.Namespace) -> int:
         ending, code = play(engine), SAME
     except Diverged as exc:
         ending, code = exc.message, OTHER
-    if args.json:
-        document = {
-            "same": code == SAME,
-            "frames": script.frames,
-            "decisions": script.decisions,
-            "questions": script.questions,
-            "recorded_by": version,
-            "ending": ending,
-        }
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
-        return code
     told_version = "" if version == VERSION else f" (recorded by version {version}, replayed by {VERSION})"
-    sys.stdout.write(
+    text = (
         f"{script.frames} frames, {script.questions} questions, {script.decisions} orders and cancellations: "
-        f"{'all the same, byte for byte' if code == SAME else 'NOT THE SAME'}{told_version}\n{ending}\n"
+        f"{'all the same, byte for byte' if code == SAME else 'NOT THE SAME'}{told_version}\n{ending}"
     )
+    document = {
+        "same": code == SAME,
+        "frames": script.frames,
+        "decisions": script.decisions,
+        "questions": script.questions,
+        "recorded_by": version,
+        "ending": ending,
+    }
+    write(document if args.json else text)
     return code

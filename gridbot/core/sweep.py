@@ -9,11 +9,9 @@ Each run is one call of ``run_job`` with plain values: on the cores of this mach
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -236,10 +234,8 @@ def sweep(settings: Settings, args: argparse.Namespace) -> int:
             "refused": refused,
             "verdict": verdict(ranked, judged),
         }
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
-    else:
-        sys.stdout.write(text(ranked, judged, refused) + "\n")
-    return 0
+        return arguments.write(document)
+    return arguments.write(text(ranked, judged, refused))
 
 
 def verdict(ranked: list[Outcome], judged: list[Outcome]) -> str:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from gridbot.models.money import ZERO, digits, step_of, truncate
+from gridbot.models.money import ZERO, as_text, digits, step_of, truncate
 
 Cell = str | int | float | Decimal | None
 
@@ -74,7 +74,7 @@ class Table:
 
 
 def as_json(document: dict[str, Any]) -> str:
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    return json.dumps(document, indent=2, ensure_ascii=False, default=as_text)
 
 
 def moment(at: float) -> str:

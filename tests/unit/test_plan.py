@@ -1,16 +1,18 @@
 """The plan: what would be placed and cancelled, and what a fall would leave."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from decimal import Decimal
 
 import pytest
 
 from gridbot.core.backtest import Play, pair_from_file
-from gridbot.core.plan import Standing, document, make_plan
+from gridbot.core.plan import Standing, make_plan
 from gridbot.core.registry import resolve
 from gridbot.exceptions import ConfigurationError
 from gridbot.infrastructure.database import StoredConfiguration
 from gridbot.models.grid import BookOrder, UnsoldBuy
+from gridbot.services.tables import as_json
 from gridbot.strategies.grid_rules import grid_settings, smallest_amount
 from tests.past import FEE, bot
 
@@ -139,7 +141,7 @@ def test_the_interval_that_is_told_to_be_right_works():
 
 
 def test_the_document_holds_every_digit_as_text():
-    found = document(make_plan(play(), standing()))
+    found = json.loads(as_json(asdict(make_plan(play(), standing()))))
     assert found["places"][0]["price"] == "49504.9"
     assert found["falls"][2]["fraction"] == "0.50"
 
