@@ -61,6 +61,22 @@ def write(result: str | dict[str, Any], file: Path | None = None) -> int:
     return 0
 
 
+class Progress:
+    """A bar on stderr, where somebody may look at it; nothing in a pipe."""
+
+    def __init__(self) -> None:
+        self._shown = -1
+        self._visible = sys.stderr.isatty()
+
+    def __call__(self, done: float) -> None:
+        """``done`` from 0 to 1."""
+        percentage = int(done * 100)
+        if self._visible and percentage != self._shown:
+            self._shown = percentage
+            sys.stderr.write(f"\r{'#' * (percentage // 2):<50} {percentage:3} %" + ("\n" if percentage == 100 else ""))
+            sys.stderr.flush()
+
+
 def whole(least: int, most: int) -> Callable[[str], Any]:
     """A whole number, both ends included."""
 

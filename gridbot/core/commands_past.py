@@ -167,22 +167,6 @@ def play_of(settings: Settings, bot: BotConfigDTO, args: argparse.Namespace, dat
     )
 
 
-class Progress:
-    """A bar on stderr, where somebody may look at it; nothing in a pipe."""
-
-    def __init__(self) -> None:
-        self._shown = -1
-        self._visible = sys.stderr.isatty()
-
-    def __call__(self, done: float) -> None:
-        """``done`` from 0 to 1."""
-        percentage = int(done * 100)
-        if self._visible and percentage != self._shown:
-            self._shown = percentage
-            sys.stderr.write(f"\r{'#' * (percentage // 2):<50} {percentage:3} %" + ("\n" if percentage == 100 else ""))
-            sys.stderr.flush()
-
-
 def backtest(settings: Settings, args: argparse.Namespace) -> int:
     if args.chart is not None:
         from gridbot.core import chart
@@ -199,7 +183,7 @@ def backtest(settings: Settings, args: argparse.Namespace) -> int:
         live = LiveTrades.read(settings.db.path, play.bot.userref)
         period = Period(max(period.start, live.begin - data.step), min(period.end, live.end + data.step))
     past = Backtest(play, data.step, use_band=not args.no_band, keep_curve=args.chart is not None or live is not None)
-    result = past.run(data, period, Progress())
+    result = past.run(data, period, arguments.Progress())
     units = Units.of(play.bot.base_currency, play.bot.quote_currency, play.pair)
     title = f"{play.bot.strategy} on {units.base}/{units.quote}: {past.strategy.describe()}"
     out = result.document() if args.json else report(result, units, title) + "\n" + assumptions(play, args.path)

@@ -8,7 +8,6 @@ Nothing of it touches the bot's database, the key or the network.
 import argparse
 import logging
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -30,7 +29,6 @@ from gridbot.strategies.c_dca import CDCAStrategy
 DAYS = 30
 MOST_DAYS = 3650
 IN_MEMORY = "/dev/shm"  # many commits that need not reach an SD card
-BAR = 30  # characters
 
 
 def run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,31 +42,32 @@ def run(settings: Settings, args: argparse.Namespace) -> int:
     """The command; returns 0 when every promise held, 1 otherwise."""
     seed = int(time.time()) % 1_000_000 if args.seed is None else args.seed
     bot = settings.bot
-    _write(
+    arguments.write(
         f"{bot.strategy}: {bot.n_open_buy_orders} buys of {bot.amount_per_grid:f} {bot.quote_currency}, "
-        f"{args.days} days of a made-up market, seed {seed}\n"
+        f"{args.days} days of a made-up market, seed {seed}"
     )
-    began = time.monotonic()
+    began, progress = time.monotonic(), arguments.Progress()
     logging.disable(logging.CRITICAL)  # the accidents are meant
     try:
         with tempfile.TemporaryDirectory(dir=IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None) as directory:
             trial = Trial(trial_settings(settings, Path(directory)), Path(directory), seed)
             for day in range(1, args.days + 1):
                 trial.run_days(1)
-                _show(day, args.days)
+                progress(day / args.days)
                 if any(trial.broken.values()):
                     break
             trial.settle()
+            progress(1)
             promises = judge(trial)
     finally:
         logging.disable(logging.NOTSET)
     counts = ", ".join(f"{what} {count}" for what, count in trial.fate.counts.most_common())
-    _write(f"\non purpose: {counts}\n")
+    arguments.write(f"on purpose: {counts}")
     for promise in promises:
-        _write(f"{promise}\n")
+        arguments.write(str(promise))
     good = all(promise.holds for promise in promises)
     verdict = "every promise held" if good else f"please report this, with: selftest --seed {seed} --days {args.days}"
-    _write(f"{verdict} ({time.monotonic() - began:.0f} s)\n")
+    arguments.write(f"{verdict} ({time.monotonic() - began:.0f} s)")
     return 0 if good else 1
 
 
@@ -180,16 +179,3 @@ def _book_equal(trial: Trial, book: Orderbook) -> Promise:
     here = {order.txid for order in book}
     broken = [f"{txid} is open {'there' if txid in there else 'here'} only" for txid in sorted(there ^ here)]
     return Promise("its open orders are the exchange's", f"{len(there)} open orders", broken)
-
-
-def _show(day: int, days: int) -> None:
-    if sys.stdout.isatty():
-        done = BAR * day // days
-        _write(f"\r[{'#' * done}{'.' * (BAR - done)}] day {day} of {days}")
-    elif day == days or day % 10 == 0:
-        _write(f"day {day} of {days}\n")
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

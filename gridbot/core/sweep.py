@@ -24,7 +24,7 @@ from gridbot.core import arguments
 from gridbot.core.backtest import Backtest
 from gridbot.core.backtest_result import Result
 from gridbot.core.candles import MarketData, Period
-from gridbot.core.commands_past import Progress, add_market, changed_bot, paying_fee, play_of
+from gridbot.core.commands_past import add_market, changed_bot, paying_fee, play_of
 from gridbot.exceptions import ConfigurationError
 from gridbot.models.configuration import BotConfigDTO, Settings, read_fraction
 from gridbot.models.money import ONE, digits, percent, signed_percent
@@ -121,7 +121,7 @@ def _share(text: str) -> Decimal:
 
 
 def search(
-    executor: Executor, jobs: list[Job], later: Period, top: int, progress: Progress | None = None
+    executor: Executor, jobs: list[Job], later: Period, top: int, progress: arguments.Progress | None = None
 ) -> tuple[list[Outcome], list[Outcome], list[str]]:
     """
     Every job on its own period, from the best gain to the worst; the best ``top`` of them on the ``later``
@@ -134,7 +134,7 @@ def search(
     return ranked, [by_name[o.job.name] for o in ranked[:top] if o.job.name in by_name], sorted(refused)
 
 
-def _all(executor: Executor, jobs: list[Job], progress: Progress | None, refused: list[str]) -> list[Outcome]:
+def _all(executor: Executor, jobs: list[Job], progress: arguments.Progress | None, refused: list[str]) -> list[Outcome]:
     futures: dict[Future[Outcome], Job] = {executor.submit(run_job, job): job for job in jobs}
     outcomes, last = [], None
     for number, future in enumerate(as_completed(futures), 1):
@@ -225,7 +225,7 @@ def sweep(settings: Settings, args: argparse.Namespace) -> int:
     folder = settings.config_path.resolve()
     jobs = [Job(Settings(bot=bot, paper=settings.paper, config_path=folder), market, earlier) for bot in bots]
     with workers(args.jobs, args.dask) as executor:
-        ranked, judged, unplayed = search(executor, jobs, later, args.top, Progress())
+        ranked, judged, unplayed = search(executor, jobs, later, args.top, arguments.Progress())
     refused += unplayed
     if args.json:
         document = {
