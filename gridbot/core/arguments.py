@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from gridbot.exceptions import ConfigurationError
-from gridbot.models.configuration import Settings, read_fee, read_not_negative, read_positive, read_whole
+from gridbot.models.configuration import Settings, read_fee, read_fraction, read_not_negative, read_positive, read_whole
+from gridbot.models.money import ONE
 from gridbot.services.tables import as_json
 
 
@@ -104,5 +105,12 @@ def _texts(text: str) -> tuple[str, ...]:
     return parts
 
 
+def _share(text: str) -> Decimal:
+    if not 0 < (share := read_fraction(text, ONE, ONE)) < 1:
+        raise ValueError("must be more than 0 and less than 100%")
+    return share
+
+
+share = _checked(_share, "30%")
 fee_tiers = _checked(_tiers, "0:0.40%,10000:0.35%")
 texts = _checked(_texts, "a value, or several with commas between")

@@ -165,7 +165,7 @@ def run_report_arguments(parser: argparse.ArgumentParser) -> None:
     table.add_argument(
         "--tax",
         metavar="YEAR",
-        type=_year,
+        type=arguments.whole(1970, 9999),
         help="instead: the gains of this year (UTC), the oldest of the bot's own coins sold first (FIFO), as csv; what "
         "was there before the bot counts for SWING's extra sells alone; no tax advice",
     )
@@ -188,12 +188,6 @@ def add_price(parser: argparse.ArgumentParser) -> None:
         type=arguments.price,
         help="value the coins held at this price in quote; default: the last one the books know",
     )
-
-
-def _year(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) == 4):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a year, for example 2026")
-    return int(text)
 
 
 def run_report(settings: Settings, args: argparse.Namespace) -> int:

@@ -26,8 +26,8 @@ from gridbot.core.backtest_result import Result
 from gridbot.core.candles import MarketData, Period
 from gridbot.core.commands_past import add_market, changed_bot, paying_fee, play_of
 from gridbot.exceptions import ConfigurationError
-from gridbot.models.configuration import BotConfigDTO, Settings, read_fraction
-from gridbot.models.money import ONE, digits, percent, signed_percent
+from gridbot.models.configuration import BotConfigDTO, Settings
+from gridbot.models.money import digits, percent, signed_percent
 
 MOST_JOBS = 10_000
 MOST_PROCESSES = 256
@@ -83,7 +83,7 @@ def sweep_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fee", metavar="FEE", help="maker fee per side: 0.25%% or 0.0025")
     parser.add_argument(
         "--held-out",
-        type=_share,
+        type=arguments.share,
         default=Decimal("0.3"),
         metavar="SHARE",
         help="the last part of the period, on which nothing is chosen and the best are judged. Default 30%%",
@@ -108,16 +108,6 @@ def sweep_arguments(parser: argparse.ArgumentParser) -> None:
         "files under the same path",
     )
     parser.add_argument("--json", action="store_true", help="print the outcomes as JSON")
-
-
-def _share(text: str) -> Decimal:
-    try:
-        share = read_fraction(text, ONE, ONE)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from None
-    if not 0 < share < 1:
-        raise argparse.ArgumentTypeError(f"{text}: more than 0 and less than 100%, for example 30%")
-    return share
 
 
 def search(

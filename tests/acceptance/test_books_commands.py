@@ -249,7 +249,7 @@ def test_the_gains_of_a_tax_year_go_into_a_file(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["report", "--tax", "26"], "'26' is not a year"),
+        (["report", "--tax", "26"], "26: must be from 1970 to 9999"),
         (["report", "--price", "-3"], "-3: must be more than 0; for example 50123.4"),
         (["report", "--price", "1e30"], "must be a number of ordinary size"),
         (["report", "--price", "much"], "'much' is not a number"),
