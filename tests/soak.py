@@ -24,7 +24,7 @@ from typing import Any
 
 from gridbot.core import trial as trials
 from gridbot.core.selftest import judge, trial_settings
-from gridbot.core.trial import TICKS_A_DAY, Trial
+from gridbot.core.trial import TICK, Trial
 from gridbot.models.configuration import Settings
 from tests.world import config
 
@@ -56,7 +56,7 @@ def soak(days: float, strategy: str, directory: Path, seed: int = 1) -> tuple[li
     trial.exchange._keep = KEPT_BY_THE_MARKET
     measured: list[Day] = []
     ticks, next_price = 0, trial._next_price
-    step = max(1, int(TICKS_A_DAY * min(1.0, days / 6)))
+    step = max(1, int(86400 / TICK * min(1.0, days / 6)))
 
     def counted() -> Decimal | None:
         nonlocal ticks

@@ -30,7 +30,6 @@ from gridbot.models.exchange import BUY, SELL, CreateOrderResponseSchema, OnMess
 from gridbot.models.money import ONE, ZERO
 
 TICK = 30.0  # seconds of market time
-TICKS_A_DAY = int(86400 / TICK)
 LATE = 4.0  # seconds by which an order may be late, below its deadline
 ABSENCE = (0, 0, 1, 20, 240)  # ticks between a death and the next start
 

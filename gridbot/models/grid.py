@@ -140,8 +140,6 @@ class Cause(Enum):
     FUNDS = "funds"
     LIMIT = "limit"
     MINIMUM = "minimum"
-    ANSWER = "waiting for an answer"
-    REFUSED = "refused by the exchange"
 
 
 @dataclass(frozen=True)

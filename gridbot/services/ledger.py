@@ -139,11 +139,6 @@ class Ledger:
     quote: Decimal = ZERO  # earned less spent, before fees
     fees: Decimal = ZERO
 
-    @property
-    def sold_from_before(self) -> list[Closing]:
-        """Sales of base that no lot covers."""
-        return [c for c in self.closings if not c.is_covered]
-
 
 @dataclass
 class _Shelf:
@@ -325,7 +320,7 @@ def profit(ledger: Ledger, price: Decimal) -> Profit:
     """The profit lines at ``price``, in quote."""
     with localcontext(EXACT):
         sold = [c for c in ledger.closings if c.is_covered]
-        before = ledger.sold_from_before
+        before = [c for c in ledger.closings if not c.is_covered]  # base from before the bot
         held = holding(ledger.lots)
         return Profit(
             price=price,

@@ -66,11 +66,10 @@ class KrakenClient:
         clock: IClock,
         rest_url: str = wire.REST_URL,
         nonce: NonceSource | None = None,
-        limits: KrakenLimits | None = None,
         read_timeout: float = READ_TIMEOUT,
         transport: BaseAdapter | None = None,
     ) -> None:
-        self.limits = limits or KrakenLimits(clock)
+        self.limits = KrakenLimits(clock)
         self._clock = clock
         self._key = api_public_key.strip()
         self._secret = wire.decoded_secret(api_secret_key)
