@@ -74,8 +74,6 @@ SCHEMA = (
     ) STRICT
     """,
 )
-INTEGERS = {"number", "userref", "orders_taken", "trades_made"}
-REALS = {"opened_at", "closed_at", "time"}
 TEXTS = {"txid", "exec_id", "side", "status", "reason", "trades"}
 
 
@@ -276,6 +274,4 @@ def _read(names: tuple[str, ...], row: tuple[object, ...]) -> dict[str, object]:
 def _value(name: str, value: object) -> object:
     if name == "trades":
         return tuple(t for t in str(value).split(",") if t)
-    if name in INTEGERS or name in REALS or name in TEXTS:
-        return value
-    return Decimal(str(value))
+    return Decimal(value) if isinstance(value, str) and name not in TEXTS else value
