@@ -126,8 +126,6 @@ def pair_from_file(
     return AssetPairInfoSchema(
         base=bot.base_currency,
         quote=bot.quote_currency,
-        aclass_base="currency",
-        aclass_quote="currency",
         lot_decimals=8,
         cost_decimals=10 if bot.quote_currency in COINS else 5,
         pair_decimals=decimals,

@@ -6,7 +6,6 @@ section and key goes where, what needs something else beside it, and how a refus
 """
 
 import base64
-import binascii
 import os
 import stat
 from pathlib import Path
@@ -185,7 +184,7 @@ class _Reader:
         secret = kraken.api_secret_key.get_secret_value()
         try:
             base64.b64decode(secret, validate=True)
-        except (binascii.Error, ValueError):
+        except ValueError:  # as binascii.Error is
             self.refusals.append(
                 f"{self.path}, [kraken] api_secret_key (or GRIDBOT_API_SECRET_KEY): is not a secret as "
                 f"Kraken shows it (base64: letters, digits, + / =). Copy it again, whole; perhaps the public and the "

@@ -64,8 +64,6 @@ def demo_pair(base: str, quote: str, start_price: Decimal) -> AssetPairInfoSchem
     return AssetPairInfoSchema(
         base=base,
         quote=quote,
-        aclass_base="currency",
-        aclass_quote="currency",
         lot_decimals=8,
         cost_decimals=5,
         pair_decimals=decimals,

@@ -4,7 +4,6 @@ of the network means what. No state, and nothing is sent here.
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Mapping
@@ -140,7 +139,7 @@ def decoded_secret(api_secret_key: str) -> bytes:
     """The secret as bytes; empty for none. Raises ConfigurationError, without showing it."""
     try:
         return base64.b64decode(api_secret_key.strip(), validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:  # as binascii.Error is
         raise ConfigurationError(
             "[kraken] api_secret_key: this is not a secret as Kraken shows it (88 letters, digits, + / and "
             "=). Copy the private key once more, completely and without blanks."
