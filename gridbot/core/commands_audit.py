@@ -6,7 +6,6 @@ Imported only when it is called.
 """
 
 import argparse
-import sqlite3
 import sys
 import tempfile
 import time
@@ -18,6 +17,7 @@ from gridbot.adapters.exchanges.simulated_store import store_path
 from gridbot.core.arguments import write
 from gridbot.core.clock import SystemClock
 from gridbot.core.commands_books import Books, read_books
+from gridbot.core.commands_owner import copy_database
 from gridbot.core.commands_status import holder_if_running
 from gridbot.core.config_file import require_key
 from gridbot.core.registry import exchange_name, exchange_of
@@ -144,14 +144,7 @@ def _on_a_copy(settings: Settings, directory: Path) -> Settings:
     """The settings with a database beside which lies a copy of the simulated exchange's file, taken in one piece."""
     source = store_path(settings.db.path)
     if source.exists():
-        try:
-            with (
-                closing(sqlite3.connect(source.absolute().as_uri() + "?mode=ro", uri=True)) as old,
-                closing(sqlite3.connect(directory / source.name)) as new,
-            ):
-                old.backup(new)
-        except sqlite3.Error as exc:
-            raise DatabaseError(f"{source}: {exc}. The simulated exchange's books cannot be read") from exc
+        copy_database(source, directory / source.name)
     return settings.model_copy(update={"db": DBConfigDTO(path=directory / settings.db.path.name)})
 
 

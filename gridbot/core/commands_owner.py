@@ -55,7 +55,7 @@ def backup(settings: Settings, args: argparse.Namespace) -> int:
         raise ConfigurationError(
             f"{target}: exists, and is no copy made by backup, so it is not replaced. Name another file for the copy"
         )
-    _copy(source, target)
+    copy_database(source, target)
     write(f"{target}: a copy of {source}, checked. Bring it back with: restore {target}")
     return 0
 
@@ -76,7 +76,7 @@ def restore(settings: Settings, args: argparse.Namespace) -> int:
     with closing(DBConnect(source, read_only=True)) as db:
         check_owner(db, settings, source)
     fresh = target.with_name(f"{target.name}.restoring")
-    _copy(source, fresh)
+    copy_database(source, fresh)
     aside = move_aside(target, f"before-{time.strftime('%Y%m%d-%H%M%S')}")
     os.replace(fresh, target)
     write(f"{target}: now the copy {source}" + (f"; what was there is kept as {aside.name}" if aside.exists() else ""))
@@ -84,14 +84,14 @@ def restore(settings: Settings, args: argparse.Namespace) -> int:
     return 0
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy_database(source: Path, target: Path) -> None:
     """By SQLite's own backup, so that a commit is in the copy wholly or not at all; checked, then put in place."""
     draft = target.with_name(f"{target.name}.part")
     try:
         draft.unlink(missing_ok=True)
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         with (
-            closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=10)) as reading,
+            closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as reading,
             closing(sqlite3.connect(draft)) as writing,
         ):
             reading.backup(writing, pages=PAGES_AT_ONCE)
