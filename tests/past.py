@@ -67,7 +67,6 @@ def played(files: list[Path], *, quote: str = "10000", base: str = "0", path: st
         fee=settings.fee or FEE,
         base_balance=Decimal(base),
         quote_balance=Decimal(quote),
-        touch=options.pop("touch", False),
         fee_tiers=options.pop("fee_tiers", ()),
     )
     past = Backtest(play, data.step, keep_curve=True, use_band=options.pop("use_band", True))

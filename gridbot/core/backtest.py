@@ -98,7 +98,6 @@ class Play:
     fee: Decimal
     base_balance: Decimal
     quote_balance: Decimal
-    touch: bool = False  # True: a price that only touches an order fills it
     fee_tiers: tuple[tuple[Decimal, Decimal], ...] = ()  # (traded in 30 days, quote; fee), from the lowest volume
 
 
@@ -161,7 +160,6 @@ class Backtest:
             quote_balance=play.quote_balance,
             fee=play.fee,
             symbol=symbol,
-            touch=play.touch,
             tag="PAST0",
         )
         self.rest = SimulatedRESTService(self.exchange, name="Backtest", now=self.clock.time)

@@ -61,7 +61,6 @@ def add_market(parser: argparse.ArgumentParser) -> None:
         help="the order of prices assumed within a candle: open, high, low, close (high-first, the careful one); "
         "open, low, high, close (low-first); or only the close. Default %(default)s",
     )
-    parser.add_argument("--touch", action="store_true", help="a price that only touches an order fills it (hopeful)")
     parser.add_argument(
         "--base", type=arguments.amount, metavar="BASE", help="base at the start; default [paper] base_balance"
     )
@@ -162,7 +161,6 @@ def play_of(settings: Settings, bot: BotConfigDTO, args: argparse.Namespace, dat
         fee=paying_fee(bot, args.fee_tiers),
         base_balance=base,
         quote_balance=quote,
-        touch=args.touch,
         fee_tiers=args.fee_tiers,
     )
 
@@ -199,10 +197,10 @@ def backtest(settings: Settings, args: argparse.Namespace) -> int:
 
 def assumptions(play: Play, path: str) -> str:
     """What the figures rest on, in one line."""
-    fill = "at a touch" if play.touch else "when the price trades through it"
     fees = "by tier" if play.fee_tiers else f"{(play.fee * 100).normalize():f} % a side"
     return (
-        f"assumed     a limit order fills {fill}, completely, at its price; {path} within a candle; fee {fees}; "
-        f"no order below {play.pair.ordermin:f} {play.bot.base_currency} or {play.pair.costmin:f} "
-        f"{play.bot.quote_currency}; queue, latency and your own effect on the market are not modelled"
+        "assumed     a limit order fills when the price trades through it, completely, at its price; "
+        f"{path} within a candle; fee {fees}; no order below {play.pair.ordermin:f} "
+        f"{play.bot.base_currency} or {play.pair.costmin:f} {play.bot.quote_currency}; "
+        "queue, latency and your own effect on the market are not modelled"
     )

@@ -57,10 +57,9 @@ def test_one_round_of_gridsell_gains_quote(tmp_path):
     assert result.base == 0
 
 
-def test_a_price_that_only_touches_fills_nothing_unless_told_to(tmp_path):
+def test_a_price_that_only_touches_fills_nothing(tmp_path):
     file = write_candles(tmp_path / "a.csv", [ROUND[0], ("50000.0", "50000.0", "49504.9", "49504.9")])
     assert played([file]).outcome.buys == 0
-    assert played([file], touch=True).outcome.buys == 1
 
 
 def test_what_is_bought_at_the_low_is_sold_at_the_same_candles_high_only_when_told_so(tmp_path):

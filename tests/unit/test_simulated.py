@@ -87,16 +87,6 @@ def test_a_price_that_only_touches_a_sell_does_not_fill_it():
     assert len(at(rest, "50500.1")) == 1
 
 
-def test_touch_makes_the_touch_enough_and_not_one_tick_more():
-    rest = make(touch=True)
-    buy(rest, "49500.0")
-    sell(rest, "50500.0")
-    assert at(rest, "49500.1") == []
-    assert len(at(rest, "49500.0")) == 1
-    assert at(rest, "50499.9") == []
-    assert len(at(rest, "50500.0")) == 1
-
-
 def test_a_fill_is_told_with_everything_the_real_feed_tells():
     rest = make()
     txid = buy(rest, "49504.9", "0.00202000")
@@ -370,15 +360,14 @@ steps = st.one_of(
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(steps, max_size=60), st.sampled_from(["0", "0.0016", "0.0025", "0.004"]), st.booleans())
-def test_no_story_makes_or_loses_a_cent(story, fee, touch):
+@given(st.lists(steps, max_size=60), st.sampled_from(["0", "0.0016", "0.0025", "0.004"]))
+def test_no_story_makes_or_loses_a_cent(story, fee):
     exchange = SimulatedExchange(
         PAIR,
         base_balance=Decimal("0.05"),
         quote_balance=Decimal("2000"),
         fee=Decimal(fee),
         symbol="BTC/USD",
-        touch=touch,
     )
     exchange.on_price(Decimal("50000.0"), 0.0)
     told = []

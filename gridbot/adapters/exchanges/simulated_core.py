@@ -9,7 +9,7 @@ When an order fills, pessimistically:
 
 - A resting limit order fills when a *later* price trades **through** it: a buy when price < limit, a
   sell when price > limit. A price that only touches the limit fills nothing, because at a real exchange
-  others stand before us in the queue. ``touch=True`` makes the touch enough.
+  others stand before us in the queue.
 - It fills completely and at its own limit price, never better.
 - One price may fill many orders: buys from the highest, sells from the lowest, older ones first.
 - A limit order that crosses at placement (a buy at or above the last price, a sell at or below it) is
@@ -54,7 +54,7 @@ CANCEL_REASON = "User requested"  # Kraken's words
 class SimulatedExchange:
     """
     The matching core. ``next_fill_below`` and ``next_fill_above`` are the nearest open orders: no price
-    strictly between them can fill anything (Decimal 0 and Infinity when a side is empty).
+    between them can fill anything (Decimal 0 and Infinity when a side is empty).
     """
 
     def __init__(
@@ -65,7 +65,6 @@ class SimulatedExchange:
         quote_balance: Decimal,
         fee: Decimal,
         symbol: str,
-        touch: bool = False,
         keep_finished: int = KEEP_FINISHED,
         tag: str = "SIM00",
         store: ExchangeStore | None = None,
@@ -75,7 +74,6 @@ class SimulatedExchange:
         base_balance, quote_balance  the play money; ignored when ``state`` is given
         fee     fraction of the cost, the same for both sides, at least 0 and below 1
         symbol  the pair's name in events, e.g. "BTC/USD"
-        touch   True: a price that touches a limit order fills it
         tag     part of every order and execution id: different for every new book
         store   told of every change before it is answered or handed out; None: memory only
         state   go on from here
@@ -95,7 +93,6 @@ class SimulatedExchange:
         self.open_orders: dict[str, SimulatedOrder] = {}
         self.finished: OrderedDict[str, SimulatedOrder] = OrderedDict()
         self.trades: OrderedDict[str, SimulatedTrade] = OrderedDict()
-        self._touch = touch
         self._keep = keep_finished
         self._tag = tag
         self._store = store
@@ -125,12 +122,12 @@ class SimulatedExchange:
         """
         self.last_price = price
         self.time = time
-        if self.next_fill_below < price < self.next_fill_above:
+        if self.next_fill_below <= price <= self.next_fill_above:
             return []
         filled: list[SimulatedOrder] = []
-        while self._buys and self._fills(self._buys[-1][2], price):
+        while self._buys and price < self._buys[-1][2].price:
             filled.append(self._buys.pop()[2])
-        while self._sells and self._fills(self._sells[-1][2], price):
+        while self._sells and price > self._sells[-1][2].price:
             filled.append(self._sells.pop()[2])
         if not filled:
             return []
@@ -138,11 +135,6 @@ class SimulatedExchange:
         trades = [self._execute(o, o.price, o.volume - o.executed, time) for o in filled]
         self._save(filled, trades)
         return [self._told(o, t) for o, t in zip(filled, trades, strict=True)]
-
-    def _fills(self, order: SimulatedOrder, price: Decimal) -> bool:
-        if price == order.price:
-            return self._touch
-        return (price < order.price) == (order.side == BUY)
 
     # ---- orders ----------------------------------------------------------------------------------
     def create_order(
