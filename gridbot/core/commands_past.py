@@ -102,9 +102,6 @@ def backtest_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON, amounts as text")
     parser.add_argument("--chart", type=Path, metavar="OUT.html", help="write an interactive chart (needs plotly)")
     parser.add_argument(
-        "--no-band", action="store_true", help="let the bot hear of every candle: slow, and the same to the last digit"
-    )
-    parser.add_argument(
         "--against-live",
         action="store_true",
         help="take the bot's own period from its database and tell where the two differ",
@@ -180,7 +177,7 @@ def backtest(settings: Settings, args: argparse.Namespace) -> int:
 
         live = LiveTrades.read(settings.db.path, play.bot.userref)
         period = Period(max(period.start, live.begin - data.step), min(period.end, live.end + data.step))
-    past = Backtest(play, data.step, use_band=not args.no_band, keep_curve=args.chart is not None or live is not None)
+    past = Backtest(play, data.step, keep_curve=args.chart is not None or live is not None)
     result = past.run(data, period, arguments.Progress())
     units = Units.of(play.bot.base_currency, play.bot.quote_currency, play.pair)
     title = f"{play.bot.strategy} on {units.base}/{units.quote}: {past.strategy.describe()}"

@@ -170,11 +170,10 @@ def test_a_price_of_which_the_interval_is_no_step_ends_the_backtest_in_words(fol
     assert err.endswith("(0.00000001). Right would be: 1.535 % or more\n")
 
 
-@pytest.mark.parametrize("band", [[], ["--no-band"]])
-def test_a_price_that_falls_so_low_that_the_interval_is_no_step_ends_it_too(folder, capsys, band):
+def test_a_price_that_falls_so_low_that_the_interval_is_no_step_ends_it_too(folder, capsys):
     prices = [f"{price / 10:.1f}" for price in range(500, 20, -1)]
     write_candles(folder / "a.csv", [(price,) * 4 for price in prices])
-    words = ("backtest", "--data", "a.csv", "--interval", "2%", "--amount", "10", *band)
+    words = ("backtest", "--data", "a.csv", "--interval", "2%", "--amount", "10")
     err = told(folder, capsys, *words, code=2)
     assert "at a price of 4.9 the interval is smaller than one price step (0.1)" in err
 
