@@ -114,6 +114,12 @@ def test_the_limit_price_is_not_the_average_price():
     assert parse.order_info("O", row).price == Decimal("30010.0")
 
 
+def test_an_order_amended_to_less_than_it_had_executed_can_be_read():
+    row = saved("open_orders")["open"]["OQCLML-BW3P3-BUCMWZ"] | {"vol": "0.1"}
+    order = parse.order_info("O", row)
+    assert order.vol == order.vol_exec == Decimal("0.375")
+
+
 def test_a_trade():
     [(exec_id, row)] = saved("query_trades").items()
     trade = parse.trade_info(exec_id, row)

@@ -178,6 +178,22 @@ def test_a_lockout_is_not_waited_for_inside(client, clock, web):
     assert (len(web.calls), clock.waits, caught.value.retry_after) == (1, [], 900)
 
 
+def test_a_locked_key_is_not_shown_for_fifteen_minutes(client, clock, web):
+    web.post(BALANCE, json={"error": ["EGeneral:Temporary lockout"]})
+    web.post(BALANCE, json={"error": [], "result": 1})
+    with pytest.raises(TemporaryFailure):
+        client.ask("Balance", private=True)
+    clock.advance(800)
+    with pytest.raises(TemporaryFailure, match="Balance was not sent") as caught:
+        client.ask("Balance", private=True)
+    assert caught.value.retry_after == pytest.approx(100)
+    with pytest.raises(PlacementPaused):
+        client.send_once("AddOrder", {})
+    assert len(web.calls) == 1
+    clock.advance(100)
+    assert client.ask("Balance", private=True) == 1
+
+
 def test_a_wrong_key_is_not_shown_twice(client, web):
     web.post(BALANCE, json={"error": ["EAPI:Invalid key"]})
     with pytest.raises(AccessDenied):

@@ -273,6 +273,16 @@ def test_a_key_that_may_withdraw_is_refused(kraken, rest, name):
         rest.check_api_key_permissions()
 
 
+@pytest.mark.parametrize("name", ["query_from", "query_to", "queryFrom"])
+def test_a_key_that_hides_a_part_of_the_past_is_refused(kraken, rest, name):
+    kraken.will_answer("GetApiKeyInfo", saved("api_key_info") | {"query_from": "0", "query_to": "0"})
+    rest.check_api_key_permissions()
+    described = {n: v for n, v in saved("api_key_info").items() if not n.startswith("query")}
+    kraken.will_answer("GetApiKeyInfo", described | {name: "1790000000"})
+    with pytest.raises(AccessDenied, match="shows only a part of the past"):
+        rest.check_api_key_permissions()
+
+
 def probes(kraken: ScriptedKraken) -> None:
     """An old Kraken without GetApiKeyInfo, and a key as it should be."""
     for method in ("Balance", "OpenOrders", "ClosedOrders", "GetWebSocketsToken"):
@@ -452,6 +462,7 @@ def test_every_page_of_closed_orders_is_read_and_rows_that_shift_count_once(krak
         "userref": "1680953421",
         "trades": "true",
         "closetime": "both",
+        "consolidate_taker": "false",
         "start": "1789999940",
         "ofs": "0",
     }
@@ -491,6 +502,12 @@ def test_trades_are_looked_up_twenty_at_a_time(kraken, rest):
     trades = rest.get_trades_info(["THVRQM-33VKH-UCI7BS", *(f"T{n}" for n in range(20))])
     assert set(trades) == {"THVRQM-33VKH-UCI7BS"}
     assert len(kraken.asked("QueryTrades")) == 2
+
+
+def test_an_unknown_trade_is_absent_in_whatever_words_kraken_says_so(kraken, rest):
+    known = saved("query_trades")
+    kraken.will_answer("QueryTrades", "EQuery:Unknown trade", known, "EQuery:Unknown trade")
+    assert set(rest.get_trades_info(["THVRQM-33VKH-UCI7BS", "TNO"])) == {"THVRQM-33VKH-UCI7BS"}
 
 
 def test_an_order_that_shows_up_late_is_waited_for(kraken, clock, rest):

@@ -23,6 +23,8 @@ NEEDED = {
     "close-trades": "Cancel & close orders",
     "create-ws-token": "WebSocket interface",
 }
+# A key can be made for a stretch of time alone; orders outside it are not shown, and would be placed again.
+PERIOD = {"query_from": "queryFrom", "query_to": "queryTo"}
 # An order that would be far too cheap to be executed, and that is only checked, never placed.
 PROBE_VOLUME = Decimal(10)
 PROBE_REFERENCE = "gridbot-probe"  # no order carries this client order id
@@ -30,7 +32,7 @@ PROBE_REFERENCE = "gridbot-probe"  # no order carries this client order id
 
 def check_permissions(client: KrakenClient, altname: Callable[[], str]) -> None:
     """
-    Return when the key has every right of NEEDED and none to withdraw.
+    Return when the key has every right of NEEDED, shows all of the time, and may not withdraw.
 
     altname  name of the pair, for the probes where Kraken cannot be asked directly
 
@@ -47,11 +49,16 @@ def check_permissions(client: KrakenClient, altname: Callable[[], str]) -> None:
         _judge(*_probe(client, altname()))
         return
     missing = [tick for name, tick in NEEDED.items() if name not in granted]
-    _judge(missing, [name for name in granted if "withdraw" in name])
+    hidden = [name for name, other in PERIOD.items() if str(info.get(name, info.get(other)) or 0) != "0"]
+    _judge(missing, [name for name in granted if "withdraw" in name], hidden)
 
 
-def _judge(missing: list[str], dangerous: list[str]) -> None:
+def _judge(missing: list[str], dangerous: list[str], hidden: list[str] | None = None) -> None:
     parts = []
+    if hidden:
+        parts.append(
+            f"it shows only a part of the past ({', '.join(hidden)}). Take the limits of the query period away"
+        )
     if missing:
         parts.append(f"it lacks: {', '.join(missing)}. Set these ticks")
     if dangerous:

@@ -173,9 +173,9 @@ def order_info(txid: str, row: Row) -> OrderInfoSchema:
     "fee":"0.00000","price":"30010.0","reason":null,"trades":["TCCCTY-WE2O6-P3NB37"]}``
 
     ``descr.price`` is the limit price; ``price`` beside it is the average of what was executed, and
-    the only one a market order has.
+    the only one a market order has. An order amended to less than it had executed counts as what it executed.
     """
-    described = row["descr"]
+    described, vol_exec = row["descr"], number(row["vol_exec"])
     return OrderInfoSchema(
         pair=described["pair"],
         price=number(described["price"]) or number(row["price"]),
@@ -183,8 +183,8 @@ def order_info(txid: str, row: Row) -> OrderInfoSchema:
         status=row["status"],
         txid=txid,
         userref=userref_of(row),
-        vol=number(row["vol"]),
-        vol_exec=number(row["vol_exec"]),
+        vol=max(number(row["vol"]), vol_exec),
+        vol_exec=vol_exec,
         cost=number(row.get("cost") or 0),
         fee=number(row.get("fee") or 0),
         opened_at=float(row.get("opentm") or 0),

@@ -44,6 +44,7 @@ LONGEST_WAIT_INSIDE = 30.0
 # So long may an order wait for its turn and for a connection; its price grows old meanwhile.
 ORDER_PATIENCE = 3.0
 NONCES_REFUSED_IN_A_ROW = 4
+LOCKED = "EGeneral:Temporary lockout"
 
 
 class KrakenClient:
@@ -76,6 +77,7 @@ class KrakenClient:
         self._base = wire.checked_address(rest_url)
         self._nonce = nonce or NonceSource(clock)
         self._refused_nonces = 0
+        self._locked_until = 0.0  # monotonic: until then the key is not shown
         self._transport = transport
         self._timeouts = (CONNECT_TIMEOUT, read_timeout)
         # Read once: looked up for every request they cost half a millisecond each time.
@@ -172,6 +174,8 @@ class KrakenClient:
 
     def _call(self, method: str, params: Mapping[str, Any], private: bool, order: bool = False) -> Envelope:
         """Sign, send, read. Raises NeverSent, TurnedAway or NoReadableAnswer."""
+        if private and (locked := self._locked_until - self._clock.monotonic()) > 0:
+            raise wire.TurnedAway(f"{method} was not sent: {row_of(LOCKED).advice}", locked)
         request = self._signed(method, params) if private else self._unsigned(method, params)
         try:
             response = self._fresh_session(order).send(
@@ -229,7 +233,9 @@ class KrakenClient:
 
     def _note_errors(self, envelope: Envelope, response: requests.Response) -> None:
         for error in envelope.errors:
-            if error.startswith("EAPI:Rate limit"):
+            if error.startswith(LOCKED):
+                self._locked_until = self._clock.monotonic() + row_of(LOCKED).pause
+            elif error.startswith("EAPI:Rate limit"):
                 self.limits.rest.fill()
             elif error.startswith(("EOrder:Rate limit", "EOrder:Domain rate limit")):
                 self.limits.engine.fill()

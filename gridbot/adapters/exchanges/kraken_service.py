@@ -47,6 +47,8 @@ LOG = logging.getLogger(__name__)
 
 DOMAIN = ExchangeDomain(EXCHANGE="Kraken")
 PAGE = 50  # rows of ClosedOrders
+# Left to itself Kraken makes one row of what a taker got from several makers; the feed tells them one by one.
+EVERY_FILL = {"consolidate_taker": False}
 ORDERS_PER_QUERY, TRADES_PER_QUERY = 50, 20
 # Where Kraken refuses a whole list for one unknown id, it is halved; so many calls at most.
 MAX_QUERIES = 30
@@ -279,7 +281,7 @@ class KrakenRESTService(IExchangeRESTService):
         See the interface. Pages shift while orders close, so rows are known by their txid; each page
         costs four points of the request counter, and a long history waits for it.
         """
-        params: dict[str, Any] = {"userref": userref, "trades": trades, "closetime": "both"}
+        params: dict[str, Any] = {"userref": userref, "trades": trades, "closetime": "both", **EVERY_FILL}
         if start is not None:
             params["start"] = max(0, int(start - START_MARGIN))
         found: dict[str, OrderInfoSchema] = {}
@@ -296,7 +298,7 @@ class KrakenRESTService(IExchangeRESTService):
 
     def get_orders_info(self, txids: list[str]) -> dict[str, OrderInfoSchema]:
         """See the interface; fifty to a call, with the ids of executions."""
-        rows = self._query("QueryOrders", {"trades": True}, txids, ORDERS_PER_QUERY)
+        rows = self._query("QueryOrders", {"trades": True, **EVERY_FILL}, txids, ORDERS_PER_QUERY)
         return {txid: _read("QueryOrders", parse.order_info, txid, row) for txid, row in rows.items()}
 
     def get_trades_info(self, exec_ids: list[str]) -> dict[str, TradeInfoSchema]:
@@ -318,7 +320,10 @@ class KrakenRESTService(IExchangeRESTService):
             batch = batches.pop(0)
             try:
                 result = self.client.ask(method, {**params, "txid": ",".join(batch)}, private=True)
-            except UnknownOrderError:
+            except (TemporaryFailure, AccessDenied):
+                raise
+            except ExchangeError as exc:  # in which words Kraken refuses an unknown id is not documented everywhere
+                LOG.debug("%s", exc)
                 half = len(batch) // 2
                 batches += [part for part in (batch[:half], batch[half:]) if half and part]
                 continue
