@@ -152,7 +152,7 @@ class World:
     def _build(self) -> None:
         self.config = config(strategy=self.strategy_name, **self.changes)
         self.feed = Feed(self.rest)
-        self.desk = OrderDesk(self.db, self.rest, self.clock, USERREF, self.events.append)
+        self.desk = OrderDesk(self.db, self.rest, self.clock, self.config.userref, self.events.append)
         self.frames: list[object] = []
         self.strategy: GridStrategyBase = resolve("strategy", self.strategy_name)(
             Surroundings(
@@ -160,7 +160,7 @@ class World:
                 rest_api=self.rest,
                 websocket=self.feed,
                 desk=self.desk,
-                sync=BookSync(self.desk, self.rest, USERREF).run,
+                sync=BookSync(self.desk, self.rest, self.config.userref).run,
                 clock=self.clock,
                 publish=self.events.append,
                 report=lambda _strategy: "",

@@ -91,10 +91,12 @@ class DBConnect:
         return f"the database {self.path} was deleted while the bot runs; it was written anew, nothing is lost"
 
     def is_intact(self) -> bool:
-        """True when SQLite finds the whole file in order."""
+        """True when SQLite finds the whole file in order. Raises DatabaseError when it cannot be read just now."""
         try:
             return [row[0] for row in self.db.execute("PRAGMA quick_check")] == ["ok"]
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError as exc:
+            if not _is_damage(str(exc)):
+                raise self.explained(exc) from exc
             return False
 
     def atomic(self) -> AbstractContextManager[None]:

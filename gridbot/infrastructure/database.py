@@ -156,6 +156,11 @@ class Orderbook(Table):
         """Open sells from the lowest price to the highest."""
         return self._of(SELL)
 
+    def of_others(self) -> dict[int, int]:
+        """Open orders in the same file that belong to other userrefs: userref -> how many."""
+        sql = f"SELECT userref, count(*) FROM {self.name} WHERE userref != ? GROUP BY userref"
+        return dict(self._db.execute(sql, (self._userref,)).fetchall())
+
     def _of(self, side: str) -> tuple[BookOrder, ...]:
         if side not in self._sorted:
             orders = (order for order in self._orders.values() if order.side == side)

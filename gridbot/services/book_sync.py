@@ -54,8 +54,9 @@ class BookSync:
             balance=self._rest.get_pair_balance(),
         )
         for txid in desk.provisional & news.trades.keys():
-            for trade in news.trades[txid] if desk.book.get(txid) is None else ():
-                desk.itemise(trade)
+            if desk.book.get(txid) is None and desk.fit(news.trades[txid], reports[txid].vol_exec):
+                for trade in news.trades[txid]:
+                    desk.itemise(trade)
         desk.finished.prune(desk.now() - FORGET_AFTER)
         return news
 

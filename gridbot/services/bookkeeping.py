@@ -7,12 +7,13 @@ times ends in the same books.
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import Decimal
 
-from gridbot.exceptions import BotStateError
+from gridbot.exceptions import BotStateError, TemporaryFailure
 from gridbot.infrastructure.database import (
     Configuration,
     DBConnect,
@@ -32,6 +33,8 @@ from gridbot.services.funds import EVERYTHING, Funds, OwnShare
 from gridbot.services.ledger import PROVISIONAL, by_cycle, holding, spoken_for
 
 LOG = logging.getLogger(__name__)
+
+SLOW_TIME = 5.0  # seconds; deadlines are made from this time, and are twice as long
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class Bookkeeping:
         self.sync_reason = ""  # why the whole book should be compared with the exchange soon; "" for no reason
         self._provisional = {row.info.txid for row in self.trades.provisional()}
         self._totals = {order.txid: self._stored_totals(order.txid) for order in self.book if order.executed}
+        self._amended_at: dict[str, float] = {}  # by the word of the feed; REST may not know it yet
         self._time_offset = 0.0  # exchange's unix time minus our monotonic clock
 
     def _stored_totals(self, txid: str) -> tuple[Decimal, Decimal]:
@@ -91,8 +95,18 @@ class Bookkeeping:
     # ---- time, money -------------------------------------------------------------------------
 
     def set_time(self) -> None:
-        """Ask the exchange for its time; our own clock may be wrong by hours. Raises TemporaryFailure."""
-        self._time_offset = self._rest.get_server_time() - self._clock.monotonic()
+        """
+        Ask the exchange for its time; our own clock may be wrong by hours. An answer that was long on its way
+        says less than is known already. Raises TemporaryFailure.
+        """
+        asked = self._clock.monotonic()
+        told = self._rest.get_server_time()
+        earliest, latest = told - self._clock.monotonic(), told - asked
+        if earliest <= self._time_offset <= latest:
+            return
+        if latest - earliest > SLOW_TIME:
+            raise TemporaryFailure(f"the exchange took {latest - earliest:.0f} s to tell the time")
+        self._time_offset = earliest
 
     def now(self) -> float:
         """Unix seconds on the exchange's clock."""
@@ -194,12 +208,16 @@ class Bookkeeping:
             self._book_trade(order, trade)
         if update.exec_type == "amended" and update.order_qty and update.limit_price:
             self._amended(order, update.limit_price, update.order_qty)
+            self._amended_at[order.txid] = self.now()
         order = self._order(order.txid)
         told_executed = max(update.cum_qty or ZERO, order.executed)
         if update.order_status == "filled" and update.cum_qty is None:
             told_executed = order.volume
         ended = update.exec_type in (self._domain.CANCELED, self._domain.EXPIRED)
-        filled = told_executed >= order.volume or update.order_status == "filled"
+        goes_on = update.order_status == "partially_filled"
+        if goes_on and told_executed >= order.volume:
+            self.request_sync(f"order {order.txid} goes on beyond its volume: it was amended")
+        filled = update.order_status == "filled" or (told_executed >= order.volume and not goes_on)
         if not ended and not filled:
             return None
         at = update.time or self.now()
@@ -227,16 +245,24 @@ class Bookkeeping:
         order = self.book.get(info.txid)
         if order is None:
             return None
-        if (info.price, info.vol) != (order.price, order.volume):
+        is_news = self.now() - self._amended_at.get(info.txid, -math.inf) > self._rest.answers_lag
+        if is_news and (info.price, info.vol) != (order.price, order.volume):
             self._amended(order, info.price, info.vol)
             order = self._order(info.txid)
-        for trade in trades:
-            self._book_trade(order, trade)
+        if self.fit(trades, max(info.vol_exec, order.executed)):
+            for trade in trades:
+                self._book_trade(order, trade)
         order = self._order(order.txid)
         over = info.status in (self._domain.CLOSED, self._domain.CANCELED, self._domain.EXPIRED)
         at = info.closed_at or self.now()
         self._book_missing(order, info.vol_exec, info.cost, info.fee, at)
         return self._finish(order.txid, info.status, at, info.reason) if over else None
+
+    def fit(self, trades: list[TradeInfoSchema], executed: Decimal) -> bool:
+        """False when they and what is booked one by one are more than was executed: some are told twice, in sum."""
+        booked = [row.info for row in self.trades.of_order(trades[0].txid)] if trades else []
+        by_id = {t.exec_id: t.volume for t in (*booked, *trades) if not t.exec_id.startswith(PROVISIONAL)}
+        return sum(by_id.values(), ZERO) <= executed
 
     def _order(self, txid: str) -> BookOrder:
         order = self.book.get(txid)
@@ -328,6 +354,7 @@ class Bookkeeping:
         with self._db.atomic():
             self.book.remove(txid)
             self.finished.add(txid, status, at)
+        self._amended_at.pop(txid, None)
         self.funds.release(order.side, order.price, order.volume - order.executed)
         cost, fee = self._totals.pop(txid, (ZERO, ZERO))
         return Finished(order, status, order.executed, cost, fee, at, status == self._domain.CLOSED, reason)

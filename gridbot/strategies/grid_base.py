@@ -6,11 +6,14 @@ base hears what happened, asks the rules, and hands what they want to the desk. 
 thread, reads no clock but the exchange's through the desk, and never waits.
 """
 
+import logging
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 
-from gridbot.exceptions import BotStateError, ConfigurationError
-from gridbot.models.events import ExtraSellPlaced, FundsShort, OrderRefused, StatusUpdate
+from gridbot.exceptions import BotStateError, ConfigurationError, TemporaryFailure
+from gridbot.models.configuration import check_interval_pays
+from gridbot.models.events import ExtraSellPlaced, FundsShort, OrderRefused, StatusUpdate, Trouble
 from gridbot.models.exchange import BUY, ExecutionsUpdateSchema, OnMessageSchema, TickerUpdateSchema
 from gridbot.models.grid import (
     EXTRA,
@@ -18,6 +21,7 @@ from gridbot.models.grid import (
     CancelOrder,
     Cause,
     Decision,
+    GridSettings,
     GridView,
     Intent,
     PlaceBuy,
@@ -48,7 +52,11 @@ from gridbot.strategies.grid_sync import (
     GridCatchUp,
 )
 
+LOG = logging.getLogger(__name__)
+
 ACCEPTED = ("pending_new", "new")  # events of an order in the book that say nothing new
+UNPAID = "interval"  # pause, to say it once: the fee eats the interval
+RULES_AGE = 86400.0  # seconds after which the pair's rules and the fee are asked for again
 MINIMUM = "minimum"  # pause: an order would be too small
 YOUNG = 60.0  # seconds: an order that the exchange cancels before is not simply placed again
 OUT_OF_ORDER = 60.0  # seconds: a price told so much late is old; with more the two clocks have nothing in common
@@ -70,6 +78,7 @@ class GridStrategyBase(GridCatchUp):
         self._report = surroundings.report
         self._symbol = ""  # known once the exchange was asked for the pair
         self._ticker_time = 0.0
+        self._rules_read_at = 0.0  # monotonic
         self.waiting: tuple[Waiting, ...] = ()
 
     def _check_near_buy_orders(self, grid: GridView) -> Decision:
@@ -122,8 +131,40 @@ class GridStrategyBase(GridCatchUp):
         pair = self._rest_api.get_asset_pair_info()
         self._symbol = self._rest_api.ws_symbol
         fee = self._config.fee if self._config.fee is not None else self._rest_api.get_maker_fee()
-        self.settings = rules.grid_settings(self._config, pair, fee)
+        self.settings = self._paying(rules.grid_settings(self._config, pair, fee))
         self._desk.funds.fee = self.settings.fee
+        self._rules_read_at = self._clock.monotonic()
+
+    def _paying(self, settings: GridSettings) -> GridSettings:
+        """
+        A fee that eats the interval is refused at the first start. Later, when the exchange has raised it, what
+        was bought must still be sold: then only buys are held back. Raises ConfigurationError.
+        """
+        try:
+            check_interval_pays(settings.interval, settings.fee)
+        except ConfigurationError as exc:
+            if not self._desk.configuration.exists:
+                raise
+            if not self._desk.pauses.known(UNPAID):
+                self._desk.pauses.begin(UNPAID)
+                self._publish(Trouble(f"{exc.message}\n  Until then no buy is placed; sells go on."))
+            return replace(settings, max_investment=ZERO)
+        self._desk.pauses.end(UNPAID)
+        return settings
+
+    def _prepare_for_trading(self) -> None:
+        """Before the comparison: the exchange may have changed what it asks of an order, or the fee, meanwhile."""
+        age = self._clock.monotonic() - self._rules_read_at
+        is_refused = len(self._desk.unsold) or self._desk.pauses.known(BUYING)
+        if self.is_ready and (age > RULES_AGE or (is_refused and age >= self.regular_spacing)):
+            before = self.settings
+            try:
+                self._retrieve_asset_information()
+            except (TemporaryFailure, ConfigurationError) as exc:
+                LOG.warning("%s", exc)
+            if self.settings != before:
+                self._desk.pauses.cut_short([BUYING, SURPLUS, EXTRA, *(buy.txid for buy in self._desk.unsold.all())])
+        super()._prepare_for_trading()
 
     def _check_market(self) -> None:
         """The database holds the orders of one market; another one would find none of them, or sell play money."""
@@ -145,7 +186,8 @@ class GridStrategyBase(GridCatchUp):
         elif message.channel == "executions":
             if message.type == "lost":
                 self._waiting_for.add("executions")
-                self._blind_since = self._blind_since or self._desk.now()
+                if self.is_ready:
+                    self._blind_since = self._blind_since or self._desk.now()
             elif message.type == "snapshot":
                 self._waiting_for.discard("executions")
                 for pause in (BLIND, BLIND_TOLD):
@@ -216,7 +258,7 @@ class GridStrategyBase(GridCatchUp):
             return False
         if self._desk.settle_by_message(update) or self._adopt_told(update):
             return True
-        if not self._desk.knows(update.order_id) and not self._desk.sync_reason:
+        if not self._desk.knows(update.order_id):
             self._desk.strangers.add(update.order_id)
             self._desk.request_sync(f"order {update.order_id} carries our userref and is not in the book")
         return False

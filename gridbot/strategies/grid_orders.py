@@ -96,9 +96,14 @@ class GridOrders:
         if order.sells in NO_BUY or rest < self.settings.pair.ordermin:
             self._desk.add_to_surplus(rest, bought_at)
             return
-        rows = self._desk.trades.of_order(order.sells)
-        price = rows[0].info.price if rows else bought_at
-        self._desk.unsold.add(UnsoldBuy(order.sells, price, rest, at))
+        price, rows = bought_at, self._desk.trades.of_order(order.sells)
+        if rows:
+            price = rows[0].info.price
+            sold = sum((row.info.volume for row in self._desk.trades.sales_of(order.sells)), ZERO)
+            # Amended by hand it may have sold coins that the bot never bought.
+            rest = min(rest, sum((row.info.volume for row in rows), ZERO) - sold)
+        if rest > 0:
+            self._desk.unsold.add(UnsoldBuy(order.sells, price, rest, at))
 
     def _handle_arbitrage(self, finished: Finished) -> Placement | None:
         """What follows an order that is over, written down in the same transaction."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from decimal import ROUND_UP, Decimal
 
 from gridbot.exceptions import ConfigurationError, OrderTooSmall
-from gridbot.models.configuration import BotConfigDTO, check_interval_pays
+from gridbot.models.configuration import BotConfigDTO
 from gridbot.models.events import GridShifted
 from gridbot.models.exchange import AssetPairInfoSchema
 from gridbot.models.grid import (
@@ -55,7 +55,6 @@ def grid_settings(config: BotConfigDTO, pair: AssetPairInfoSchema, fee: Decimal 
             "[grid] fee: the exchange does not tell the fee of this account.\n"
             "  Set it to your maker fee per side, for example fee = 0.25%"
         )
-    check_interval_pays(config.interval, fee)
     if config.amount_per_grid < pair.costmin:
         raise ConfigurationError(
             f"[grid] amount_per_grid = {config.amount_per_grid:f}: the exchange takes no order on "

@@ -54,6 +54,7 @@ class GridCatchUp(GridOrders):
         self._band: rules.Band = rules.NO_BAND
         self._waiting_for = {"ticker", "executions"}  # why nothing may be decided yet
         self._started_at: float | None = None  # when the first synchronisation was done
+        self._looked_back_at = 0.0  # when closed orders were last asked for, exchange's clock
         self._last_sync = self._clock.monotonic()
         self._next_look = self._clock.monotonic() + self.regular_spacing
         self._early: list[ExecutionsUpdateSchema] = []  # told before the first synchronisation
@@ -94,6 +95,8 @@ class GridCatchUp(GridOrders):
         since = self._look_back_to()
         caught_up = self._sync_order_book(since)
         now, stored = self._desk.now(), self._desk.configuration
+        if since is not None:
+            self._looked_back_at = now
         if since is not None or (stored.is_synced and (caught_up or now - stored.get().synced_at > SYNCED_AGE)):
             stored.update(synced_at=now)
         if self._started_at is None:
@@ -137,12 +140,15 @@ class GridCatchUp(GridOrders):
         Since when the exchange must be asked for closed orders; None when all were heard. With a new database
         there may have been an older one, and nobody knows when: the last days are asked for, so that a buy
         without a sell gets one, and none gets two. At once while orders of ours are open; else the grid comes
-        first, and the second look, a minute later, asks.
+        first, and the second look, a minute later, asks. A first look may have been answered from before the start
+        and is repeated with the next one, for an older copy of a database knows less than it seems.
         """
         stored = self._desk.configuration
         if not stored.exists:
             return self._clock.time() - MEMORY if len(self._desk.book) else None
-        return None if self.is_ready and stored.is_synced else stored.get().synced_at
+        started = self._started_at
+        is_certain = started is not None and self._looked_back_at > started + self._rest_api.answers_lag
+        return None if is_certain and stored.is_synced else stored.get().synced_at
 
     def _sync_order_book(self, since: float | None) -> bool:
         """Book what happened meanwhile, then place what follows from it. True when there was news."""
@@ -154,6 +160,7 @@ class GridCatchUp(GridOrders):
         if is_new:
             amount, interval = self.settings.amount_per_grid, self.settings.interval
             stored.create(self.market, amount, interval, now, synced_at=now - MEMORY)
+            self._tell_of_others()
         is_lost = is_new and len(self._desk.book) > 0
         away_since = None if is_new or self.is_ready or since is None else max(since, stored.get().created_at)
         finished = []
@@ -246,6 +253,17 @@ class GridCatchUp(GridOrders):
                 "no sell get one. What was bought before, and the highest buy price, are not known any more"
             )
         )
+
+    def _tell_of_others(self) -> None:
+        """A userref that was changed leaves a whole grid behind."""
+        for userref, count in self._desk.book.of_others().items():
+            self._publish(
+                Trouble(
+                    f"the database also holds {count} open orders of userref {userref}, which this bot "
+                    f"(userref {self._config.userref}) does not look after. If you changed [bot] userref, "
+                    "change it back"
+                )
+            )
 
     def _tell_of_phantoms(self, news: News) -> None:
         """Absence proves nothing, but orders of the book that the exchange has never heard of must not go unsaid."""
@@ -427,6 +445,8 @@ class GridCatchUp(GridOrders):
         try:
             self._prepare_for_trading()
         except TemporaryFailure as exc:
-            seconds = self._desk.pauses.begin(SYNC, first=FAILURE_PAUSE, longest=LONGEST_FAILURE_PAUSE)
+            seconds = self._desk.pauses.begin(
+                SYNC, at_least=exc.retry_after, first=FAILURE_PAUSE, longest=LONGEST_FAILURE_PAUSE
+            )
             self._desk.sync_reason = "the last comparison was not answered"
             LOG.warning("%s; comparing with the exchange again in %.0f s", exc, seconds)

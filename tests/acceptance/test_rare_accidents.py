@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from gridbot.adapters.exchanges.simulated import SimulatedRESTService
 from gridbot.exceptions import ConfigurationError, ExchangeError, InsufficientFunds, TemporaryFailure, TooManyOrders
 from gridbot.infrastructure.database import DBConnect
-from gridbot.models.events import OrderPlaced, OrderRefused, Trouble
+from gridbot.models.events import CaughtUp, OrderPlaced, OrderRefused, Trouble
 from gridbot.models.exchange import (
     BUY,
     SELL,
@@ -583,3 +584,95 @@ def test_an_order_of_another_pair_is_asked_for_once() -> None:
     world.deliver([OnMessageSchema(channel="executions", type="update", executions=[news])])
     world.wait(200)
     assert asked.count(["OTHER"]) == 1
+
+
+def test_two_orders_of_ours_told_by_their_fills_alone_are_both_booked() -> None:
+    world = World("GridSell").start("50000").price("49500")
+    world.wait(200)
+    unknown = [
+        SimulatedRESTService.create_order(
+            world.rest, ordertype="limit", side=BUY, volume=Decimal("0.002"), price=Decimal(price), userref=USERREF
+        ).txid
+        for price in ("49300", "49200")
+    ]
+    world.frames.clear()
+    world.exchange.take_events()
+    world.clock.now += 1
+    events = world.exchange.on_price(Decimal("49100"), world.clock.now)
+    world.deliver([OnMessageSchema(channel="executions", type="update", executions=[event]) for event in events])
+    world.settle()
+    world.wait(100)
+    assert [len(world.desk.trades.of_order(txid)) for txid in unknown] == [1, 1]
+    assert {sell.sells for sell in world.sells} >= set(unknown)
+
+
+def test_what_an_older_database_does_not_know_is_looked_for_once_more_after_the_lag(tmp_path: Path) -> None:
+    world = World("GridSell", path=tmp_path / "bot.db")
+    world.rest.answers_lag = 60.0
+    world.start("50000").wait(100)
+    asked, ask = [], world.rest.get_closed_orders
+    world.rest.get_closed_orders = lambda *args, **kwargs: asked.append(world.clock.now) or ask(*args, **kwargs)
+    world.restart().price("50000")
+    assert len(asked) == 1
+    world.wait(700)  # the first look of a life may have been answered from before it
+    assert len(asked) == 2
+    world.wait(1300)
+    assert len(asked) == 2
+
+
+def test_a_slow_answer_does_not_set_the_clock_back() -> None:
+    world = World().start("50000")
+    told_at, ask = world.desk.now(), world.rest.get_server_time
+
+    def slow() -> float:
+        time = ask()
+        world.clock.now += 9
+        return time
+
+    world.rest.get_server_time = slow
+    world.desk.set_time()
+    assert world.desk.now() == told_at + 9
+    world.desk._time_offset = 50.0
+    with pytest.raises(TemporaryFailure, match="took 9 s to tell the time"):
+        world.desk.set_time()
+
+
+def test_a_fee_that_rises_above_the_interval_holds_back_buys_and_not_sells(tmp_path: Path) -> None:
+    world = World("GridSell", path=tmp_path / "bot.db", changes={"interval": Decimal("0.006"), "fee": None})
+    world.start("50000").price("49650")
+    assert len(world.sells) == 1
+    buys = len(world.buys)
+    world.rest.get_maker_fee = lambda: Decimal("0.004")
+    world.restart().price("49400")
+    assert len(world.sells) == 2
+    assert len(world.buys) < buys
+    [trouble] = world.told(Trouble)
+    assert "this grid loses on every round" in trouble.text
+
+
+def test_a_price_step_that_changes_while_the_bot_runs_is_learnt_from_a_refusal() -> None:
+    world = World("GridSell").start("50000")
+    world.exchange.pair = BTC_USD.model_copy(update={"pair_decimals": 0, "tick_size": Decimal(1)})
+    world.price("49500")
+    assert world.sells == ()
+    world.wait(1900)
+    assert world.sell_prices() == ["49999"]
+
+
+def test_a_changed_userref_is_told_of_the_grid_it_leaves_behind(tmp_path: Path) -> None:
+    World(path=tmp_path / "bot.db").start("50000")
+    world = World(path=tmp_path / "bot.db", changes={"userref": 7}).start("50000")
+    [trouble] = world.told(Trouble)
+    assert f"5 open orders of userref {USERREF}" in trouble.text
+
+
+def test_a_feed_that_is_lost_before_the_first_comparison_makes_no_absence_longer(tmp_path: Path) -> None:
+    world = World("GridSell", path=tmp_path / "bot.db")
+    world.clock.monotonic = lambda: world.clock.now - 1_789_999_000.0  # seconds since the machine was started
+    world.start("50000")
+    unheard(world, "49400")
+    world.clock.now += 30
+    world.restart().deliver([LOST, snapshot(world)])
+    world.price("49450")
+    [caught_up] = world.told(CaughtUp)
+    assert (caught_up.buys_filled, caught_up.away_seconds) == (1, pytest.approx(31))

@@ -1,6 +1,7 @@
 """The engine: what it waits for, what it calls an error, and how it ends."""
 
 import logging
+import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from decimal import Decimal
@@ -11,8 +12,9 @@ import pytest
 
 from gridbot.core.engine import BotEngine
 from gridbot.core.state_machine import States
-from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError, TemporaryFailure
+from gridbot.exceptions import AccessDenied, ConfigurationError, DatabaseError, GridBotError, TemporaryFailure
 from gridbot.infrastructure.database import DBConnect, Orderbook, open_or_rebuild
+from gridbot.infrastructure.migrations import Database
 from gridbot.interfaces.exchange import Exchange
 from gridbot.models.configuration import DBConfigDTO, Settings
 from gridbot.models.events import BotStarted, BotStopped, Event, Trouble
@@ -209,6 +211,21 @@ def test_a_file_that_is_no_database_is_kept_aside_too(tmp_path: Path) -> None:
     db, problem = open_or_rebuild(path, 1.0)
     assert problem
     db.close()
+
+
+def test_a_disk_that_cannot_be_read_just_now_does_not_put_a_sound_database_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unreadable(Database):
+        def execute(self, sql: str, *args: object) -> sqlite3.Cursor:
+            if "quick_check" in sql:
+                raise sqlite3.OperationalError("disk I/O error")
+            return super().execute(sql, *args)
+
+    monkeypatch.setattr("gridbot.infrastructure.connection.Database", Unreadable)
+    with pytest.raises(DatabaseError, match="disk I/O error"):
+        open_or_rebuild(tmp_path / "bot.db", 1.0)
+    assert [path.name for path in tmp_path.glob("*damaged*")] == []
 
 
 def test_a_database_deleted_under_the_running_bot_is_written_anew(tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""Orders that their owner amends or cancels at the exchange, while the bot looks on."""
+
+from decimal import Decimal
+
+import pytest
+
+from gridbot.adapters.exchanges.simulated_state import SimulatedOrder
+from gridbot.models.exchange import SELL, ExecutionsUpdateSchema, OnMessageSchema, OrderInfoSchema, TradeInfoSchema
+from tests.world import USERREF, World
+
+
+def amend(world: World, order: SimulatedOrder, volume: str) -> None:
+    """The owner gives an order another volume; the exchange binds the money."""
+    order.volume = Decimal(volume)
+    held = order.volume if order.side == SELL else order.price * order.volume * Decimal("1.0025")
+    money = world.exchange.money
+    if order.side == SELL:
+        money.base_held += held - order.held
+    else:
+        money.quote_held += held - order.held
+    order.held = held
+
+
+def told(world: World, order: SimulatedOrder, exec_type: str, status: str, **more: object) -> None:
+    """An event of the feed."""
+    world.clock.now += 1
+    update = ExecutionsUpdateSchema(
+        order_id=order.txid, exec_type=exec_type, order_status=status, userref=USERREF, time=world.clock.now, **more
+    )
+    world.deliver([OnMessageSchema(channel="executions", type="update", executions=[update])])
+
+
+def told_amended(world: World, order: SimulatedOrder) -> None:
+    told(world, order, "amended", "new", limit_price=order.price, order_qty=order.volume, cum_qty=Decimal(0))
+
+
+def booked(world: World, txid: str) -> Decimal:
+    return sum((row.info.volume for row in world.desk.trades.of_order(txid)), Decimal(0))
+
+
+@pytest.mark.parametrize("lag", [60.0, 0.0])
+def test_of_an_order_amended_up_every_fill_is_booked_though_rest_still_tells_the_old_volume(lag: float) -> None:
+    world = World("GridSell").start("50000").price("49600")
+    world.rest.answers_lag = lag  # 0: the amendment is undone, as it is by a restart, and the fills must do
+    order = world.exchange.open_orders[world.buys[0].txid]
+    old, ask = world.rest.get_open_orders(USERREF), world.rest.get_open_orders
+    amend(world, order, "0.004")
+    told_amended(world, order)
+    world.rest.get_open_orders = lambda userref, trades=False: old
+    world.desk.request_sync("a doubt")
+    world.wait(20)
+    world.rest.get_open_orders = ask
+    believed = world.desk.book.get(order.txid)
+    assert believed is not None
+    assert believed.volume == Decimal("0.004" if lag else "0.00202")
+    world.exchange.fill(order.txid, Decimal("0.0025"))
+    world.settle()
+    world.exchange.fill(order.txid)
+    world.settle()
+    world.wait(20)
+    assert booked(world, order.txid) == Decimal("0.004")
+    assert [sell.volume for sell in world.sells] == [Decimal("0.004")]
+
+
+def test_of_a_sell_amended_up_and_cancelled_only_what_the_bot_bought_is_sold_again() -> None:
+    world = World("GridSell", base=Decimal(1)).start("50000").price("49500")
+    [sell] = world.sells
+    order = world.exchange.open_orders[sell.txid]
+    amend(world, order, "0.05")
+    told_amended(world, order)
+    world.clock.now += 100
+    world.exchange.cancel_order(order.txid, world.clock.now)
+    world.settle()
+    world.wait(100)
+    assert [again.volume for again in world.sells] == [sell.volume]
+
+
+def test_a_row_that_sums_up_fills_already_told_is_not_booked_beside_them() -> None:
+    world = World("GridSell", base=Decimal(1)).start("50000").price("49500")
+    [sell] = world.sells
+    order = world.exchange.open_orders[sell.txid]
+    part = {"last_qty": Decimal("0.001"), "last_price": sell.price, "cum_qty": Decimal("0.001"), "exec_id": "T1"}
+    told(world, order, "trade", "partially_filled", fee=Decimal("0.1"), **part)
+    of_all = {"side": SELL, "price": sell.price, "cost": sell.value, "fee": Decimal("0.2"), "txid": sell.txid}
+    report = OrderInfoSchema(
+        pair="BTCUSD", status="closed", userref=USERREF, vol=sell.volume, vol_exec=sell.volume, trades=("T",), **of_all
+    )
+    row = TradeInfoSchema(exec_id="T", volume=sell.volume, time=world.clock.now, **of_all)
+    with world.desk.atomic():
+        finished = world.desk.book_report(report, [row])
+    assert finished is not None
+    assert (finished.executed, finished.fee) == (sell.volume, Decimal("0.2"))
+    assert booked(world, sell.txid) == sell.volume
