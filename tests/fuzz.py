@@ -19,6 +19,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -141,12 +142,9 @@ class House:
         self.feed = DeafFeed(self.rest, clock=self.clock)
         desk = OrderDesk(DBConnect(":memory:"), self.rest, self.clock, USERREF, lambda _event: None)
         name = chance.choice(("GridHODL", "GridSell", "SWING", "cDCA")) if lively else "cDCA"
-        settings = config(strategy=name)
-        if not lively:
-            settings = settings.model_copy(update={"max_investment": Decimal(1)})
         self.strategy = resolve("strategy", name)(
             Surroundings(
-                config=settings,
+                config=config(strategy=name),
                 rest_api=self.rest,
                 websocket=self.feed,
                 desk=desk,
@@ -157,6 +155,8 @@ class House:
             )
         )
         self.strategy.run(lambda _frame: None)
+        if not lively:
+            self.strategy.settings = replace(self.strategy.settings, max_investment=Decimal(1))
         self.numbers = {PUBLIC: 0, PRIVATE: 0}
         for name in self.numbers:
             self.connect(name)

@@ -223,6 +223,22 @@ def as_percent(fraction: Decimal) -> str:
     return f"{digits(fraction * 100)} %"
 
 
+def check_one_buy_fits(max_investment: Decimal, one_buy: Decimal, n: int) -> None:
+    """Return when one of ``n`` buys of ``one_buy`` quote, fee included, has room. Raises ConfigurationError."""
+    if why := _why_none_fits(max_investment, one_buy, n):
+        raise ConfigurationError(f"[grid] {why}")
+
+
+def _why_none_fits(max_investment: Decimal, one_buy: Decimal, n: int) -> str:
+    # Not "less than": the rules stop buying when investment + one buy reaches max_investment.
+    if max_investment > one_buy:
+        return ""
+    return (
+        f"max_investment: not one buy fits, it must be more than {digits(one_buy)} (amount_per_grid with its fee). "
+        f"For {n} open buys: more than {digits(one_buy * n)}"
+    )
+
+
 class Section(BaseModel):
     """Frozen and strict; an error never repeats the value, which may be a secret."""
 
@@ -255,12 +271,8 @@ class BotConfigDTO(Section):
         if one_name(self.base_currency, self.base_currency) == one_name(self.quote_currency, self.quote_currency):
             problems.append("quote_currency: must differ from base_currency; BTC against USD, for example")
         one_buy = self.amount_per_grid * (ONE + (self.fee or ZERO))
-        # Not "less than": the rules stop buying when investment + one buy reaches max_investment.
-        if self.max_investment <= one_buy:
-            problems.append(
-                f"max_investment: not one buy fits, it must be more than {digits(one_buy)} (amount_per_grid with its "
-                f"fee). For {self.n_open_buy_orders} open buys: more than {digits(one_buy * self.n_open_buy_orders)}"
-            )
+        if why := _why_none_fits(self.max_investment, one_buy, self.n_open_buy_orders):
+            problems.append(why)
         if self.fee is not None and (why := _why_it_does_not_pay(self.interval, self.fee)):
             problems.append(f"interval: {why}")
         if problems:

@@ -6,22 +6,17 @@ base hears what happened, asks the rules, and hands what they want to the desk. 
 thread, reads no clock but the exchange's through the desk, and never waits.
 """
 
-import logging
 from collections.abc import Callable
-from dataclasses import replace
 from decimal import Decimal
 
-from gridbot.exceptions import BotStateError, ConfigurationError, TemporaryFailure
-from gridbot.models.configuration import check_interval_pays
-from gridbot.models.events import ExtraSellPlaced, FundsShort, OrderRefused, StatusUpdate, Trouble
+from gridbot.exceptions import BotStateError
+from gridbot.models.events import ExtraSellPlaced, FundsShort, OrderRefused, StatusUpdate
 from gridbot.models.exchange import BUY, ExecutionsUpdateSchema, OnMessageSchema, TickerUpdateSchema
 from gridbot.models.grid import (
     EXTRA,
-    SURPLUS,
     CancelOrder,
     Cause,
     Decision,
-    GridSettings,
     GridView,
     Intent,
     PlaceBuy,
@@ -30,7 +25,6 @@ from gridbot.models.grid import (
 )
 from gridbot.models.money import ONE, ZERO
 from gridbot.services.order_desk import (
-    BUYING,
     CROSSING,
     CROWDED,
     GIVING_WAY,
@@ -52,11 +46,7 @@ from gridbot.strategies.grid_sync import (
     GridCatchUp,
 )
 
-LOG = logging.getLogger(__name__)
-
 ACCEPTED = ("pending_new", "new")  # events of an order in the book that say nothing new
-UNPAID = "interval"  # pause, to say it once: the fee eats the interval
-RULES_AGE = 86400.0  # seconds after which the pair's rules and the fee are asked for again
 MINIMUM = "minimum"  # pause: an order would be too small
 YOUNG = 60.0  # seconds: an order that the exchange cancels before is not simply placed again
 OUT_OF_ORDER = 60.0  # seconds: a price told so much late is old; with more the two clocks have nothing in common
@@ -76,9 +66,6 @@ class GridStrategyBase(GridCatchUp):
         super().__init__(surroundings)
         self._websocket = surroundings.websocket
         self._report = surroundings.report
-        self._symbol = ""  # known once the exchange was asked for the pair
-        self._ticker_time = 0.0
-        self._rules_read_at = 0.0  # monotonic
         self.waiting: tuple[Waiting, ...] = ()
 
     def _check_near_buy_orders(self, grid: GridView) -> Decision:
@@ -125,57 +112,6 @@ class GridStrategyBase(GridCatchUp):
         """Close the feed. Open orders stay on the exchange."""
         self._websocket.close()
 
-    def _retrieve_asset_information(self) -> None:
-        """Precision and minimums of the pair, and the fee. Raises ConfigurationError."""
-        self._check_market()
-        pair = self._rest_api.get_asset_pair_info()
-        self._symbol = self._rest_api.ws_symbol
-        fee = self._config.fee if self._config.fee is not None else self._rest_api.get_maker_fee()
-        self.settings = self._paying(rules.grid_settings(self._config, pair, fee))
-        self._desk.funds.fee = self.settings.fee
-        self._rules_read_at = self._clock.monotonic()
-
-    def _paying(self, settings: GridSettings) -> GridSettings:
-        """
-        A fee that eats the interval is refused at the first start. Later, when the exchange has raised it, what
-        was bought must still be sold: then only buys are held back. Raises ConfigurationError.
-        """
-        try:
-            check_interval_pays(settings.interval, settings.fee)
-        except ConfigurationError as exc:
-            if not self._desk.configuration.exists:
-                raise
-            if not self._desk.pauses.known(UNPAID):
-                self._desk.pauses.begin(UNPAID)
-                self._publish(Trouble(f"{exc.message}\n  Until then no buy is placed; sells go on."))
-            return replace(settings, max_investment=ZERO)
-        self._desk.pauses.end(UNPAID)
-        return settings
-
-    def _prepare_for_trading(self) -> None:
-        """Before the comparison: the exchange may have changed what it asks of an order, or the fee, meanwhile."""
-        age = self._clock.monotonic() - self._rules_read_at
-        is_refused = len(self._desk.unsold) or self._desk.pauses.known(BUYING)
-        if self.is_ready and (age > RULES_AGE or (is_refused and age >= self.regular_spacing)):
-            before = self.settings
-            try:
-                self._retrieve_asset_information()
-            except (TemporaryFailure, ConfigurationError) as exc:
-                LOG.warning("%s", exc)
-            if self.settings != before:
-                self._desk.pauses.cut_short([BUYING, SURPLUS, EXTRA, *(buy.txid for buy in self._desk.unsold.all())])
-        super()._prepare_for_trading()
-
-    def _check_market(self) -> None:
-        """The database holds the orders of one market; another one would find none of them, or sell play money."""
-        stored = self._desk.configuration
-        if stored.exists and stored.get().market != self.market:
-            raise ConfigurationError(
-                f"[database] path: this database holds the orders of userref {self._config.userref} on "
-                f"{stored.get().market}, and the settings ask for {self.market}.\n"
-                "  Give every exchange and every pair a database of its own, or another userref."
-            )
-
     def on_message(self, message: OnMessageSchema) -> None:
         """One message of the feed. A ticker inside the quiet band costs a comparison."""
         if message.ticker_data is not None:
@@ -219,7 +155,8 @@ class GridStrategyBase(GridCatchUp):
     def _on_execution(self, update: ExecutionsUpdateSchema) -> None:
         if update.symbol is not None and update.symbol != self._symbol:
             return
-        self._note_price(update)
+        if update.last_price and update.symbol == self._symbol:
+            self._note_price(update.last_price, update.time)
         if not self._desk.configuration.exists:
             return  # before the first comparison of a new database, which will find this, too
         unknown = self._desk.book.get(update.order_id) is None
@@ -241,14 +178,8 @@ class GridStrategyBase(GridCatchUp):
         self._send(placement)
         if finished is None:
             return
-        self._desk.pauses.cut_short([BUYING, SURPLUS, EXTRA, *(buy.txid for buy in self._desk.unsold.all())])
+        self._try_again_soon()
         self._after_the_end_of(finished)
-
-    def _note_price(self, update: ExecutionsUpdateSchema) -> None:
-        """An execution newer than the last ticker is the last traded price; of one moment, the later told."""
-        if update.last_price and update.symbol == self._symbol and update.time >= self._ticker_time:
-            self.ticker = update.last_price
-            self._ticker_time = update.time
 
     def _is_ours_after_all(self, update: ExecutionsUpdateSchema) -> bool:
         """An order id the book does not know: a placement whose answer was lost, or not ours."""

@@ -13,7 +13,8 @@ from gridbot.models.grid import UNKNOWN
 from gridbot.models.money import ZERO
 from gridbot.services.order_desk import CROWDED, DEADLINE, Finished
 from gridbot.strategies import grid_rules as rules
-from gridbot.strategies.grid_orders import GridOrders, Surroundings
+from gridbot.strategies.grid_market import GridMarket
+from gridbot.strategies.grid_orders import Surroundings
 
 LOG = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ PHANTOM_AGE = 300.0  # seconds: a young order may be unknown to an exchange that
 LONGEST_SETTLE_PAUSE = 20.0  # one look-up costs 5 of Kraken's counter of 15, which loses 1 in 3 s
 
 
-class GridCatchUp(GridOrders):
+class GridCatchUp(GridMarket):
     """What a strategy does about the time in which it did not look."""
 
     # Seconds. A backtest, whose exchange tells everything and forgets nothing, sets it to infinity.
@@ -50,7 +51,6 @@ class GridCatchUp(GridOrders):
     def __init__(self, surroundings: Surroundings) -> None:
         super().__init__(surroundings)
         self._sync = surroundings.sync
-        self._clock = surroundings.clock
         self._band: rules.Band = rules.NO_BAND
         self._waiting_for = {"ticker", "executions"}  # why nothing may be decided yet
         self._started_at: float | None = None  # when the first synchronisation was done
@@ -90,6 +90,8 @@ class GridCatchUp(GridOrders):
             self._desk.pauses.end(SYNC)
         self._last_sync = self._clock.monotonic()
         self._check_amount()
+        if self.is_ready:
+            self._refresh_asset_information()
         doubt = bool(self._desk.sync_reason)
         self._adopt_unknown(self._early)  # REST may not show them yet, and their levels are taken
         since = self._look_back_to()
@@ -163,6 +165,10 @@ class GridCatchUp(GridOrders):
             self._tell_of_others()
         is_lost = is_new and len(self._desk.book) > 0
         away_since = None if is_new or self.is_ready or since is None else max(since, stored.get().created_at)
+        executions = [trade for trades in news.trades.values() for trade in trades]
+        newest = max(executions, key=lambda trade: trade.time, default=None)
+        if newest is not None and newest.time > self._ticker_time:
+            self._note_price(newest.price, newest.time)
         finished = []
         for info in sorted(news.reports, key=lambda info: (info.side == SELL, info.opened_at)):
             if info.side == SELL:

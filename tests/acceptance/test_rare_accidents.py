@@ -676,3 +676,19 @@ def test_a_feed_that_is_lost_before_the_first_comparison_makes_no_absence_longer
     world.price("49450")
     [caught_up] = world.told(CaughtUp)
     assert (caught_up.buys_filled, caught_up.away_seconds) == (1, pytest.approx(31))
+
+
+def test_a_fill_learnt_by_asking_is_the_last_traded_price_where_the_ticker_is_older() -> None:
+    world = World("GridSell").start("50000")
+    world.deliver([LOST])
+    world.clock.now += 5
+    unheard(world, "49500")  # and no ticker tells it
+    world.deliver([snapshot(world)])
+    assert world.sell_prices() == ["49999.9"]
+
+
+def test_a_fetched_fee_that_leaves_no_room_for_one_buy_is_refused_at_the_first_start() -> None:
+    world = World(changes={"fee": None, "max_investment": Decimal("100.2")})
+    world.rest.get_maker_fee = lambda: Decimal("0.0025")
+    with pytest.raises(ConfigurationError, match=r"max_investment: not one buy fits, it must be more than 100.25 "):
+        world.start("50000")

@@ -1,0 +1,93 @@
+"""What the exchange asks of an order and takes for it: learnt at the start, and again while the bot runs."""
+
+import logging
+from dataclasses import replace
+from decimal import Decimal
+
+from gridbot.exceptions import ConfigurationError, TemporaryFailure
+from gridbot.models.configuration import check_interval_pays, check_one_buy_fits
+from gridbot.models.events import Trouble
+from gridbot.models.grid import EXTRA, SURPLUS, GridSettings
+from gridbot.models.money import ZERO
+from gridbot.services.order_desk import BUYING
+from gridbot.strategies import grid_rules as rules
+from gridbot.strategies.grid_orders import GridOrders, Surroundings
+
+LOG = logging.getLogger(__name__)
+
+UNPAID = "unpaid"  # pause, to say it once: the fee is too high for buys
+RULES_AGE = 86400.0  # seconds after which the pair's rules and the fee are asked for again
+REFUSED_AGE = 600.0  # the same while an order is refused, perhaps because of them
+
+
+class GridMarket(GridOrders):
+    """The pair of a grid: its rules, and the fee."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        super().__init__(surroundings)
+        self._clock = surroundings.clock
+        self._symbol = ""  # known once the exchange was asked for the pair
+        self._rules_read_at = 0.0  # monotonic
+        self._ticker_time = 0.0  # by the exchange's clock
+
+    def _note_price(self, price: Decimal, time: float) -> None:
+        """An execution newer than the last ticker is the last traded price; of one moment, the later told."""
+        if time >= self._ticker_time:
+            self.ticker = price
+            self._ticker_time = time
+
+    def _retrieve_asset_information(self) -> None:
+        """Precision and minimums of the pair, and the fee. Raises ConfigurationError."""
+        self._check_market()
+        pair = self._rest_api.get_asset_pair_info()
+        self._symbol = self._rest_api.ws_symbol
+        fee = self._config.fee if self._config.fee is not None else self._rest_api.get_maker_fee()
+        self.settings = self._paying(rules.grid_settings(self._config, pair, fee))
+        self._desk.funds.fee = self.settings.fee
+        self._rules_read_at = self._clock.monotonic()
+
+    def _paying(self, settings: GridSettings) -> GridSettings:
+        """
+        A fee that eats the interval, or the room for a buy, is refused at the first start. Later, when the exchange
+        has raised it, what was bought must still be sold: then only buys are held back. Raises ConfigurationError.
+        """
+        try:
+            check_interval_pays(settings.interval, settings.fee)
+            check_one_buy_fits(settings.max_investment, settings.amount_with_fee, settings.n_open_buy_orders)
+        except ConfigurationError as exc:
+            if not self._desk.configuration.exists:
+                raise
+            if not self._desk.pauses.known(UNPAID):
+                self._desk.pauses.begin(UNPAID)
+                self._publish(Trouble(f"{exc.message}\n  Until then no buy is placed; sells go on."))
+            return replace(settings, max_investment=ZERO)
+        self._desk.pauses.end(UNPAID)
+        return settings
+
+    def _refresh_asset_information(self) -> None:
+        """The exchange may change what it asks of an order, and the fee: asked for daily, and after a refusal."""
+        age = self._clock.monotonic() - self._rules_read_at
+        is_refused = len(self._desk.unsold) or self._desk.pauses.known(BUYING)
+        if age < (REFUSED_AGE if is_refused else RULES_AGE):
+            return
+        before = self.settings
+        try:
+            self._retrieve_asset_information()
+        except (TemporaryFailure, ConfigurationError) as exc:
+            LOG.warning("%s; going on with what was known", exc)
+        if self.settings != before:
+            self._try_again_soon()
+
+    def _try_again_soon(self) -> None:
+        """Something changed that may let refused orders succeed."""
+        self._desk.pauses.cut_short([BUYING, SURPLUS, EXTRA, *(buy.txid for buy in self._desk.unsold.all())])
+
+    def _check_market(self) -> None:
+        """The database holds the orders of one market; another one would find none of them, or sell play money."""
+        stored = self._desk.configuration
+        if stored.exists and stored.get().market != self.market:
+            raise ConfigurationError(
+                f"[database] path: this database holds the orders of userref {self._config.userref} on "
+                f"{stored.get().market}, and the settings ask for {self.market}.\n"
+                "  Give every exchange and every pair a database of its own, or another userref."
+            )
