@@ -16,6 +16,7 @@ from gridbot.core.candles import DEFAULT_PATH, LATEST, PATHS, MarketData, Period
 from gridbot.core.registry import resolve
 from gridbot.exceptions import ConfigurationError
 from gridbot.models.configuration import BotConfigDTO, Settings, check_interval_pays
+from gridbot.models.money import digits
 from gridbot.services.messages import Units
 
 MOST_DECIMALS = 12  # of a price; with more the 28 digits of a Decimal no longer hold every product
@@ -62,10 +63,16 @@ def add_market(parser: argparse.ArgumentParser) -> None:
         "open, low, high, close (low-first); or only the close. Default %(default)s",
     )
     parser.add_argument(
-        "--base", type=arguments.amount, metavar="BASE", help="base at the start; default [paper] base_balance"
+        "--base",
+        type=arguments.amount,
+        metavar="BASE",
+        help="base at the start; default [paper] base_balance, of it at most [funds] own_base",
     )
     parser.add_argument(
-        "--quote", type=arguments.amount, metavar="QUOTE", help="the same in quote; default [paper] quote_balance"
+        "--quote",
+        type=arguments.amount,
+        metavar="QUOTE",
+        help="the same in quote; default [paper] quote_balance, of it at most [funds] own_quote",
     )
     parser.add_argument(
         "--ordermin",
@@ -144,13 +151,25 @@ def paying_fee(bot: BotConfigDTO, tiers: tuple[tuple[Decimal, Decimal], ...]) ->
     return fees[0]
 
 
-def play_of(settings: Settings, bot: BotConfigDTO, args: argparse.Namespace, data: MarketData) -> Play:
-    """What the command line wants played by this bot; of ``settings`` the play money and the folder are used."""
-    decimals = min(data.decimals, MOST_DECIMALS) if args.price_decimals is None else args.price_decimals
-    base = settings.paper.base_balance if args.base is None else args.base
-    quote = settings.paper.quote_balance if args.quote is None else args.quote
+def start_money(settings: Settings, args: argparse.Namespace) -> tuple[Decimal, Decimal]:
+    """
+    Base and quote to begin with: as asked, or [paper]'s as far as it is the bot's own. What lies beyond [funds]
+    is left out altogether: a bot that never touches it trades the same without it. Raises ConfigurationError.
+    """
+    paper, own = settings.paper, settings.funds
+    base = paper.base_balance if own.own_base is None else min(paper.base_balance, own.own_base)
+    quote = paper.quote_balance if own.own_quote is None else min(paper.quote_balance, own.own_quote)
+    base = base if args.base is None else args.base
+    quote = quote if args.quote is None else args.quote
     if not base and not quote:
         raise ConfigurationError("nothing to begin with: give --base or --quote more than 0")
+    return base, quote
+
+
+def play_of(settings: Settings, bot: BotConfigDTO, args: argparse.Namespace, data: MarketData) -> Play:
+    """What the command line wants played by this bot; of ``settings`` the money and the folder are used."""
+    decimals = min(data.decimals, MOST_DECIMALS) if args.price_decimals is None else args.price_decimals
+    base, quote = start_money(settings, args)
     return Play(
         bot=bot,
         strategy=resolve("strategy", bot.strategy, settings.config_path.parent),
@@ -181,7 +200,8 @@ def backtest(settings: Settings, args: argparse.Namespace) -> int:
     result = past.run(data, period, arguments.Progress())
     units = Units.of(play.bot.base_currency, play.bot.quote_currency, play.pair)
     title = f"{play.bot.strategy} on {units.base}/{units.quote}: {past.strategy.describe()}"
-    out = result.document() if args.json else report(result, units, title) + "\n" + assumptions(play, args.path)
+    told = f"{report(result, units, title)}\n{assumptions(settings, play.bot, args)}"
+    out = result.document() if args.json else told
     if live is not None:
         comparison = live.compare(past.tally.fills)
         out = out | {"live": comparison.document()} if isinstance(out, dict) else f"{out}\n{comparison.text(units)}"
@@ -192,12 +212,17 @@ def backtest(settings: Settings, args: argparse.Namespace) -> int:
     return 0
 
 
-def assumptions(play: Play, path: str) -> str:
+def assumptions(settings: Settings, bot: BotConfigDTO, args: argparse.Namespace) -> str:
     """What the figures rest on, in one line."""
-    fees = "by tier" if play.fee_tiers else f"{(play.fee * 100).normalize():f} % a side"
+    fees = "by tier" if args.fee_tiers else f"{digits(paying_fee(bot, ()) * 100)} % a side"
+    base, quote = start_money(settings, args)
+    is_share = args.base is None and base < settings.paper.base_balance
+    is_share |= args.quote is None and quote < settings.paper.quote_balance
+    whose = ", the share of [paper] that is the bot's own by [funds]" if is_share else ""
     return (
-        "assumed     a limit order fills when the price trades through it, completely, at its price; "
-        f"{path} within a candle; fee {fees}; no order below {play.pair.ordermin:f} "
-        f"{play.bot.base_currency} or {play.pair.costmin:f} {play.bot.quote_currency}; "
+        f"assumed     {digits(base)} {bot.base_currency} and {digits(quote)} {bot.quote_currency} at the start{whose}; "
+        "a limit order fills when the price trades through it, completely, at its price; "
+        f"{args.path} within a candle; fee {fees}; no order below {args.ordermin:f} "
+        f"{bot.base_currency} or {args.costmin:f} {bot.quote_currency}; "
         "queue, latency and your own effect on the market are not modelled"
     )

@@ -37,7 +37,7 @@ MOST_PROCESSES = 256
 class Job:
     """One backtest, in values that travel to another process or machine."""
 
-    settings: Settings  # the bot to try, the play money, and the folder of config.ini; no keys
+    settings: Settings  # the bot to try, its money, and the folder of config.ini; no keys
     market: argparse.Namespace  # the options of ``add_market``
     period: Period
 
@@ -213,7 +213,8 @@ def sweep(settings: Settings, args: argparse.Namespace) -> int:
     # Other machines look under the same paths, and never see a key.
     market = argparse.Namespace(**{**vars(args), "data": [file.resolve() for file in args.data]})
     folder = settings.config_path.resolve()
-    jobs = [Job(Settings(bot=bot, paper=settings.paper, config_path=folder), market, earlier) for bot in bots]
+    tried = [Settings(bot=bot, paper=settings.paper, funds=settings.funds, config_path=folder) for bot in bots]
+    jobs = [Job(each, market, earlier) for each in tried]
     with workers(args.jobs, args.dask) as executor:
         ranked, judged, unplayed = search(executor, jobs, later, args.top, arguments.Progress())
     refused += unplayed

@@ -154,6 +154,42 @@ def test_a_backtest_without_any_money_is_refused(folder, capsys):
     assert err == "nothing to begin with: give --base or --quote more than 0\n"
 
 
+def own(folder: Path, **amounts: str) -> None:
+    with (folder / "config.ini").open("a") as file:
+        file.write("".join(["[funds]\n", *(f"own_{name} = {amount}\n" for name, amount in amounts.items())]))
+
+
+def test_a_backtest_plays_with_the_bots_own_money_only_and_says_so(folder, capsys):
+    own(folder, quote="250")
+    document = json.loads(told(folder, capsys, "backtest", "--data", "a.csv", "--json"))
+    assert (document["start_base"], document["start_quote"], document["start_wealth"]) == ("0", "250", "250.0")
+    assert document["shortages"] > 0
+    out = told(folder, capsys, "backtest", "--data", "a.csv")
+    assert "assumed     0 BTC and 250 USD at the start, the share of [paper] that is the bot's own by [funds]; " in out
+
+
+def test_a_backtest_of_swing_leaves_coins_alone_that_are_not_its_own(folder, capsys):
+    (folder / "config.ini").write_text(CONFIG + "[paper]\nbase_balance = 1\nquote_balance = 10000\n")
+    words = ("backtest", "--data", "a.csv", "--json", "--strategy", "SWING")
+    assert json.loads(told(folder, capsys, *words))["start_base"] == "1"
+    own(folder, base="0")
+    document = json.loads(told(folder, capsys, *words))
+    assert (document["start_base"], document["start_quote"]) == ("0", "10000")
+
+
+def test_money_named_on_the_command_line_is_played_whatever_the_bots_own_is(folder, capsys):
+    own(folder, quote="250")
+    words = ("backtest", "--data", "a.csv", "--quote", "5000")
+    assert json.loads(told(folder, capsys, *words, "--json"))["start_quote"] == "5000"
+    assert "assumed     0 BTC and 5000 USD at the start; " in told(folder, capsys, *words)
+
+
+def test_a_sweep_plays_with_the_bots_own_money_only(folder, capsys):
+    own(folder, quote="250")
+    document = json.loads(told(folder, capsys, "sweep", "--data", "a.csv", "--jobs", "1", "--json"))
+    assert [run["start_quote"] for run in (*document["tried"], *document["held_out"])] == ["250", "250"]
+
+
 def test_an_interval_is_held_against_the_dearest_tier_whatever_the_fee_of_the_settings_is(folder, capsys):
     words = ("backtest", "--data", "a.csv", "--interval", "0.6%", "--fee", "0.1%")
     err = told(folder, capsys, *words, "--fee-tiers", "0:0.40%,10000:0.20%", code=2)
