@@ -229,11 +229,13 @@ class MarketFile:
                 while piece := file.read(BLOCK):
                     self.position = raw.tell()
                     piece = rest + piece
-                    end = piece.rfind(b"\n") + 1
+                    # Empty lines wait for what follows them: at the end of a file they are nothing.
+                    last = len(piece[: piece.rfind(b"\n") + 1].rstrip(b"\r\n"))
+                    end = piece.find(b"\n", last) + 1
                     rest = piece[end:]
                     if end:
                         yield piece[:end].decode("ascii").replace("\r\n", "\n")
-                if rest:
+                if rest.strip():
                     yield rest.decode("ascii") + "\n"
         except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
             raise ConfigurationError(

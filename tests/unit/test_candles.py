@@ -68,6 +68,15 @@ def test_windows_line_ends_and_a_missing_last_one_are_fine(tmp_path):
     assert len(ticks(MarketData([file]))) == 8
 
 
+@pytest.mark.parametrize("end", ["\n", "\n\n", "\r\n", "\r\n\r\n\r\n", "  "])
+@pytest.mark.parametrize("line", [GOOD, "1600000020,100.0,1\n"])
+def test_empty_lines_at_the_end_are_nothing(tmp_path, line, end):
+    file, bare = tmp_path / "a.csv", tmp_path / "b.csv"
+    file.write_bytes((line + end).encode())
+    bare.write_text(line)
+    assert ticks(MarketData([file])) == ticks(MarketData([bare])) != []
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_the_mark_that_editors_of_windows_put_first_is_no_part_of_the_file(tmp_path, packed):
     content = codecs.BOM_UTF8 + GOOD.encode()
@@ -136,6 +145,7 @@ def test_a_period_takes_the_bars_that_begin_in_it(tmp_path, start, end, bars):
         ("a;b\n", "line 1: 1 columns; expected are Kraken's candles"),
         ("1600000020000,100.0,103.0,99.0,101.5,2.5,4\n", "line 1: '1600000020000' is not a time"),
         (GOOD + "1600000080,100.0,103.0\n", "line 2: 3 columns where the lines before had 7; is the file cut off?"),
+        (GOOD + "\n" + GOOD, "line 2: '' is not a time"),
         (GOOD + GOOD, "line 2: this candle is not later than the one before"),
         (GOOD.replace("0020", "0080") + GOOD, "line 2: this candle is not later"),
         (GOOD + "1600000080,100.0,99.0,103.0,101.5,2.5,4\n", "line 2: open 100.0 and close 101.5 do not lie between"),
