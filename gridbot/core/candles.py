@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from itertools import groupby, pairwise
-from math import isfinite
+from math import gcd, isfinite
 from operator import le, lt
 from pathlib import Path
 from typing import IO, cast
@@ -189,6 +189,7 @@ class MarketFile:
     One file, told to be candles or trades by its first line. Raises ConfigurationError everywhere.
 
     step      seconds from one candle to the next: the smallest distance in the first block
+    lengths   what a candle's length may be where some are missing; empty: a single candle does not tell
     decimals  of its prices
     """
 
@@ -216,8 +217,9 @@ class MarketFile:
         prices = [cell for row in rows for cell in row[1 : 5 if self.is_candles else 2]]
         self.decimals = max(_decimals(price) for price in prices)
         times = [where.time(index, row[0]) for index, row in enumerate(rows)]
-        distances = (b - a for a, b in pairwise(times) if b > a)
-        self.step = min(distances, default=60.0) if self.is_candles else TRADE_STEP
+        distances = {b - a for a, b in pairwise(times) if b > a} if self.is_candles else {TRADE_STEP}
+        self.step = min(distances, default=TRADE_STEP)
+        self.lengths = {self.step, gcd(*map(int, distances))} if distances else set()
 
     def _texts(self) -> Iterator[str]:
         """Whole lines, in pieces of about BLOCK characters."""
@@ -247,6 +249,11 @@ class MarketFile:
             raise ConfigurationError(
                 f"{self.path}: this is not a csv file of candles or trades (other characters than digits)"
             ) from None
+
+    @property
+    def kind(self) -> str:
+        """What is in it, for people."""
+        return f"candles of {self.step:.0f} seconds" if self.is_candles else "trades, taken by the minute"
 
     def blocks(self) -> Iterator[Block]:
         """The bars of the file in order of time."""
@@ -311,7 +318,13 @@ class MarketData:
 
     def __init__(self, paths: list[Path], path_in_candle: str = DEFAULT_PATH) -> None:
         self._files = sorted((MarketFile(p, path_in_candle) for p in paths), key=lambda f: f.first_time)
-        self.step = max(f.step for f in self._files)
+        known = [f for f in self._files if f.lengths]
+        for one, other in pairwise(known):
+            if not one.lengths & other.lengths:
+                raise ConfigurationError(
+                    f"--data: {one.path} has {one.kind} and {other.path} has {other.kind}; name files of one kind"
+                )
+        self.step = min((f.step for f in known), default=TRADE_STEP)
         self.decimals = max(f.decimals for f in self._files)
         self.first_time = self._files[0].first_time
 

@@ -51,7 +51,8 @@ def add_market(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="FILE",
         help="Kraken's downloads, csv or csv.gz: candles (time,open,high,low,close,volume,trades) of any length, or "
-        "trades (time,price,volume). Several files must follow each other in time; missing minutes are fine",
+        "trades (time,price,volume). Several files must follow each other in time, with candles of one length; missing "
+        "ones are fine",
     )
     parser.add_argument("--from", dest="start", type=_time, default=0.0, metavar="DATE", help="UTC, 2018-03-01")
     parser.add_argument("--to", dest="end", type=_time, default=LATEST, metavar="DATE", help="UTC, not included")

@@ -129,6 +129,47 @@ def test_files_that_overlap_are_refused(tmp_path):
         ticks(MarketData([one, two]))
 
 
+HOUR = 3600
+
+
+@pytest.mark.parametrize(("step", "other"), [(HOUR, 60), (60, HOUR), (86400, HOUR)])
+def test_files_whose_candles_differ_in_length_are_refused(tmp_path, step, other):
+    one = write_candles(tmp_path / "a.csv", diced_candles(10, 1), step=step)
+    two = write_candles(tmp_path / "b.csv", diced_candles(10, 1), step=other, begin=BEGIN + 86400 * 20)
+    said = rf"a\.csv has candles of {step} seconds and .*b\.csv has candles of {other} seconds; name files of one kind"
+    with pytest.raises(ConfigurationError, match=said):
+        MarketData([two, one])
+
+
+def trades_file(path: Path, begin: int) -> Path:
+    path.write_text("".join(f"{begin + 7 * n},50000.0,1\n" for n in range(60)))
+    return path
+
+
+def test_trades_go_with_trades_and_with_candles_of_a_minute_and_no_others(tmp_path):
+    trades = trades_file(tmp_path / "t.csv", BEGIN)
+    more = trades_file(tmp_path / "u.csv", BEGIN + 600)
+    minutes = write_candles(tmp_path / "a.csv", diced_candles(10, 1), begin=BEGIN + 6000)
+    assert MarketData([trades, more, minutes]).step == 60
+    hours = write_candles(tmp_path / "h.csv", diced_candles(10, 1), begin=BEGIN + 6000, step=HOUR)
+    with pytest.raises(
+        ConfigurationError, match=r"t\.csv has trades, taken by the minute and .*h\.csv has candles of 3"
+    ):
+        MarketData([trades, hours])
+
+
+def test_missing_candles_make_no_file_one_of_another_kind(tmp_path):
+    def file(name: str, *minutes: int) -> Path:
+        lines = (f"{BEGIN + 60 * minute},100.0,103.0,99.0,101.5,2.5,4\n" for minute in minutes)
+        (tmp_path / name).write_text("".join(lines))
+        return tmp_path / name
+
+    whole, sparse, single = file("a.csv", 0, 1, 2), file("b.csv", 3, 5, 8, 10), file("c.csv", 70)
+    assert MarketData([whole, sparse, single]).step == 60
+    hours = write_candles(tmp_path / "h.csv", diced_candles(3, 1), step=HOUR, begin=BEGIN + HOUR * 24)
+    assert MarketData([single, hours]).step == HOUR
+
+
 @pytest.mark.parametrize(
     ("start", "end", "bars"), [(0, 9e9, 10), (BEGIN + 60, 9e9, 9), (BEGIN + 61, BEGIN + 240, 2), (0, BEGIN, 0)]
 )
