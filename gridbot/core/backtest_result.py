@@ -19,7 +19,7 @@ from gridbot.models.exchange import BUY, SELL
 from gridbot.models.money import ONE, ZERO, as_text, percent, signed_percent
 from gridbot.services.bookkeeping import flow
 from gridbot.services.ledger import by_cycle, cycles, reconciled, spoken_for
-from gridbot.services.messages import Units
+from gridbot.services.messages import Units, counted
 from gridbot.services.order_desk import OrderDesk
 from gridbot.services.report import Summary, profit_lines, summary_document, summary_of
 
@@ -77,7 +77,7 @@ class Result:
     open_sells: int
     unsold: int
     drawdown: Decimal
-    time_in_market: Decimal  # share of the time in which base was held that was not there at the start
+    time_in_market: Decimal  # share of the time in which base was held, given or bought: its price moved the wealth
     tied_up: Decimal  # mean of price x volume over all open orders
     most_tied_up: Decimal
     holding: Decimal  # all quote into base at the first price, one fee
@@ -182,7 +182,7 @@ class Tally:
         self._deepest.see(wealth)
         self._hold_deepest.see(holding)
         self._looks += 1
-        self._looks_in_market += money.base > money.start_base
+        self._looks_in_market += money.base > ZERO
         if not self._book_is_known:
             self._tied_up = sum((order.value for order in desk.book), ZERO)
             self._book_is_known = True
@@ -261,23 +261,26 @@ def report(result: Result, units: Units, title: str) -> str:
     rows = [
         ("wealth", result.gain, result.wealth, f"largest fall from a peak {percent(result.drawdown)}"),
         ("holding", result.holding_gain, result.holding, f"largest fall {percent(result.holding_drawdown)}"),
-        ("fixed times", result.regular_gain, result.regular, f"{result.regular_buys} equal buys, one a day"),
+        ("fixed times", result.regular_gain, result.regular, f"{counted(result.regular_buys, 'equal buy')}, one a day"),
     ]
     lines = [
         title,
-        f"period      {_day(result.begin)} to {_day(result.end)} ({days:.0f} days, {result.candles} candles), "
+        f"period      {_day(result.begin)} to {_day(result.end)} ({counted(round(days), 'day')}, "
+        f"{counted(result.candles, 'candle')}), "
         f"price {result.first_price.normalize():f} to {result.last_price.normalize():f} {units.quote}",
-        f"orders      {result.buys} buys and {result.sells} sells filled, grid moved up {result.shifts} times",
-        f"cycles      {result.cycles} buys sold again",
+        f"orders      {counted(result.buys, 'buy')} and {counted(result.sells, 'sell')} filled, grid moved up "
+        f"{counted(result.shifts, 'time')}",
+        f"cycles      {counted(result.cycles, 'buy')} sold again",
         *profit_lines(result.summary, units),
         *([f"own base    {money(moved)} by the price of the {volume(result.start_base)} given"] if moved else []),
         f"fees        {money(result.fees)} in all, contained in everything here",
-        f"open        {result.open_buys} buys, {result.open_sells} sells, {result.unsold} filled buys without a sell",
+        f"open        {counted(result.open_buys, 'buy')}, {counted(result.open_sells, 'sell')}, "
+        f"{counted(result.unsold, 'filled buy')} without a sell",
         f"account     {volume(result.base)} and {money(result.quote)}",
-        f"in market   {percent(result.time_in_market)} of the time; tied up in orders {money(result.tied_up)} on "
-        f"average, {money(result.most_tied_up)} at most",
-        *([f"shortage    {result.shortages} times the free money did not reach"] if result.shortages else []),
-        *([f"refused     {result.refusals} orders"] if result.refusals else []),
+        f"in market   {percent(result.time_in_market)} of the time coins were held; tied up in orders "
+        f"{money(result.tied_up)} on average, {money(result.most_tied_up)} at most",
+        *([f"shortage    {counted(result.shortages, 'time')} free money did not reach"] if result.shortages else []),
+        *([f"refused     {counted(result.refusals, 'order')}"] if result.refusals else []),
         *(f"{name:<12}{signed_percent(gain):>9}  {money(value)}, {remark}" for name, gain, value, remark in rows),
         verdict(result),
     ]

@@ -198,9 +198,10 @@ def backtest(settings: Settings, args: argparse.Namespace) -> int:
         live = LiveTrades.read(settings.db.path, play.bot.userref)
         period = Period(max(period.start, live.begin - data.step), min(period.end, live.end + data.step))
     past = Backtest(play, data.step, keep_curve=args.chart is not None or live is not None)
-    result = past.run(data, period, arguments.Progress())
     units = Units.of(play.bot.base_currency, play.bot.quote_currency, play.pair)
+    past.desk.refresh_funds()  # SWING describes the coins it finds, before it has sold them
     title = f"{play.bot.strategy} on {units.base}/{units.quote}: {past.strategy.describe()}"
+    result = past.run(data, period, arguments.Progress())
     told = f"{report(result, units, title)}\n{assumptions(settings, play.bot, args)}"
     out = result.document() if args.json else told
     if live is not None:

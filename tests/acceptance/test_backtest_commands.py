@@ -177,6 +177,13 @@ def test_a_backtest_of_swing_leaves_coins_alone_that_are_not_its_own(folder, cap
     assert (document["start_base"], document["start_quote"]) == ("0", "10000")
 
 
+def test_a_backtest_of_swing_names_the_coins_it_begins_with_and_not_those_it_ends_with(folder, capsys):
+    write_candles(folder / "a.csv", [("50000.0",) * 4, *[("52000.0",) * 4] * 3])
+    out = told(folder, capsys, "backtest", "--data", "a.csv", "--strategy", "SWING", "--base", "0.5")
+    assert "orders      0 buys and 1 sell filled" in out
+    assert "found 0.50000000 BTC free that no buy of this bot brought in; SWING will sell them" in out
+
+
 def test_money_named_on_the_command_line_is_played_whatever_the_bots_own_is(folder, capsys):
     own(folder, quote="250")
     words = ("backtest", "--data", "a.csv", "--quote", "5000")

@@ -95,6 +95,15 @@ def test_the_last_look_counts_once(tmp_path):
     assert result.time_in_market == Decimal("0.25")
 
 
+def test_coins_given_at_the_start_are_in_the_market_also_when_some_are_sold(tmp_path):
+    file = write_candles(tmp_path / "a.csv", [("50000.0",) * 4, *[("52000.0",) * 4] * 3], step=3600)
+    result = played([file], base="0.5", changes={"strategy": "SWING"}).outcome
+    assert (result.buys, result.sells) == (0, 1)
+    assert 0 < result.base < result.start_base
+    assert result.time_in_market == 1
+    assert played([file], changes={"strategy": "SWING"}).outcome.time_in_market == 0
+
+
 def test_doing_as_well_as_holding_is_said(tmp_path):
     flat = [("50000.0",) * 4] * 10
     result = played([write_candles(tmp_path / "a.csv", flat)], quote="0", base="1").outcome
@@ -284,9 +293,9 @@ def test_memory_holds_no_candles(tmp_path):
 def test_the_report_reads_as_sentences_with_units(tmp_path):
     past = played([write_candles(tmp_path / "a.csv", ROUND)])
     text = report(past.outcome, Units.of("BTC", "USD", past.strategy.settings.pair), "title")
-    assert "cycles      1 buys sold again\ngrid profit +0.49 USD by what was sold, after 0.50 of fees" in text
+    assert "cycles      1 buy sold again\ngrid profit +0.49 USD by what was sold, after 0.50 of fees" in text
     assert "accumulated 0.00000995 BTC, worth 0.49 USD" in text
-    assert "orders      1 buys and 1 sells filled, grid moved up 0 times" in text
+    assert "orders      1 buy and 1 sell filled, grid moved up 0 times" in text
     assert re.search(r"verdict     better than holding, by \+\d\.\d\d %", text)
 
 
