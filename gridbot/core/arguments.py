@@ -96,6 +96,8 @@ def _tiers(text: str) -> tuple[tuple[Decimal, Decimal | None], ...]:
     tiers = sorted((read_not_negative(volume), read_fee(fee)) for volume, _, fee in parts)
     if tiers[0][0] != 0:
         raise ValueError("the first tier begins at volume 0")
+    if len({volume for volume, _ in tiers}) < len(tiers):
+        raise ValueError("a volume stands there twice")
     return tuple(tiers)
 
 

@@ -152,6 +152,12 @@ def paying_fee(bot: BotConfigDTO, tiers: tuple[tuple[Decimal, Decimal], ...]) ->
     return fees[0]
 
 
+def one_fee(args: argparse.Namespace) -> None:
+    """Return when the command line names the fee once. Raises ConfigurationError."""
+    if args.fee is not None and args.fee_tiers:
+        raise ConfigurationError("--fee and --fee-tiers both say what an order costs; give one of them")
+
+
 def start_money(settings: Settings, args: argparse.Namespace) -> tuple[Decimal, Decimal]:
     """
     Base and quote to begin with: as asked, or [paper]'s as far as it is the bot's own. What lies beyond [funds]
@@ -183,6 +189,7 @@ def play_of(settings: Settings, bot: BotConfigDTO, args: argparse.Namespace, dat
 
 
 def backtest(settings: Settings, args: argparse.Namespace) -> int:
+    one_fee(args)
     if args.chart is not None:
         from gridbot.core import chart
 

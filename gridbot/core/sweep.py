@@ -24,7 +24,7 @@ from gridbot.core import arguments
 from gridbot.core.backtest import Backtest
 from gridbot.core.backtest_result import Result
 from gridbot.core.candles import MarketData, Period
-from gridbot.core.commands_past import add_market, changed_bot, paying_fee, play_of
+from gridbot.core.commands_past import add_market, changed_bot, one_fee, paying_fee, play_of
 from gridbot.exceptions import ConfigurationError
 from gridbot.models.configuration import BotConfigDTO, Settings
 from gridbot.models.money import digits, percent, signed_percent
@@ -207,6 +207,7 @@ def cut(period: Period, data: MarketData, held_out: Decimal) -> tuple[Period, Pe
 
 
 def sweep(settings: Settings, args: argparse.Namespace) -> int:
+    one_fee(args)
     data = MarketData(args.data, args.path)
     bots, refused = combinations(settings.bot, args)
     earlier, later = cut(Period(args.start, args.end), data, args.held_out)

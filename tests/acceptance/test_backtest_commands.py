@@ -130,6 +130,7 @@ def test_what_cannot_work_is_refused_with_the_smallest_that_would(folder, capsys
         ("backtest --data a.csv --fee-tiers 0:", "write VOLUME:FEE"),
         ("backtest --data a.csv --fee-tiers 0:-1%", "a rebate cannot be promised"),
         ("backtest --data a.csv --fee-tiers 100:0.1%", "the first tier begins at volume 0"),
+        ("backtest --data a.csv --fee-tiers 0:0.4%,0:0.2%", "a volume stands there twice"),
         ("sweep --data a.csv --jobs -3", "--jobs: -3: must be from 1 to 256"),
         ("sweep --data a.csv --jobs 0", "must be from 1 to 256"),
         ("sweep --data a.csv --top 0", "--top: 0: must be from 1 to 10000"),
@@ -198,10 +199,18 @@ def test_a_sweep_plays_with_the_bots_own_money_only(folder, capsys):
 
 
 def test_an_interval_is_held_against_the_dearest_tier_whatever_the_fee_of_the_settings_is(folder, capsys):
-    words = ("backtest", "--data", "a.csv", "--interval", "0.6%", "--fee", "0.1%")
+    words = ("backtest", "--data", "a.csv", "--interval", "0.6%")
     err = told(folder, capsys, *words, "--fee-tiers", "0:0.40%,10000:0.20%", code=2)
     assert "two fees of 0.4 % cost more than a step of 0.6 % earns. The smallest interval that pays is 0.00807" in err
     told(folder, capsys, *words, "--fee-tiers", "0:0.20%")
+
+
+@pytest.mark.parametrize("command", ["backtest", "sweep"])
+def test_a_fee_that_is_named_in_two_ways_is_refused(folder, capsys, command):
+    words = (command, "--data", "a.csv", "--fee", "0.1%", "--fee-tiers", "0:0.40%")
+    assert told(folder, capsys, *words, code=2) == (
+        "--fee and --fee-tiers both say what an order costs; give one of them\n"
+    )
 
 
 @pytest.mark.parametrize("strategy", ["GridHODL", "cDCA"])
