@@ -16,7 +16,7 @@ from gridbot.exceptions import BotStateError
 from gridbot.infrastructure.audits import AuditMark
 from gridbot.models.events import Event, FundsShort, GridShifted, OrderExecuted, OrderRefused
 from gridbot.models.exchange import BUY, SELL
-from gridbot.models.money import ONE, ZERO, as_text, percent, signed_percent
+from gridbot.models.money import ONE, ZERO, as_text, percent, shown, signed_percent
 from gridbot.services.bookkeeping import flow
 from gridbot.services.ledger import by_cycle, cycles, reconciled, spoken_for
 from gridbot.services.messages import Units, counted
@@ -99,6 +99,17 @@ class Result:
     def regular_gain(self) -> Decimal:
         """The same, had one bought at fixed times."""
         return self.regular / self.start_wealth - ONE
+
+    @property
+    def rival(self) -> tuple[str, Decimal]:
+        """What the grid is judged by: the better of the two plain alternatives, and its gain."""
+        others = (("holding", self.holding_gain), ("buying at fixed times", self.regular_gain))
+        return max(others, key=lambda other: other[1])
+
+    @property
+    def span(self) -> str:
+        """From when to when, for people."""
+        return f"{_day(self.begin)} to {_day(self.end)}"
 
     def document(self) -> dict[str, object]:
         """For JSON: amounts as text with all their digits, profit and holdings as ``report --json`` has them."""
@@ -265,7 +276,7 @@ def report(result: Result, units: Units, title: str) -> str:
     ]
     lines = [
         title,
-        f"period      {_day(result.begin)} to {_day(result.end)} ({counted(round(days), 'day')}, "
+        f"period      {result.span} ({counted(round(days), 'day')}, "
         f"{counted(result.candles, 'candle')}), "
         f"price {result.first_price.normalize():f} to {result.last_price.normalize():f} {units.quote}",
         f"orders      {counted(result.buys, 'buy')} and {counted(result.sells, 'sell')} filled, grid moved up "
@@ -289,14 +300,13 @@ def report(result: Result, units: Units, title: str) -> str:
 
 def verdict(result: Result) -> str:
     """One plain sentence: was the grid worth it?"""
-    best = max(result.holding, result.regular)
-    other = "holding" if result.holding >= result.regular else "buying at fixed times"
-    if result.wealth == best:
+    other, gain = result.rival
+    if result.gain == gain:
         return f"verdict     {other} would have come to the same"
-    if result.wealth < best:
-        return f"verdict     {other} was better, by {signed_percent(best / result.start_wealth - result.gain - ONE)}"
-    alternative = f"better than {other}, by {signed_percent(result.gain - best / result.start_wealth + ONE)}"
-    return f"verdict     {alternative}" + ("; it lost money all the same" if result.gain < 0 else "")
+    points = f"{shown(abs(result.gain - gain) * 100)} points"
+    if result.gain < gain:
+        return f"verdict     {other} was better, by {points}"
+    return f"verdict     better than {other}, by {points}" + ("; it lost money all the same" if result.gain < 0 else "")
 
 
 def _day(time: float) -> str:

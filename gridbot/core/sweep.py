@@ -24,10 +24,11 @@ from gridbot.core import arguments
 from gridbot.core.backtest import Backtest
 from gridbot.core.backtest_result import Result
 from gridbot.core.candles import MarketData, Period
-from gridbot.core.commands_past import add_market, changed_bot, one_fee, paying_fee, play_of
+from gridbot.core.commands_past import add_market, assumptions, changed_bot, one_fee, paying_fee, play_of
 from gridbot.exceptions import ConfigurationError
 from gridbot.models.configuration import BotConfigDTO, Settings
 from gridbot.models.money import digits, percent, signed_percent
+from gridbot.services.messages import counted
 
 MOST_JOBS = 10_000
 MOST_PROCESSES = 256
@@ -175,7 +176,8 @@ def workers(jobs: int | None, dask: str | None) -> Iterator[Executor]:
 
 def combinations(bot: BotConfigDTO, args: argparse.Namespace) -> tuple[list[BotConfigDTO], list[str]]:
     """Every combination that can work, and why others cannot. Raises ConfigurationError when none can."""
-    bots, refused = [], []
+    bots: dict[BotConfigDTO, None] = {}  # 1% and 0.01 are one interval
+    refused: dict[str, None] = {}
     for strategy, interval, amount, n in product(args.strategies, args.intervals, args.amounts, args.ns):
         changes = {
             "strategy": strategy,
@@ -186,15 +188,15 @@ def combinations(bot: BotConfigDTO, args: argparse.Namespace) -> tuple[list[BotC
         }
         try:
             paying_fee(changed := changed_bot(bot, changes), args.fee_tiers)
-            bots.append(changed)
+            bots[changed] = None
         except ConfigurationError as exc:
             words = " ".join(str(value) for value in (strategy, interval, amount, n) if value is not None)
-            refused.append(f"{words}: {exc.message.splitlines()[-1].strip()}")
+            refused[f"{words}: {exc.message.splitlines()[-1].strip()}"] = None
     if not bots:
         raise ConfigurationError("none of these settings can work:\n  " + "\n  ".join(refused))
     if len(bots) > MOST_JOBS:
         raise ConfigurationError(f"{len(bots)} combinations are too many, at most {MOST_JOBS}; try fewer values")
-    return bots, refused
+    return list(bots), list(refused)
 
 
 def cut(period: Period, data: MarketData, held_out: Decimal) -> tuple[Period, Period]:
@@ -232,11 +234,14 @@ def sweep(settings: Settings, args: argparse.Namespace) -> int:
 
 def verdict(ranked: list[Outcome], judged: list[Outcome]) -> str:
     """One plain sentence about the best settings on the part that did not choose them."""
-    best, holding = judged[0].result, judged[0].result.holding_gain
-    name, gained, held = judged[0].job.name, signed_percent(best.gain), signed_percent(holding)
-    if best.gain <= holding:
-        return f"holding was better: {held} against {gained} of the best settings ({name})"
-    sentence = f"{name} did better than holding: {gained} against {held}"
+    best, name = judged[0].result, judged[0].job.name
+    other, gain = best.rival
+    gained, others = signed_percent(best.gain), signed_percent(gain)
+    if best.gain == gain:
+        return f"{other} would have come to the same as {name}: {gained}"
+    if best.gain < gain:
+        return f"{other} was better: {others} against {gained} of the best settings ({name})"
+    sentence = f"{name} did better than {other}: {gained} against {others}"
     if best.gain < 0:
         sentence += "; it lost money all the same"
     elif best.gain < ranked[0].result.gain / 2:
@@ -245,14 +250,17 @@ def verdict(ranked: list[Outcome], judged: list[Outcome]) -> str:
 
 
 def text(ranked: list[Outcome], judged: list[Outcome], refused: list[str]) -> str:
-    lines = [f"{len(ranked)} settings tried, the best first", _row("", "gain", "holding", "fall", "cycles")]
+    job = ranked[0].job
+    lines = [f"{counted(len(ranked), 'setting')} tried on {ranked[0].result.span}, the best first"]
+    lines.append(_row("", "gain", "holding", "fixed times", "fall", "cycles"))
     lines += [_line(outcome) for outcome in ranked[: max(20, len(judged))]]
     if len(ranked) > 20:
         lines.append(f"... and {len(ranked) - 20} worse ones (--json shows all)")
-    lines += ["", "the best on the later part of the data, which had no say in choosing them"]
+    lines += ["", f"the best on {judged[0].result.span}, which had no say in choosing them"]
     lines += [_line(outcome) for outcome in judged]
     lines += [f"left out: {reason}" for reason in refused]
-    return "\n".join([*lines, "", f"verdict: {verdict(ranked, judged)}"])
+    lines += ["", assumptions(job.settings, job.settings.bot, job.market)]
+    return "\n".join([*lines, f"verdict: {verdict(ranked, judged)}"])
 
 
 def _line(outcome: Outcome) -> str:
@@ -261,10 +269,11 @@ def _line(outcome: Outcome) -> str:
         outcome.job.name,
         signed_percent(result.gain),
         signed_percent(result.holding_gain),
+        signed_percent(result.regular_gain),
         percent(result.drawdown),
         str(result.cycles),
     )
 
 
 def _row(name: str, *cells: str) -> str:
-    return f"{name:<50}" + "".join(f"{cell:>11}" for cell in cells)
+    return f"{name:<50}" + "".join(f"{cell:>13}" for cell in cells)

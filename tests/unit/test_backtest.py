@@ -296,7 +296,7 @@ def test_the_report_reads_as_sentences_with_units(tmp_path):
     assert "cycles      1 buy sold again\ngrid profit +0.49 USD by what was sold, after 0.50 of fees" in text
     assert "accumulated 0.00000995 BTC, worth 0.49 USD" in text
     assert "orders      1 buy and 1 sell filled, grid moved up 0 times" in text
-    assert re.search(r"verdict     better than holding, by \+\d\.\d\d %", text)
+    assert re.search(r"verdict     better than holding, by \d\.\d\d points", text)
 
 
 def test_live_and_backtest_are_compared_to_the_last_digit(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gridbot.core.backtest_result import Result
+from gridbot.core.backtest_result import verdict as backtest_verdict
 from gridbot.core.candles import MarketData, Period
 from gridbot.core.commands_past import add_market, paying_fee
 from gridbot.core.sweep import Job, Outcome, combinations, cut, run_job, search, text, verdict, workers
@@ -119,12 +120,27 @@ def test_nothing_but_hopeless_settings_is_an_error():
         combinations(bot(), args)
 
 
-def outcome(file: Path, gain: str, holding: str) -> Outcome:
+def test_a_value_that_is_named_twice_is_tried_once():
+    args = argparse.Namespace(
+        strategies=(None,),
+        intervals=("1%", "0.01", "0.4%", "0.4%"),
+        amounts=(None,),
+        ns=(None,),
+        fee=None,
+        fee_tiers=(),
+    )
+    bots, refused = combinations(bot(), args)
+    assert [b.interval for b in bots] == [Decimal("0.01")]
+    assert len(refused) == 1
+
+
+def outcome(file: Path, gain: str, holding: str, regular: str = "-1") -> Outcome:
     result: Result = played([file], period=Period(BEGIN, BEGIN + 6000)).outcome
     changed = replace(
         result,
         wealth=result.start_wealth * (1 + Decimal(gain)),
         holding=result.start_wealth * (1 + Decimal(holding)),
+        regular=result.start_wealth * (1 + Decimal(regular)),
     )
     return Outcome(job(file), changed)
 
@@ -140,6 +156,30 @@ def outcome(file: Path, gain: str, holding: str) -> Outcome:
 )
 def test_the_verdict_is_plain(file, chosen, judged, holding, said):
     assert said in verdict([outcome(file, chosen, "0")], [outcome(file, judged, holding)])
+
+
+@pytest.mark.parametrize(
+    ("regular", "said"),
+    [
+        ("0.30", "buying at fixed times was better: +30.00 % against +25.00 % of the best settings"),
+        ("0.25", "buying at fixed times would have come to the same as GridHODL interval 1 % amount 100 n 5: +25.00 %"),
+        ("0.10", "GridHODL interval 1 % amount 100 n 5 did better than holding: +25.00 % against +20.00 %"),
+    ],
+)
+def test_the_verdict_is_that_of_backtest_and_knows_buying_at_fixed_times(file, regular, said):
+    run = outcome(file, "0.25", "0.20", regular)
+    assert verdict([run], [run]).startswith(said)
+    rival = "holding" if "holding" in said else "buying at fixed times"
+    assert rival in backtest_verdict(run.result)
+
+
+def test_the_text_says_when_with_what_and_at_what_cost(file):
+    tried, judged = (run_job(job(file, Period(BEGIN + a, BEGIN + b))) for a, b in ((0, 60000), (60000, 90000)))
+    shown = text([tried], [judged], [])
+    assert "1 setting tried on 2020-09-13 12:27 to 2020-09-14 05:07, the best first" in shown
+    assert "the best on 2020-09-14 05:07 to 2020-09-14 13:27, which had no say in choosing them" in shown
+    assert "\nassumed     0 BTC and 10000 USD at the start; " in shown
+    assert "high-first within a candle; fee 0.25 % a side; " in shown
 
 
 def test_the_text_names_settings_and_verdict(file):
