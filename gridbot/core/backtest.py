@@ -3,9 +3,10 @@ The past: the very same strategies, order desk, books and simulated exchange, fe
 
 How orders fill stands in simulated_core and is pessimistic: through the limit price, never at it. What
 is known of a candle is four prices; the order in which they happened is assumed (``candles.PATHS``).
-"high-first", the default, is the careful one for a grid: what is bought at a candle's low cannot be
-sold at the same candle's high. Between two of these prices the market jumps; an order placed because
-of one price can fill at the next one at the earliest.
+No order gives the least for every file and every setting. Of 264 runs over real prices "close" gave the
+least in 207, "low-first" in 44, "high-first" in 13. "high-first" is the default because, on longer
+candles made of minutes, it came nearest to what the minutes themselves gave. Between two of these
+prices the market jumps; an order placed because of one price can fill at the next one at the earliest.
 
 The bot's clock is the market's. ``on_timer`` is called once at the end of a candle, and so nothing
 that happens between two candles (a growing pause, for instance) is finer than a candle.

@@ -28,7 +28,7 @@ TRADE_COLUMNS = 3  # time, price, volume
 TRADE_STEP = 60  # seconds: trades are handed out in groups of one minute
 LATEST = 4102444800.0  # the year 2100: a larger time is in milliseconds, or no time
 
-# The order of the prices within one candle, of which only four are known.
+# The order of the prices within one candle, of which only four are known. What the choice means: core/backtest.
 PATHS = {"high-first": (1, 2, 3, 4), "low-first": (1, 3, 2, 4), "close": (4,)}
 DEFAULT_PATH = "high-first"
 

@@ -60,8 +60,9 @@ def add_market(parser: argparse.ArgumentParser) -> None:
         "--path",
         choices=sorted(PATHS),
         default=DEFAULT_PATH,
-        help="the order of prices assumed within a candle: open, high, low, close (high-first, the careful one); "
-        "open, low, high, close (low-first); or only the close. Default %(default)s",
+        help="the order of prices assumed within a candle: open, high, low, close (high-first); open, low, high, close "
+        "(low-first); or only the close. None of them always gives the least, close does most often: compare. "
+        "Default %(default)s",
     )
     parser.add_argument(
         "--base",
@@ -231,7 +232,7 @@ def assumptions(settings: Settings, bot: BotConfigDTO, args: argparse.Namespace)
     return (
         f"assumed     {digits(base)} {bot.base_currency} and {digits(quote)} {bot.quote_currency} at the start{whose}; "
         "a limit order fills when the price trades through it, completely, at its price; "
-        f"{args.path} within a candle; fee {fees}; no order below {args.ordermin:f} "
+        f"{args.path} within a candle (another --path may give less); fee {fees}; no order below {args.ordermin:f} "
         f"{bot.base_currency} or {args.costmin:f} {bot.quote_currency}; "
         "queue, latency and your own effect on the market are not modelled"
     )

@@ -11,7 +11,7 @@ import pytest
 from gridbot.adapters.exchanges.paper import PaperExchange
 from gridbot.core.backtest import Backtest, FeeLadder, Play, pair_from_file
 from gridbot.core.backtest_result import Deepest, report, verdict
-from gridbot.core.candles import CandleBlock, MarketData, Period
+from gridbot.core.candles import PATHS, CandleBlock, MarketData, Period
 from gridbot.core.engine import BotEngine
 from gridbot.core.live_comparison import LiveTrades
 from gridbot.core.registry import resolve
@@ -66,6 +66,13 @@ def test_what_is_bought_at_the_low_is_sold_at_the_same_candles_high_only_when_to
     file = write_candles(tmp_path / "a.csv", [ROUND[0], ("49800.0", "50000.0", "49504.8", "49700.0")])
     cycles = {name: played([file], path=name).outcome.cycles for name in ("high-first", "low-first", "close")}
     assert cycles == {"high-first": 0, "low-first": 1, "close": 0}
+
+
+@pytest.mark.parametrize(("seed", "lowest"), [(4, "close"), (9, "low-first"), (32, "high-first")])
+def test_no_path_gives_the_least_for_every_file(tmp_path, seed, lowest):
+    file = write_candles(tmp_path / "a.csv", diced_candles(100, seed))
+    wealth = {name: played([file], path=name).outcome.wealth for name in PATHS}
+    assert min(wealth, key=lambda name: wealth[name]) == lowest
 
 
 def test_holding_and_buying_at_fixed_times_pay_their_fees(tmp_path):

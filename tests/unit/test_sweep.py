@@ -179,7 +179,7 @@ def test_the_text_says_when_with_what_and_at_what_cost(file):
     assert "1 setting tried on 2020-09-13 12:27 to 2020-09-14 05:07, the best first" in shown
     assert "the best on 2020-09-14 05:07 to 2020-09-14 13:27, which had no say in choosing them" in shown
     assert "\nassumed     0 BTC and 10000 USD at the start; " in shown
-    assert "high-first within a candle; fee 0.25 % a side; " in shown
+    assert "high-first within a candle (another --path may give less); fee 0.25 % a side; " in shown
 
 
 def test_the_text_names_settings_and_verdict(file):
