@@ -203,7 +203,7 @@ def backtest(settings: Settings, args: argparse.Namespace) -> int:
     if args.against_live:
         from gridbot.core.live_comparison import LiveTrades
 
-        live = LiveTrades.read(settings.db.path, play.bot.userref)
+        live = LiveTrades.read(settings)
         period = Period(max(period.start, live.begin - data.step), min(period.end, live.end + data.step))
     past = Backtest(play, data.step, keep_curve=args.chart is not None or live is not None)
     units = Units.of(play.bot.base_currency, play.bot.quote_currency, play.pair)
@@ -213,7 +213,7 @@ def backtest(settings: Settings, args: argparse.Namespace) -> int:
     told = f"{report(result, units, title)}\n{assumptions(settings, play.bot, args)}"
     out = result.document() if args.json else told
     if live is not None:
-        comparison = live.compare(past.tally.fills)
+        comparison = live.compare(past.tally.fills, result)
         out = out | {"live": comparison.document()} if isinstance(out, dict) else f"{out}\n{comparison.text(units)}"
     arguments.write(out)
     if args.chart is not None:

@@ -1,23 +1,25 @@
 """
 Live against backtest over the bot's own time: what differs, and where the difference comes from.
 
-Every filled order is worth, at the last price, what it moved: base at that price, quote, and its fee. Orders
-of the two sides are paired by side, level and nearness in time. The difference of the two sums is then
-exactly: fees of pairs + prices and volumes of pairs + orders only live - orders only in the backtest.
+Only the time that the data cover is compared. Every filled order is worth, at the last price of the data, what it
+moved: base at that price, quote, and its fee. Orders of the two sides are paired by side, level and nearness in
+time. The difference of the two sums is then exactly: fees of pairs + prices and volumes of pairs + orders only
+live - orders only in the backtest.
 """
 
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 
-from gridbot.core.backtest_result import Fill
+from gridbot.core.backtest_result import Fill, Result
+from gridbot.core.commands_books import check_owner
 from gridbot.exceptions import ConfigurationError
 from gridbot.infrastructure.database import Configuration, DBConnect, Trades
+from gridbot.models.configuration import Settings
 from gridbot.models.exchange import BUY
 from gridbot.models.money import ZERO, as_text
-from gridbot.services.messages import Units
+from gridbot.services.messages import Units, counted
 
 SAME_LEVEL = Decimal("0.001")  # prices nearer than this fraction are one level
 SAME_TIME = 86400.0  # seconds
@@ -31,6 +33,8 @@ class Comparison:
     only_live: list[Fill]
     only_past: list[Fill]
     last: Decimal
+    span: str  # from when to when was compared
+    outside: int  # orders filled live before or after that
 
     def worth(self, fills: Iterable[Fill]) -> Decimal:
         """What these orders moved, after their fees."""
@@ -54,17 +58,20 @@ class Comparison:
 
     def document(self) -> dict[str, object]:
         counts = {"pairs": len(self.pairs), "only_live": len(self.only_live), "only_backtest": len(self.only_past)}
+        counts["live_outside_data"] = self.outside
         return {**{name: as_text(amount) for name, amount in self.parts().items()}, **counts}
 
     def text(self, units: Units) -> str:
         money = {name: units.money(amount) for name, amount in self.parts().items()}
         lines = [
-            f"live        trades were worth {money['live']} at the last price, in the backtest {money['backtest']}: a "
+            f"live        compared from {self.span}; {counted(self.outside, 'order')} filled live outside the data",
+            f"            trades were worth {money['live']} at the last price, in the backtest {money['backtest']}: a "
             f"difference of {money['difference']}, of which",
             f"            {money['from_fees']} from other fees and {money['from_prices']} from other prices and "
-            f"volumes of the {len(self.pairs)} orders both have",
-            f"            {money['only_live_value']} from {len(self.only_live)} orders filled only live",
-            f"            {money['only_backtest_value']} from {len(self.only_past)} orders filled only in the backtest",
+            f"volumes of the {counted(len(self.pairs), 'order')} both have",
+            f"            {money['only_live_value']} from {counted(len(self.only_live), 'order')} filled only live",
+            f"            {money['only_backtest_value']} from {counted(len(self.only_past), 'order')} filled only in "
+            "the backtest",
         ]
         for name, fills in (("only live", self.only_live), ("only backtest", self.only_past)):
             lines += [f"            {name}: {f.side} {units.order(f.price, f.volume)}" for f in fills[:5]]
@@ -80,28 +87,30 @@ class LiveTrades:
     end: float
 
     @classmethod
-    def read(cls, path: Path, userref: int) -> "LiveTrades":
+    def read(cls, settings: Settings) -> "LiveTrades":
         """From the bot's database, without changing it. Raises ConfigurationError, DatabaseError."""
+        path, userref = settings.db.path, settings.bot.userref
         if not path.exists():
             raise ConfigurationError(f"--against-live: there is no database {path}; the bot has not run yet")
         with closing(DBConnect(path, read_only=True)) as db:
-            configuration = Configuration(db, userref)
+            check_owner(db, settings, path)
+            stored = Configuration(db, userref).get()
             rows = Trades(db, userref).all()
-        if not configuration.exists or not rows:
+        if not rows:
             raise ConfigurationError(f"--against-live: {path} holds no trades of userref {userref} yet")
         orders: dict[str, Fill] = {}
         for t in (row.info for row in rows):
             before = orders.get(t.txid, Fill(t.time, t.side, t.price, ZERO, ZERO, None))
             volume, cost = before.volume + t.volume, before.price * before.volume + t.cost
             orders[t.txid] = Fill(t.time, t.side, cost / volume, volume, before.fee + t.fee, None)
-        stored = configuration.get()
         return cls(tuple(orders.values()), stored.created_at, max(rows[-1].info.time, stored.synced_at))
 
-    def compare(self, past: list[Fill]) -> Comparison:
-        """Against the fills of the backtest."""
+    def compare(self, past: list[Fill], result: Result) -> Comparison:
+        """Against the fills of the backtest that came to ``result``."""
         left = sorted(past, key=lambda fill: fill.time)
-        found = Comparison([], [], left, max([*self.fills, *past], key=lambda fill: fill.time).price)
-        for fill in self.fills:
+        covered = [fill for fill in self.fills if result.begin <= fill.time <= result.end]
+        found = Comparison([], [], left, result.last_price, result.span, len(self.fills) - len(covered))
+        for fill in covered:
             same = [other for other in left if _same_level(fill, other)]
             if same:
                 match = min(same, key=lambda other: abs(other.time - fill.time))

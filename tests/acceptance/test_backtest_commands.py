@@ -348,19 +348,45 @@ def test_replay_of_another_decision_ends_with_1(folder, capsys, monkeypatch):
     assert "NOT THE SAME" in capsys.readouterr().out
 
 
-def test_backtest_against_live_takes_the_bots_own_period(folder, capsys):
+@pytest.fixture
+def lived(folder: Path) -> Path:
+    """A bot that has traded, and t.csv: the prices it heard."""
     session = Session(folder).live(prices(220))
     with (folder / "t.csv").open("w") as file:
         for _, record in records(session.path):
             for message in record["r"] if record["n"] == "feed.on_message" else ():
                 if message.ticker_data is not None:
                     file.write(f"{message.ticker_data.time:.6f},{message.ticker_data.last},1\n")
+    with closing(sqlite3.connect(folder / "bot.db")) as db:
+        db.execute("UPDATE configuration SET market = 'Demo BTC/USD'")
+        db.commit()
     text = CONFIG.replace("none.db", "bot.db").replace("userref = 7", f"userref = {USERREF}")
     (folder / "config.ini").write_text(text)
-    out = told(
-        folder, capsys, "backtest", "--data", str(folder / "t.csv"), "--against-live", "--json", "--quote", "100000"
-    )
-    live = json.loads(out)["live"]
+    return folder
+
+
+def against_live(folder: Path) -> tuple[str, ...]:
+    return ("backtest", "--data", str(folder / "t.csv"), "--against-live", "--quote", "100000")
+
+
+def test_backtest_against_live_takes_the_bots_own_period(lived, capsys):
+    live = json.loads(told(lived, capsys, *against_live(lived), "--json"))["live"]
     assert live["pairs"] > 10
-    assert (live["only_live"], live["only_backtest"]) == (0, 0)
+    assert (live["only_live"], live["only_backtest"], live["live_outside_data"]) == (0, 0, 0)
     assert live["difference"] == "0" or Decimal(live["difference"]) == 0
+
+
+def test_backtest_against_live_compares_as_much_as_the_data_cover(lived, capsys):
+    lines = (lived / "t.csv").read_text().splitlines(keepends=True)
+    last_minute = float(lines[-1].split(",")[0]) // 60 * 60
+    (lived / "t.csv").write_text("".join(line for line in lines if float(line.split(",")[0]) < last_minute))
+    live = json.loads(told(lived, capsys, *against_live(lived), "--json"))["live"]
+    assert (live["only_live"], live["only_backtest"]) == (0, 0)
+    assert min(live["pairs"], live["live_outside_data"]) > 2
+
+
+def test_backtest_against_live_takes_no_books_of_another_pair(lived, capsys):
+    text = (lived / "config.ini").read_text()
+    (lived / "config.ini").write_text(text.replace("base_currency = BTC", "base_currency = ETH"))
+    err = told(lived, capsys, *against_live(lived), code=2)
+    assert "bot.db: holds the books of Demo BTC/USD, and the settings ask for Demo ETH/USD" in err
