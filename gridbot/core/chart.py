@@ -17,6 +17,7 @@ from gridbot.services.messages import Units
 
 MOST_POINTS = 4000  # of a line; more makes a browser slow, and no screen shows them
 MOST_RUNGS = 8  # of the ladder, on each side of the price
+MANY_FILLS = 600  # of one side; from here on their marks are small and let others shine through
 COLOURS = {BUY: "#1f9d55", SELL: "#cc1f1a"}
 
 
@@ -54,7 +55,6 @@ def draw(title: str, tally: Tally, units: Units) -> Any:
         marker |= {"color": COLOURS[side]}
         figure.add_trace(scattergl(x=x, y=y, name=name, mode="markers", marker=marker, **style), row=1, col=1)
 
-    line(1, f"price ({units.quote})", [float(s.price) for s in samples], color="#4a5568", width=1)
     for side, rungs in ((BUY, [s.buys for s in samples]), (SELL, [s.sells for s in samples])):
         points = [(t, float(p)) for t, prices in zip(times, rungs, strict=True) for p in prices[:MOST_RUNGS]]
         dots(f"open {side}s", points, side, {"size": 2, "opacity": 0.3}, hoverinfo="skip")
@@ -62,10 +62,13 @@ def draw(title: str, tally: Tally, units: Units) -> Any:
         fills = [fill for fill in tally.fills if fill.side == side]
         points = [(_stamp(fill.time), float(fill.price)) for fill in fills]
         told = [_told(fill, units) for fill in fills]
-        dots(name, points, side, {"size": 7, "symbol": symbol}, text=told, hovertemplate="%{text}<extra></extra>")
+        look = {"size": 7, "opacity": 1} if len(fills) < MANY_FILLS else {"size": 4, "opacity": 0.35}
+        dots(name, points, side, {**look, "symbol": symbol}, text=told, hovertemplate="%{text}<extra></extra>")
+    line(1, f"price ({units.quote})", [float(s.price) for s in samples], color="#4a5568", width=1)
     line(2, "wealth", [float(s.wealth) for s in samples], color="#2b6cb0", width=2)
     line(2, "holding", [float(s.holding) for s in samples], color="#a0aec0", width=1)
-    figure.update_layout(title=title, template="plotly_white", hovermode="closest", legend={"orientation": "h"})
+    legend = {"orientation": "h", "itemsizing": "constant"}  # in its own size a dot of the ladder is not seen
+    figure.update_layout(title=title, template="plotly_white", hovermode="closest", legend=legend)
     figure.update_xaxes(type="date")
     figure.update_yaxes(title_text=f"price ({units.quote})", row=1, col=1)
     figure.update_yaxes(title_text=f"wealth ({units.quote})", row=2, col=1)

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from gridbot.core.chart import draw
 from gridbot.core.cli import main
 from gridbot.core.journal import records
 from gridbot.infrastructure.audits import Snapshots
 from gridbot.models.money import shown
+from gridbot.services.messages import Units
 from tests.past import ROOT, diced_candles, played, write_candles
 from tests.unit.test_replay import Session, prices
 from tests.world import USERREF
@@ -243,6 +245,19 @@ def test_a_chart_is_one_file_that_needs_no_network(folder, capsys):
     for name in ("price (USD)", "bought", "sold", "open buys", "wealth", "holding"):
         assert name in page
     assert 'src="http' not in page
+
+
+@pytest.mark.parametrize(("interval", "size", "opacity"), [("1%", 7, 1), ("0.51%", 4, 0.35)])
+def test_many_fills_do_not_hide_the_price_and_the_legend_shows_the_ladder(folder, interval, size, opacity):
+    pytest.importorskip("plotly")
+    past = played([write_candles(folder / "a.csv", diced_candles(2500, 7))], changes={"interval": interval})
+    figure = draw("title", past.tally, Units.of("BTC", "USD", past.strategy.settings.pair))
+    marks = {trace.name: trace.marker for trace in figure.data}
+    for name in ("bought", "sold"):
+        assert (marks[name].size, marks[name].opacity) == (size, opacity)
+    names = [trace.name for trace in figure.data]
+    assert names.index("price (USD)") > max(names.index("sold"), names.index("open sells"))
+    assert figure.layout.legend.itemsizing == "constant"
 
 
 @pytest.mark.parametrize("name", ["config.ini", "a.csv"])
