@@ -178,6 +178,19 @@ def test_passing_over_quiet_candles_changes_no_digit(tmp_path, strategy, quote, 
     assert fast.tally.samples == slow.tally.samples
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_money_beyond_the_bots_own_changes_no_order(tmp_path, strategy):
+    """As the running bot has it: the account holds more, the desk is told its share."""
+    file = write_candles(tmp_path / "a.csv", diced_candles(1500, 11))
+    alone = played([file], base="0.02", quote="700", changes={"strategy": strategy})
+    data = MarketData([file])
+    play = replace(alone._play, base_balance=Decimal(1), quote_balance=Decimal(9000))
+    fenced = Backtest(play, data.step, keep_curve=True)
+    fenced.desk.own_at_start = Decimal("0.02"), Decimal(700)
+    fenced.run(data)
+    assert fenced.tally.fills == alone.tally.fills != []
+
+
 @pytest.mark.parametrize(("strategy", "quote"), [*((name, "10000") for name in STRATEGIES), ("GridHODL", "700")])
 def test_the_same_on_three_days_of_real_candles(strategy, quote):
     period = Period(1514764800 + 20 * 86400, 1514764800 + 23 * 86400)
