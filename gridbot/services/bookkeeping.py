@@ -27,7 +27,7 @@ from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import IExchangeRESTService
 from gridbot.models.events import Event
 from gridbot.models.exchange import BUY, ExecutionsUpdateSchema, OrderInfoSchema, PairBalanceSchema, TradeInfoSchema
-from gridbot.models.grid import SURPLUS, UNKNOWN, BookOrder, UnsoldBuy
+from gridbot.models.grid import EXTRA, SURPLUS, UNKNOWN, BookOrder, UnsoldBuy
 from gridbot.models.money import ONE, ZERO, as_text
 from gridbot.services.funds import EVERYTHING, Funds, OwnShare
 from gridbot.services.ledger import PROVISIONAL, by_cycle, holding, spoken_for
@@ -140,16 +140,26 @@ class Bookkeeping:
         base, quote = self.traded
         base += told_base or ZERO
         quote += told_quote or ZERO
-        held = [(o.side, o.price, o.volume - o.executed) for o in self.book]
-        held += [(p.side, p.price, p.volume) for p in self.pending.all()]
-        bound_base = sum((volume for side, _, volume in held if side != BUY), ZERO)
-        bound_quote = sum((price * volume for side, price, volume in held if side == BUY), ZERO) * (
+        held = [(o.side, o.price, o.volume - o.executed, o.sells) for o in self.book]
+        held += [(p.side, p.price, p.volume, p.sells) for p in self.pending.all()]
+        sold = {sells for _, _, _, sells in held}
+        bound_base = sum((volume for side, _, volume, _ in held if side != BUY), ZERO)
+        bound_quote = sum((price * volume for side, price, volume, _ in held if side == BUY), ZERO) * (
             ONE + self.funds.fee
         )
+        # Extra sells of coins that were the bot's own until own_base was lowered must not eat up what the grid
+        # has bought: what still waits for its sell is its own whatever was told. Not more than that, or extra
+        # sells would never be over.
+        to_sell = ZERO
+        if self.configuration.exists and SURPLUS not in sold:
+            to_sell = self.configuration.get().vol_of_unfilled_remaining
+        to_sell += sum((buy.volume for buy in self.unsold.all() if buy.txid not in sold), ZERO)
+        to_sell += sum((order.executed for order in self.book.buys()), ZERO)
+        bound_by_grid = sum((volume for side, _, volume, sells in held if side != BUY and sells != EXTRA), ZERO)
         return OwnShare(
-            None if told_base is None else base,
+            None if told_base is None else max(base, to_sell + bound_by_grid),
             None if told_quote is None else quote,
-            base - bound_base,
+            max(base - bound_base, to_sell),
             quote - bound_quote,
         )
 

@@ -17,6 +17,8 @@ class SwingStrategy(GridHODLStrategy):
     def describe(self) -> str:
         """The grid in one sentence, and a plain word on the coins that will be sold although no buy brought them in."""
         pair = self.settings.pair
+        if self._desk.own_at_start[0] == 0:
+            return super().describe() + self._still_for_sale()
         found, amount = shown(self.base_from_before(), pair.lot_decimals), self.settings.amount_per_grid
         if not Decimal(found):
             return super().describe()
@@ -25,6 +27,16 @@ class SwingStrategy(GridHODLStrategy):
             f"found {found} {self._config.base_currency} free that no buy of this bot brought in; SWING will sell them,"
             f" about {shown(amount, pair.money_decimals)} {self._config.quote_currency} at a time, whenever the "
             "price has left the grid upward. To keep them, set own_base = 0 under [funds] and start again"
+        )
+
+    def _still_for_sale(self) -> str:
+        """An extra sell from before the owner wanted the coins kept: it stays, as every open order does."""
+        extra = sum((o.volume - o.executed for o in self._desk.book.sells() if o.sells == EXTRA), ZERO)
+        if not extra:
+            return ""
+        return (
+            f".\nown_base = 0, but an extra sell of {shown(extra, self.settings.pair.lot_decimals)} "
+            f"{self._config.base_currency} from before is open still: cancel it on the exchange to keep them"
         )
 
     def base_from_before(self) -> Decimal:

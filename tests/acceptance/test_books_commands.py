@@ -23,7 +23,7 @@ from gridbot.core.process import build
 from gridbot.exceptions import GridBotError
 from gridbot.infrastructure.database import DBConnect, Trades
 from gridbot.models.configuration import FundsConfigDTO, Settings
-from gridbot.models.events import BotStarted, Event, StatusUpdate
+from gridbot.models.events import BotStarted, Event, FundsShort, StatusUpdate
 from gridbot.models.exchange import BUY
 from gridbot.models.grid import EXTRA
 from tests.fake_kraken import FakeKraken
@@ -480,6 +480,40 @@ def test_swing_with_a_fence_of_no_base_leaves_the_coins_alone() -> None:
     assert world.sells == ()
     assert "found" not in world.strategy.describe()
     assert world.exchange.money.base == D("0.5")
+
+
+def swing_that_sold_some_of_the_coins() -> World:
+    """Two extra sells of coins from before; a grid below the price; then the owner sets own_base = 0."""
+    world = World("SWING", base=D("0.5")).start("50000").price("51006", "53000")
+    assert sum(t.info.volume for t in world.desk.trades.all() if t.sells == EXTRA) > D("0.0038")
+    world.restart()
+    world.desk.own_at_start = D(0), None
+    return world
+
+
+def test_a_fence_of_no_base_set_after_an_extra_sell_leaves_the_grid_what_it_buys() -> None:
+    world = swing_that_sold_some_of_the_coins().price("53000")
+    assert "found" not in world.strategy.describe()
+    bought = world.buys[0]
+    world.price("52400")  # a buy is filled: its sell is placed, of what it has brought
+    assert (world.buys[0] != bought, len(world.desk.unsold)) == (True, 0)
+    assert [order.sells for order in world.sells if order.sells != EXTRA] == [bought.txid]
+    assert world.told(FundsShort) == []
+    world.desk.refresh_funds()
+    assert world.desk.funds.base_available == 0
+
+
+def test_a_fence_of_no_base_keeps_the_coins_however_often_the_grid_is_left_upward() -> None:
+    world = swing_that_sold_some_of_the_coins().price("53000")
+    [extra] = world.sells
+    assert (
+        f"an extra sell of {extra.volume:f} BTC from before is open still: cancel it on the exchange to keep them"
+        in world.strategy.describe()
+    )
+    least = world.exchange.money.base - extra.volume
+    for price in range(54000, 120000, 2000):
+        world.price(f"{price}", f"{price * 0.985:.0f}", f"{price * 1.01:.0f}")
+        assert world.exchange.money.base >= least
 
 
 def test_the_start_message_carries_the_sentence() -> None:
