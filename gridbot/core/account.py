@@ -16,8 +16,8 @@ from gridbot.services.status_report import Status
 KEEP_SPACING = 10.0  # seconds; between two writings of the view
 
 
-def base_before(settings: Settings) -> Decimal | None:
-    """Base the bot was given at its first start; None when nobody told."""
+def base_told(settings: Settings) -> Decimal | None:
+    """Base that the settings give to the bot; None when they do not say."""
     if settings.funds.own_base is not None:
         return settings.funds.own_base
     return settings.paper.base_balance if settings.bot.simulated else None
@@ -44,7 +44,7 @@ class AccountView:
             status.grid.ticker,
             status.strategy,
             spoken_for(books.book, books.pending.all(), books.unsold.all()),
-            base_before(self._settings),
+            books.configuration.get().base_given(base_told(self._settings)),
             self._audits.last(),
         )
         return replace(status, profit_lines=profit_lines(summary, status.units))

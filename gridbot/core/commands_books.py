@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gridbot.core import arguments
-from gridbot.core.account import base_before
+from gridbot.core.account import base_told
 from gridbot.core.registry import exchange_name
 from gridbot.exceptions import ConfigurationError
 from gridbot.infrastructure.audits import AuditMark, Audits, Snapshots
@@ -49,6 +49,7 @@ class Books:
     unsold: tuple[UnsoldBuy, ...]
     last_audit: AuditMark | None
     snapshot: dict[str, Any]
+    base_before: Decimal | None  # base the bot was given at its first start
 
     @property
     def spoken_for(self) -> frozenset[str]:
@@ -69,8 +70,9 @@ def read_books(settings: Settings) -> Books:
         db.execute("BEGIN")
         check_owner(db, settings, path)
         book = Orderbook(db, userref)
+        stored = Configuration(db, userref).get()
         return Books(
-            stored=Configuration(db, userref).get(),
+            stored=stored,
             rows=tuple(Trades(db, userref).all()),
             orders=tuple(book),
             buys=book.buys(),
@@ -79,6 +81,7 @@ def read_books(settings: Settings) -> Books:
             unsold=UnsoldBuyOrderTXIDs(db, userref).all(),
             last_audit=Audits(db, userref).last(),
             snapshot=Snapshots(db, userref).last() or {},
+            base_before=stored.base_given(base_told(settings)),
         )
     except sqlite3.Error as exc:
         raise db.explained(exc) from exc
@@ -199,7 +202,7 @@ def run_report(settings: Settings, args: argparse.Namespace) -> int:
     word = ledger.reconciled(books.rows, books.last_audit)
     if args.tax is not None:
         return _report_tax(settings, args, books, word)
-    view = ledger.by_cycle(books.rows, books.spoken_for, base_before(settings))
+    view = ledger.by_cycle(books.rows, books.spoken_for, books.base_before)
     by = args.by or "month"
     table = report.by_cycle_table(view, units) if by == "cycle" else report.by_period(view, by, units)
     if args.csv:
@@ -222,7 +225,7 @@ def run_report(settings: Settings, args: argparse.Namespace) -> int:
 
 
 def _report_tax(settings: Settings, args: argparse.Namespace, books: Books, word: str) -> int:
-    view = ledger.fifo(books.rows, base_before(settings))
+    view = ledger.fifo(books.rows, books.base_before)
     table = report.tax_table(view, args.tax, units_of(settings, books))
     document = {"year": args.tax, "books": word, "gains": table.document()}
     return arguments.write(document if args.json else table.csv(word), args.file)

@@ -12,7 +12,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from gridbot.core.account import base_before
 from gridbot.core.arguments import write
 from gridbot.core.commands_books import Books, add_price, known_price, read_books, units_of
 from gridbot.core.single_instance import holder_of
@@ -46,7 +45,7 @@ def run_status(settings: Settings, args: argparse.Namespace) -> int:
     units = units_of(settings, books)
     price, origin = known_price(books, args.price, time.time())
     summary = report.summarise(
-        books.rows, price, settings.bot.strategy, books.spoken_for, base_before(settings), books.last_audit
+        books.rows, price, settings.bot.strategy, books.spoken_for, books.base_before, books.last_audit
     )
     running = holder_if_running(settings.db.path)
     view = _View(settings.bot, books, units, price, running)

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
-from gridbot.core.account import AccountView
+from gridbot.core.account import AccountView, base_told
 from gridbot.core.cli import MUST_BE_MENDED, STOPPED_BY_ERROR, STOPPED_BY_REQUEST
 from gridbot.core.event_bus import EventBus
 from gridbot.core.registry import channels_of, resolve
@@ -28,6 +28,7 @@ from gridbot.interfaces.exchange import Exchange
 from gridbot.models import events
 from gridbot.models.configuration import Settings
 from gridbot.models.exchange import OnMessageSchema, TickerUpdateSchema
+from gridbot.models.money import as_text
 from gridbot.services.book_sync import BookSync
 from gridbot.services.messages import Units, counted, message_for
 from gridbot.services.metrics_server import MetricsServer
@@ -74,6 +75,8 @@ class BotEngine:
         bot = settings.bot
         self.desk = OrderDesk(db, exchange.rest, clock, bot.userref, self.event_bus.publish)
         self.desk.own_at_start = settings.funds.own_base, settings.funds.own_quote
+        told = base_told(settings)
+        self.desk.configuration.base_before = "" if told is None else as_text(told)
         strategy = resolve("strategy", bot.strategy, settings.config_path.parent)
         self.strategy: GridStrategyBase = strategy(
             Surroundings(

@@ -73,22 +73,36 @@ class StoredConfiguration:
     highest_buy_price: Decimal = ZERO
     vol_of_unfilled_remaining: Decimal = ZERO
     vol_of_unfilled_remaining_max_price: Decimal = ZERO
+    base_before: str | None = None  # see ``base_given``; "": nobody told; None: begun before this was remembered
+
+    def base_given(self, present: Decimal | None) -> Decimal | None:
+        """Base the bot was given at its first start, None when nobody told; ``present`` where it was not remembered."""
+        if self.base_before is None:
+            return present
+        return Decimal(self.base_before) if self.base_before else None
 
 
 class Configuration(Table):
-    """The one row of ``configuration`` for this userref."""
+    """
+    The one row of ``configuration`` for this userref.
+
+    base_before  what ``create`` remembers under this name
+    """
 
     name = "configuration"
+    as_they_are = ("market", "created_at", "synced_at", "base_before")
 
     def __init__(self, db: DBConnect, userref: int) -> None:
         super().__init__(db, userref)
+        self.base_before: str | None = None
         self._stored: StoredConfiguration | None = None
-        row = self._select(field.name for field in fields(StoredConfiguration)).fetchone()
+        cursor = self._select("*")  # a report may read what an older gridbot has written: columns may be missing
+        row = cursor.fetchone()
         if row is not None:
-            market, amount, interval, created_at, synced_at, *amounts = row
-            self._stored = StoredConfiguration(
-                market, Decimal(amount), Decimal(interval), created_at, synced_at, *map(Decimal, amounts)
-            )
+            named: dict[str, Any] = {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
+            del named["userref"]
+            named |= {name: Decimal(value) for name, value in named.items() if name not in self.as_they_are}
+            self._stored = StoredConfiguration(**named)
 
     @property
     def exists(self) -> bool:
@@ -106,7 +120,11 @@ class Configuration(Table):
     ) -> None:
         """The first start with this userref. ``synced_at`` when it is not ``now``."""
         synced_at = now if synced_at is None else synced_at
-        self._write(StoredConfiguration(market, amount_per_grid, interval, created_at=now, synced_at=synced_at))
+        self._write(
+            StoredConfiguration(
+                market, amount_per_grid, interval, created_at=now, synced_at=synced_at, base_before=self.base_before
+            )
+        )
 
     @property
     def is_synced(self) -> bool:

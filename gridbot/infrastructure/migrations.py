@@ -112,3 +112,9 @@ def m011_unknown_sells(db: Database) -> None:
 def m012_trades_by_sale(db: Database) -> None:
     """What was sold of a buy is asked for at the end of every cycle."""
     db.execute("CREATE INDEX trades_by_sale ON trades (userref, sells) WHERE side = 'sell'")
+
+
+@migrations()
+def m013_base_at_the_first_start(db: Database) -> None:
+    """Settings change, and past profits must not: NULL in what was begun before, '' where nobody told."""
+    db.execute("ALTER TABLE configuration ADD COLUMN base_before TEXT")

@@ -130,7 +130,8 @@ class Bookkeeping:
     def held(self) -> Decimal:
         """Base of the bot's own buys that is not sold yet. Reads every execution: not for every price."""
         waiting = spoken_for(self.book, self.pending.all(), self.unsold.all())
-        return holding(by_cycle(self.trades.all(), waiting, self.own_at_start[0]).lots).volume
+        before = self.configuration.get().base_given(self.own_at_start[0])
+        return holding(by_cycle(self.trades.all(), waiting, before).lots).volume
 
     def _own_share(self) -> OwnShare:
         """What the bot was told is its own, changed by its trades, and what of it no order of ours binds."""

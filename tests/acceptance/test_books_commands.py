@@ -408,6 +408,41 @@ def test_the_hourly_status_message_has_the_profit_lines() -> None:
     assert "\nbooks       not reconciled: there was no audit yet\n" in status.text
 
 
+def swing_books() -> None:
+    """Books with extra sells of coins from before, and with buys of the bot's own."""
+    trade_for_a_while(ticks=600, strategy="SWING", base="0.02")
+    with closing(DBConnect("demo.db", read_only=True)) as db:
+        assert {row.info.side for row in Trades(db, USERREF).all()} == {"buy", "sell"}
+        assert EXTRA in {row.sells for row in Trades(db, USERREF).all()}
+
+
+@pytest.mark.parametrize("words", [("report", "--json"), ("report", "--tax", "2026"), ("status", "--json")])
+@pytest.mark.parametrize("change", [{"base": "0"}, {"more": "[funds]\nown_base = 0"}])
+def test_what_was_there_at_the_first_start_is_not_changed_by_later_settings(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], change: dict[str, str]
+) -> None:
+    swing_books()
+    price = () if "--tax" in words else ("--price", "50000")
+    before = run(capsys, *words, *price)
+    configure(**{"strategy": "SWING", "base": "0.02", **change})
+    assert run(capsys, *words, *price) == before
+
+
+def test_books_of_an_older_gridbot_are_read_with_what_the_settings_say(capsys: pytest.CaptureFixture[str]) -> None:
+    swing_books()
+    newer = run(capsys, "report", "--json", "--price", "50000")
+    with closing(sqlite3.connect("demo.db")) as db:
+        db.execute("ALTER TABLE configuration DROP COLUMN base_before")
+        db.execute("DELETE FROM _sqlite_migrations WHERE name LIKE 'm013%'")
+        db.commit()
+    assert run(capsys, "report", "--json", "--price", "50000") == newer
+    configure(strategy="SWING", base="0")
+    assert run(capsys, "report", "--json", "--price", "50000") != newer
+    _trade(1, strategy="SWING", base="0.02")  # a start brings the database up to date, and cannot know more
+    with closing(sqlite3.connect("demo.db")) as db:
+        assert db.execute("SELECT base_before FROM configuration").fetchall() == [(None,)]
+
+
 # ---- what is the bot's own ---------------------------------------------------------------------
 
 
