@@ -8,6 +8,7 @@ from gridbot.infrastructure.database import DBConnect
 from gridbot.models.configuration import Settings
 from gridbot.models.grid import Waiting
 from gridbot.models.money import as_text
+from gridbot.services.funds import bound_by
 from gridbot.services.ledger import spoken_for
 from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, PLACING, OrderDesk
 from gridbot.services.report import profit_lines, summarise
@@ -57,11 +58,18 @@ class AccountView:
         """Store the view that ``status`` reads while or after the bot runs. Raises DatabaseError."""
         self._kept, self._kept_at = self._gist(status.waiting), self._books.now()
         grid, units = status.grid, status.units
+        # Free money less all trades: their own orders and executions change nothing of that, so that with those of
+        # any later moment it gives the free money of that moment.
+        bound = bound_by(self._books.book, self._books.pending.all(), grid.settings.fee)
+        free = grid.base_available, grid.quote_available
+        base, quote = (sum(part) - traded for *part, traded in zip(free, bound, self._books.traded, strict=True))
         document = {
             "price": as_text(grid.ticker),
             "fee": as_text(grid.settings.fee),
             "base_free": as_text(grid.base_available),
             "quote_free": as_text(grid.quote_available),
+            "base_untraded": as_text(base),
+            "quote_untraded": as_text(quote),
             "price_decimals": units.price_decimals,
             "lot_decimals": units.lot_decimals,
             "quote_decimals": units.quote_decimals,

@@ -26,6 +26,8 @@ from gridbot.models.events import Event, OrderCancelled, OrderPlaced
 from gridbot.models.exchange import BUY, SELL, AssetPairInfoSchema
 from gridbot.models.grid import BookOrder, UnsoldBuy
 from gridbot.models.money import ONE, ZERO, as_text, percent, shown, signed_percent, step_of, to_decimal
+from gridbot.services.bookkeeping import flow
+from gridbot.services.funds import bound_by
 from gridbot.services.messages import Units, duration
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_base import GridStrategyBase
@@ -230,14 +232,19 @@ def _standing(
 ) -> tuple[Standing, str]:
     """The bot's books, if it has any, and the money to count with: asked for, the bot's last, or [paper]'s."""
     snapshot = books.snapshot if books is not None else {}
-    seen = "quote_free" in snapshot
+    seen = books is not None and "quote_untraded" in snapshot
     own, paper = settings.funds, settings.paper
     free = {
         "base": paper.base_balance if own.own_base is None else min(paper.base_balance, own.own_base),
         "quote": paper.quote_balance if own.own_quote is None else min(paper.quote_balance, own.own_quote),
     }
-    if seen:
-        free = {name: to_decimal(snapshot[f"{name}_free"]) for name in free}
+    if books is not None and seen:
+        bound = bound_by(books.orders, books.pending, to_decimal(snapshot["fee"]))
+        traded = flow(row.info for row in books.rows)
+        free = {
+            name: max(to_decimal(snapshot[f"{name}_untraded"]) + traded[n] - bound[n], ZERO)
+            for n, name in enumerate(free)
+        }
     asked = {name: amount for name in free if (amount := getattr(args, name)) is not None}
     free |= asked
     remark = "no books yet: a bot that starts now"
@@ -247,7 +254,8 @@ def _standing(
     if len(asked) == len(free):
         remark += " (as asked)"
     elif seen:
-        remark += f" (what the bot saw {duration(time.time() - snapshot['at'])} ago; --base and --quote set others)"
+        age = duration(time.time() - snapshot["at"])
+        remark += f" (what the bot saw {age} ago and its orders since; --base and --quote set others)"
     else:
         remark += " ([paper] and [funds], not your account: give --base and --quote)"
     standing = Standing(price, free["base"], free["quote"])

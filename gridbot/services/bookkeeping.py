@@ -28,8 +28,8 @@ from gridbot.interfaces.exchange import IExchangeRESTService
 from gridbot.models.events import Event
 from gridbot.models.exchange import BUY, ExecutionsUpdateSchema, OrderInfoSchema, PairBalanceSchema, TradeInfoSchema
 from gridbot.models.grid import EXTRA, SURPLUS, UNKNOWN, BookOrder, UnsoldBuy
-from gridbot.models.money import ONE, ZERO, as_text
-from gridbot.services.funds import EVERYTHING, Funds, OwnShare
+from gridbot.models.money import ZERO, as_text
+from gridbot.services.funds import EVERYTHING, Funds, OwnShare, bound_by
 from gridbot.services.ledger import PROVISIONAL, by_cycle, holding, spoken_for
 
 LOG = logging.getLogger(__name__)
@@ -141,24 +141,20 @@ class Bookkeeping:
         base, quote = self.traded
         base += told_base or ZERO
         quote += told_quote or ZERO
-        held = [(o.side, o.price, o.volume - o.executed, o.sells) for o in self.book]
-        held += [(p.side, p.price, p.volume, p.sells) for p in self.pending.all()]
-        sold = {sells for _, _, _, sells in held}
-        bound_base = sum((volume for side, _, volume, _ in held if side != BUY), ZERO)
-        bound_quote = sum((price * volume for side, price, volume, _ in held if side == BUY), ZERO) * (
-            ONE + self.funds.fee
-        )
+        pending = self.pending.all()
+        bound_base, bound_quote = bound_by(self.book, pending, self.funds.fee)
         # Extra sells of coins that were the bot's own until own_base was lowered must not eat up what the grid
         # has bought: what still waits for its sell is its own whatever was told. Not more than that, or extra
         # sells would never be over.
+        sold = {order.sells for order in (*self.book, *pending)}
         to_sell = ZERO
         if self.configuration.exists and SURPLUS not in sold:
             to_sell = self.configuration.get().vol_of_unfilled_remaining
         to_sell += sum((buy.volume for buy in self.unsold.all() if buy.txid not in sold), ZERO)
         to_sell += sum((order.executed for order in self.book.buys()), ZERO)
-        bound_by_grid = sum((volume for side, _, volume, sells in held if side != BUY and sells != EXTRA), ZERO)
+        grid = [order for order in self.book if order.sells != EXTRA], [p for p in pending if p.sells != EXTRA]
         return OwnShare(
-            None if told_base is None else max(base, to_sell + bound_by_grid),
+            None if told_base is None else max(base, to_sell + bound_by(*grid, self.funds.fee)[0]),
             None if told_quote is None else quote,
             max(base - bound_base, to_sell),
             quote - bound_quote,

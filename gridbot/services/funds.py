@@ -5,10 +5,12 @@ An estimate that saves a question before every order: the exchange has the last 
 ``EOrder:Insufficient funds`` makes us ask again.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
 from gridbot.models.exchange import BUY, PairBalanceSchema
+from gridbot.models.grid import BookOrder, Placement
 from gridbot.models.money import ONE, ZERO
 
 
@@ -86,3 +88,11 @@ class Funds:
             self._quote += price * volume * (ONE + self.fee)
         else:
             self._base += volume
+
+
+def bound_by(orders: Iterable[BookOrder], pending: Iterable[Placement], fee: Decimal) -> tuple[Decimal, Decimal]:
+    """What orders bind: (base, quote with the fee)."""
+    held = [(o.side, o.price, o.volume - o.executed) for o in orders]
+    held += [(p.side, p.price, p.volume) for p in pending]
+    base = sum((volume for side, _, volume in held if side != BUY), ZERO)
+    return base, sum((price * volume for side, price, volume in held if side == BUY), ZERO) * (ONE + fee)

@@ -18,6 +18,7 @@ from gridbot.core.cli import main
 from gridbot.core.journal import records
 from gridbot.infrastructure.audits import Snapshots
 from gridbot.models.money import shown
+from gridbot.services.funds import bound_by
 from gridbot.services.messages import Units
 from tests.past import ROOT, diced_candles, played, write_candles
 from tests.unit.test_replay import Session, prices
@@ -306,11 +307,12 @@ def test_plan_shows_the_ladder_and_sends_nothing(folder, capsys):
 
 def test_plan_goes_on_from_the_price_and_the_funds_the_bot_has_seen(folder, capsys):
     past = played([folder / "a.csv"])
-    funds = past.desk.funds
+    funds, bound = past.desk.funds, bound_by(past.desk.book, (), past.desk.funds.fee)
     seen = {
         "price": str(past.outcome.last_price),
-        "base_free": str(funds.base_available),
-        "quote_free": str(funds.quote_available),
+        "fee": str(funds.fee),
+        "base_untraded": str(funds.base_available + bound[0] - past.desk.traded[0]),
+        "quote_untraded": str(funds.quote_available + bound[1] - past.desk.traded[1]),
         "price_decimals": 1,
     }
     Snapshots(past.desk._db, 7).put(time.time() - 7200, seen)
@@ -318,7 +320,7 @@ def test_plan_goes_on_from_the_price_and_the_funds_the_bot_has_seen(folder, caps
     out = told(folder, capsys, "plan")
     assert f"price {past.outcome.last_price} (from what the bot saw, 2 h ago; --price sets another)" in out
     free = shown(funds.quote_available)
-    assert f"and {free} USD (what the bot saw 2 h ago; --base and --quote set others)" in out
+    assert f"and {free} USD (what the bot saw 2 h ago and its orders since; --base and --quote set others)" in out
     assert "nothing to place, nothing to cancel: the grid is in order" in out
     asked = told(folder, capsys, "plan", "--price", "50000", "--base", "0", "--quote", "300")
     assert "price 50000.0 (as asked)" in asked

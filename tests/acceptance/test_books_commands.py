@@ -428,6 +428,26 @@ def test_what_was_there_at_the_first_start_is_not_changed_by_later_settings(
     assert run(capsys, *words, *price) == before
 
 
+def test_the_money_of_a_plan_is_of_the_same_moment_as_its_orders(capsys: pytest.CaptureFixture[str]) -> None:
+    def free() -> str:
+        code, out, _ = run(capsys, "plan", "--price", "50000")
+        assert code == 0
+        assert "what the bot saw" in out
+        return re.findall(r"; free (.*) \(", out)[0]
+
+    trade_for_a_while()
+    with closing(sqlite3.connect("demo.db")) as db:
+        [(seen,)] = db.execute("SELECT document FROM snapshots").fetchall()
+    earlier = free()
+    _trade(300)
+    now = free()
+    assert now != earlier
+    with closing(sqlite3.connect("demo.db")) as db:  # as while the bot runs: the view is of an hour ago
+        db.execute("UPDATE snapshots SET document = ?", (seen,))
+        db.commit()
+    assert free() == now
+
+
 def test_books_of_an_older_gridbot_are_read_with_what_the_settings_say(capsys: pytest.CaptureFixture[str]) -> None:
     swing_books()
     newer = run(capsys, "report", "--json", "--price", "50000")
