@@ -7,6 +7,7 @@ its money. Nothing is sent, and neither the database nor the play money is writt
 
 import argparse
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 
@@ -22,7 +23,7 @@ from gridbot.exceptions import ConfigurationError, OrderTooSmall
 from gridbot.infrastructure.database import StoredConfiguration
 from gridbot.interfaces.exchange import ExchangeSetup
 from gridbot.models.configuration import Settings, smallest_paying_interval
-from gridbot.models.events import Event, OrderCancelled, OrderPlaced
+from gridbot.models.events import Event, OrderCancelled, OrderExecuted, OrderPlaced
 from gridbot.models.exchange import BUY, SELL, AssetPairInfoSchema
 from gridbot.models.grid import BookOrder, UnsoldBuy
 from gridbot.models.money import ONE, ZERO, as_text, percent, shown, signed_percent, step_of, to_decimal
@@ -35,6 +36,7 @@ from gridbot.strategies.grid_base import GridStrategyBase
 FALLS = (Decimal("0.10"), Decimal("0.30"), Decimal("0.50"))
 STEPS_PER_INTERVAL = 4  # of the imagined fall: fine enough that every level is met from above
 STEP_SECONDS = 60.0
+MOST_LOOKS = 10  # a fill calls for another look, a moved grid for one more; a strategy of one's own may never settle
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Plan:
     """What would happen."""
 
     wealth: Decimal  # now, in quote
+    fills: tuple[OrderExecuted, ...]  # orders of the bot that the price has reached
     cancels: tuple[OrderCancelled, ...]
     places: tuple[OrderPlaced, ...]
     bound: Decimal  # by all open buys afterwards, with fees
@@ -100,21 +103,33 @@ def plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def make_plan(play: Play, standing: Standing) -> Plan:
-    """Let the bot look at its grid once, then let the price fall. ``play``'s balances are not used."""
+    """
+    Let the bot look at its grid until it has nothing more to do, then let the price fall. ``play``'s balances
+    are not used.
+    """
     events: list[Event] = []
     world, names = imagined(play, standing, events)
     world.check_step(standing.price)
-    world.say(0.0, standing.price)
+    looks = 0
+    while looks < MOST_LOOKS:
+        seen = len(events)
+        world.say(looks * STEP_SECONDS, standing.price)
+        looks += 1
+        if len(events) == seen:
+            break
     settings, money = world.strategy.settings, world.exchange.money
     wealth = money.start_quote + money.start_base * standing.price
+    cancels = [e for e in events if isinstance(e, OrderCancelled)]
+    taken_back = {e.txid for e in cancels}
     return Plan(
         wealth=wealth,
-        cancels=tuple(replace(e, txid=names.get(e.txid, e.txid)) for e in events if isinstance(e, OrderCancelled)),
-        places=tuple(e for e in events if isinstance(e, OrderPlaced)),
+        fills=tuple(replace(e, txid=names[e.txid]) for e in events if isinstance(e, OrderExecuted) and e.txid in names),
+        cancels=tuple(replace(e, txid=names[e.txid]) for e in cancels if e.txid in names),
+        places=tuple(e for e in events if isinstance(e, OrderPlaced) and e.txid not in taken_back),
         bound=sum((order.value for order in world.desk.book.buys()), ZERO) * (ONE + settings.fee),
-        missing=tuple(f"{shown(w.price, play.pair.pair_decimals)}: {w.reason}" for w in world.strategy.waiting),
+        missing=tuple(missing_levels(world.strategy)),
         cycle=one_cycle(world.strategy, standing.price),
-        falls=fall_through(world, standing.price, wealth),
+        falls=fall_through(world, standing.price, wealth, looks * STEP_SECONDS),
         smallest_amount=rules.smallest_amount(standing.price, settings),
         smallest_interval=smallest_paying_interval(settings.fee),
     )
@@ -176,11 +191,27 @@ def one_cycle(strategy: GridStrategyBase, price: Decimal) -> Cycle:
     return Cycle(level, bought, sell.price, sell.volume, gain, bought - sell.volume)
 
 
-def fall_through(world: Backtest, price: Decimal, before: Decimal) -> tuple[Fall, ...]:
-    """The account, worth ``before``, as the price falls straight, in small steps. The world is used up by it."""
+def missing_levels(strategy: GridStrategyBase) -> Iterator[str]:
+    """Every buy that is missing with its reason; the rules name the first of them."""
+    settings = strategy.settings
+    open_buys = len(strategy.view().buys)
+    for first in strategy.waiting:
+        price = first.price
+        for _ in range(settings.n_open_buy_orders - open_buys):
+            if price <= 0:
+                return
+            yield f"{shown(price, settings.pair.pair_decimals)}: {first.reason}"
+            price = rules.buy_price(price, strategy.ticker, settings)
+
+
+def fall_through(world: Backtest, price: Decimal, before: Decimal, at: float) -> tuple[Fall, ...]:
+    """
+    The account, worth ``before``, as the price falls straight, in small steps from the time ``at`` on. The world
+    is used up by it.
+    """
     pair, money = world.strategy.settings.pair, world.exchange.money
     factor = ONE - world.strategy.settings.interval / STEPS_PER_INTERVAL
-    falls, present, at = [], price, 0.0
+    falls, present = [], price
     for fraction in FALLS:
         goal = pair.truncate_price(price * (ONE - fraction))
         while present > goal:
@@ -267,11 +298,12 @@ def _standing(
 def text(found: Plan, units: Units, head: str) -> str:
     cycle = found.cycle
     lines = [head, ""]
+    lines += [f"filled at this price  {e.side:<4} {units.order(e.price, e.volume)} ({e.txid})" for e in found.fills]
     lines += [f"cancel  {e.side:<4} {units.order(e.price, e.volume)} ({e.txid})" for e in found.cancels]
     lines += [f"place   {e.side:<4} {units.order(e.price, e.volume)}: {e.why}" for e in found.places]
     lines += [f"missing buy  {line}" for line in found.missing]
     if not (found.cancels or found.places):
-        lines.append("nothing to place, nothing to cancel: the grid is in order")
+        lines.append("nothing to place, nothing to cancel" + ("" if found.missing else ": the grid is in order"))
     lines += ["", f"bound by all open buys, fees included: {units.money(found.bound)}"]
     if cycle.sell_price:
         lines.append(

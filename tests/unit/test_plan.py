@@ -7,16 +7,18 @@ from decimal import Decimal
 import pytest
 
 from gridbot.core.backtest import Play, pair_from_file
-from gridbot.core.plan import Standing, make_plan
+from gridbot.core.plan import Standing, make_plan, text
 from gridbot.core.registry import resolve
 from gridbot.exceptions import ConfigurationError
 from gridbot.infrastructure.database import StoredConfiguration
 from gridbot.models.grid import BookOrder, UnsoldBuy
+from gridbot.services.messages import Units
 from gridbot.services.tables import as_json
 from gridbot.strategies.grid_rules import grid_settings, smallest_amount
 from tests.past import FEE, bot
 
 PRICE = Decimal("50000.0")
+UNITS = Units("BTC", "USD", 1)
 LADDER = ["49504.9", "49014.7", "48529.4", "48048.9", "47573.1"]
 
 
@@ -101,7 +103,36 @@ def test_a_fall_leaves_what_the_levels_have_bought():
 def test_levels_without_money_are_named():
     plan = make_plan(play(), standing(free_quote=Decimal("250")))
     assert len(plan.places) == 2
-    assert plan.missing == ("48529.4: 49.50 free, 100.25 needed",)
+    assert plan.missing == tuple(f"{price}: 49.50 free, 100.25 needed" for price in LADDER[2:])
+
+
+def test_a_grid_with_missing_levels_is_not_called_in_order():
+    orders = tuple(order(price) for price in LADDER[:2])
+    poor = make_plan(play(), standing(orders=orders, stored=stored(), free_quote=Decimal(20)))
+    assert (poor.places, poor.cancels) == ((), ())
+    said = text(poor, UNITS, "")
+    assert "missing buy  48529.4: 20.00 free, 100.25 needed\nmissing buy  48048.9: 20.00 free" in said
+    assert "nothing to place, nothing to cancel\n" in said
+    assert "in order" not in said
+    orders = tuple(order(price) for price in LADDER)
+    assert "the grid is in order" in text(make_plan(play(), standing(orders=orders, stored=stored())), UNITS, "")
+
+
+def test_a_price_that_has_left_the_grid_moves_it_also_when_it_fills_the_last_sell():
+    orders = (*(order(price) for price in LADDER), order("50500.0", "sell"))
+    plan = make_plan(play(), standing(price=Decimal("53000.0"), orders=orders, stored=stored()))
+    assert [(e.side, e.txid) for e in plan.fills] == [("sell", "O50500.0")]
+    assert [e.txid for e in plan.cancels] == [f"O{price}" for price in LADDER]
+    assert [str(e.price) for e in plan.places][:2] == ["52475.2", "51955.6"]
+    assert "filled at this price  sell 0.00200000 BTC @ 50500.0" in text(plan, UNITS, "")
+
+
+def test_what_is_placed_on_the_way_and_taken_back_again_is_not_told():
+    orders = (*(order(price) for price in LADDER[1:]), order("50500.0", "sell"), order("51000.0", "sell"))
+    plan = make_plan(play(), standing(price=Decimal("53000.0"), orders=orders, stored=stored()))
+    assert len(plan.fills) == 2
+    assert [e.txid for e in plan.cancels] == [f"O{price}" for price in LADDER[1:]]
+    assert [str(e.price) for e in plan.places] == ["52475.2", "51955.6", "51441.1", "50931.7", "50427.4"]
 
 
 @pytest.mark.parametrize("strategy", ["GridHODL", "GridSell", "SWING", "cDCA"])
