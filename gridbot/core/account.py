@@ -7,9 +7,9 @@ from gridbot.infrastructure.audits import Audits, Snapshots
 from gridbot.infrastructure.database import DBConnect
 from gridbot.models.configuration import Settings
 from gridbot.models.grid import Waiting
-from gridbot.models.money import as_text
+from gridbot.models.money import as_text, step_of
 from gridbot.services.funds import bound_by
-from gridbot.services.ledger import spoken_for
+from gridbot.services.ledger import spoken_for, surplus_of
 from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, PLACING, OrderDesk
 from gridbot.services.report import profit_lines, summarise
 from gridbot.services.status_report import Status
@@ -39,14 +39,16 @@ class AccountView:
         """
         ``status`` with its profit lines. Reads every execution: for once an hour, not for every price.
         """
-        books = self._books
+        books, stored = self._books, self._books.configuration.get()
         summary = summarise(
             books.trades.all(),
             status.grid.ticker,
             status.strategy,
-            spoken_for(books.book, books.pending.all(), books.unsold.all()),
-            books.configuration.get().base_given(base_told(self._settings)),
+            spoken_for(books.book, books.pending.all(), books.unsold.all(), status.strategy),
+            stored.base_given(base_told(self._settings)),
             self._audits.last(),
+            surplus_of(stored.vol_of_unfilled_remaining, books.book),
+            step_of(status.units.lot_decimals),
         )
         return replace(status, profit_lines=profit_lines(summary, status.units))
 

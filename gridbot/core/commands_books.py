@@ -29,7 +29,7 @@ from gridbot.infrastructure.database import (
 )
 from gridbot.models.configuration import Settings
 from gridbot.models.grid import BookOrder, Placement, UnsoldBuy
-from gridbot.models.money import to_decimal
+from gridbot.models.money import step_of, to_decimal
 from gridbot.services import ledger, report
 from gridbot.services.messages import Units, duration
 from gridbot.services.status_report import headline
@@ -50,11 +50,12 @@ class Books:
     last_audit: AuditMark | None
     snapshot: dict[str, Any]
     base_before: Decimal | None  # base the bot was given at its first start
+    spoken_for: frozenset[str]  # the buys whose sell is still to come
 
     @property
-    def spoken_for(self) -> frozenset[str]:
-        """The buys whose sell is still to come."""
-        return ledger.spoken_for(self.orders, self.pending, self.unsold)
+    def surplus(self) -> Decimal:
+        """Base of cancelled orders that is not sold yet."""
+        return ledger.surplus_of(self.stored.vol_of_unfilled_remaining, self.orders)
 
 
 def read_books(settings: Settings) -> Books:
@@ -71,17 +72,19 @@ def read_books(settings: Settings) -> Books:
         check_owner(db, settings, path)
         book = Orderbook(db, userref)
         stored = Configuration(db, userref).get()
+        pending, unsold = PendingTXIDs(db, userref).all(), UnsoldBuyOrderTXIDs(db, userref).all()
         return Books(
             stored=stored,
             rows=tuple(Trades(db, userref).all()),
             orders=tuple(book),
             buys=book.buys(),
             sells=book.sells(),
-            pending=PendingTXIDs(db, userref).all(),
-            unsold=UnsoldBuyOrderTXIDs(db, userref).all(),
+            pending=pending,
+            unsold=unsold,
             last_audit=Audits(db, userref).last(),
             snapshot=Snapshots(db, userref).last() or {},
             base_before=stored.base_given(base_told(settings)),
+            spoken_for=ledger.spoken_for(book, pending, unsold, settings.bot.strategy),
         )
     except sqlite3.Error as exc:
         raise db.explained(exc) from exc
@@ -208,7 +211,8 @@ def run_report(settings: Settings, args: argparse.Namespace) -> int:
     if args.csv:
         return arguments.write(table.csv(word), args.file)
     price, origin = known_price(books, args.price, time.time())
-    bot, summary = settings.bot, report.summary_of(view, price, settings.bot.strategy, word)
+    bot, lot = settings.bot, step_of(units.lot_decimals)
+    summary = report.summary_of(view, price, bot.strategy, word, books.surplus, lot)
     if args.json:
         document = {"pair": f"{units.base}/{units.quote}", **report.summary_document(summary)}
         return arguments.write({**document, f"by_{by}": table.document()}, args.file)

@@ -45,7 +45,14 @@ def run_status(settings: Settings, args: argparse.Namespace) -> int:
     units = units_of(settings, books)
     price, origin = known_price(books, args.price, time.time())
     summary = report.summarise(
-        books.rows, price, settings.bot.strategy, books.spoken_for, books.base_before, books.last_audit
+        books.rows,
+        price,
+        settings.bot.strategy,
+        books.spoken_for,
+        books.base_before,
+        books.last_audit,
+        books.surplus,
+        step_of(units.lot_decimals),
     )
     running = holder_if_running(settings.db.path)
     view = _View(settings.bot, books, units, price, running)

@@ -12,7 +12,7 @@ Amounts in base (volume) and quote (the rest), times in unix seconds. Nothing is
 is sold, its cost is split so that the parts add up to the whole again, digit by digit.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_DOWN, Context, Decimal, localcontext
@@ -20,7 +20,7 @@ from decimal import ROUND_DOWN, Context, Decimal, localcontext
 from gridbot.infrastructure.audits import AuditMark
 from gridbot.infrastructure.database import Trade
 from gridbot.models.exchange import BUY
-from gridbot.models.grid import EXTRA, NO_BUY, BookOrder, Placement, UnsoldBuy
+from gridbot.models.grid import EXTRA, NO_BUY, SURPLUS, BookOrder, Placement, UnsoldBuy
 from gridbot.models.money import ZERO, as_text
 from gridbot.services.messages import counted
 
@@ -28,6 +28,7 @@ PROVISIONAL = "?"  # begins the exec id of a row that stands for fills the excha
 # Sums of prices x volumes need more digits than the default 28 of decimal; with these none is ever lost.
 EXACT = Context(prec=80)
 INFINITE = Decimal("Infinity")
+KEEPS_ALL = "cDCA"  # the strategy that never sells
 SPLIT_STEP = Decimal("1E-15")  # where a part of a cost is cut; the rest of the lot takes what is left
 
 
@@ -191,13 +192,21 @@ def _first(lots: deque[Lot]) -> Lot | None:
 
 
 def spoken_for(
-    orders: Iterable[BookOrder], pending: Iterable[Placement], unsold: Iterable[UnsoldBuy]
+    orders: Iterable[BookOrder], pending: Iterable[Placement], unsold: Iterable[UnsoldBuy], strategy: str = ""
 ) -> frozenset[str]:
     """The buys whose sell is open, on its way, or still to be placed; an open buy's is, for what it has executed."""
     named = {placement.sells for placement in pending} | {buy.txid for buy in unsold}
     for order in orders:
-        named.add(order.txid if order.side == BUY else order.sells)
+        if order.side != BUY:
+            named.add(order.sells)
+        elif strategy != KEEPS_ALL:
+            named.add(order.txid)
     return frozenset(named) - NO_BUY
+
+
+def surplus_of(remaining: Decimal, orders: Iterable[BookOrder]) -> Decimal:
+    """Base of cancelled orders not sold yet: what is stored as ``remaining``, and what is open for sale of it."""
+    return remaining + sum((order.volume - order.executed for order in orders if order.sells == SURPLUS), ZERO)
 
 
 def by_cycle(rows: Sequence[Trade], spoken_for: Iterable[str] = (), base_before: Decimal | None = None) -> Ledger:
@@ -360,6 +369,36 @@ def held_by_kind(ledger: Ledger) -> tuple[Holding, Holding, Holding]:
         else:
             unassigned.append(lot)
     return holding(waiting), holding(kept), holding(unassigned)
+
+
+def split(held: Holding, volume: Decimal) -> tuple[Holding, Holding]:
+    """``volume`` of it, or all there is, at its share of the costs; and the rest."""
+    if volume >= held.volume:
+        return held, Holding()
+    with localcontext(EXACT):
+        part = Holding(volume, _part(held.cost, volume, held.volume), _part(held.fee, volume, held.volume))
+    return part, add(held, part, -1)
+
+
+def add(one: Holding, other: Holding, sign: int = 1) -> Holding:
+    """Both in one; with ``sign`` -1 the one without the other."""
+    with localcontext(EXACT):
+        return Holding(one.volume + sign * other.volume, one.cost + sign * other.cost, one.fee + sign * other.fee)
+
+
+def dust_in(ledger: Ledger, lot: Decimal) -> Holding:
+    """Of the rests of buys that were sold, those of no more than a lot unit for each of their sells."""
+    sells = Counter(buy for buy, _ in {(row.sells, row.info.txid) for row in ledger.rows if row.info.side != BUY})
+    rests: dict[str, list[Lot]] = {}
+    for lot_left in ledger.lots:
+        if lot_left.txid in ledger.named and lot_left.txid not in ledger.spoken_for:
+            rests.setdefault(lot_left.txid, []).append(lot_left)
+    return holding(
+        left
+        for txid, lots in rests.items()
+        if sum((left.volume for left in lots), ZERO) <= lot * sells[txid]
+        for left in lots
+    )
 
 
 def cycles(ledger: Ledger) -> list[Cycle]:

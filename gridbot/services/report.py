@@ -16,25 +16,27 @@ from gridbot.models.exchange import BUY
 from gridbot.models.money import ZERO, digits, step_of, truncate
 from gridbot.services.ledger import (
     EXACT,
+    KEEPS_ALL,
     Closing,
     Cycle,
     Holding,
     Ledger,
     Profit,
+    add,
     by_cycle,
     cycles,
+    dust_in,
     held_by_kind,
     holding,
     profit,
     reconciled,
+    split,
 )
 from gridbot.services.messages import Units
 from gridbot.services.tables import Cell, Column, Table, moment
 
 DAY = 86400.0
-
-# The strategy that sells all it buys: what it keeps is left over. Any other one, an own one too, keeps on purpose.
-KEEPS_NOTHING = "GridSell"
+LOT = Decimal("1E-8")  # of nearly every pair
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,9 @@ class Summary:
     profit: Profit
     held: Holding  # every lot that is not sold yet
     waiting: Holding  # of it: lots whose sell is still to come
-    kept: Holding  # of it: base accumulated, or dust of sells (GridSell)
+    kept: Holding  # of it: base accumulated
+    dust: Holding  # of it: single lot units that sells left over
     surplus: Holding  # of it: executed parts of cancelled buys
-    accumulates: bool  # what is kept is kept on purpose
     executions: int
     books: str  # "reconciled", or "not reconciled by ..."
 
@@ -58,23 +60,38 @@ def summarise(
     spoken_for: Iterable[str] = (),
     base_before: Decimal | None = None,
     last_audit: AuditMark | None = None,
+    surplus: Decimal | None = None,
+    lot: Decimal = LOT,
 ) -> Summary:
-    """The sums over all ``rows`` at ``price``; the other words are those of ``ledger.by_cycle`` and ``reconciled``."""
-    return summary_of(by_cycle(rows, spoken_for, base_before), price, strategy, reconciled(rows, last_audit))
+    """The sums over all ``rows`` at ``price``; the other words are those of the functions below and of ``ledger``."""
+    view = by_cycle(rows, spoken_for, base_before)
+    return summary_of(view, price, strategy, reconciled(rows, last_audit), surplus, lot)
 
 
-def summary_of(ledger: Ledger, price: Decimal, strategy: str, books: str) -> Summary:
-    """The sums of a ledger by cycle."""
-    waiting, kept, unassigned = held_by_kind(ledger)
-    if strategy == "cDCA":  # nothing is ever sold: every buy is kept
-        waiting, kept, unassigned = Holding(), holding(ledger.lots), Holding()
+def summary_of(
+    ledger: Ledger, price: Decimal, strategy: str, books: str, surplus: Decimal | None = None, lot: Decimal = LOT
+) -> Summary:
+    """
+    The sums of a ledger by cycle.
+
+    surplus  base of cancelled orders that is still to be sold, as the database knows it: another strategy may
+             have bought what no sell was placed for. None: all of that is surplus
+    lot      one unit of base, below which nothing can be sold
+    """
+    waiting, rests, unassigned = held_by_kind(ledger)
+    dust = dust_in(ledger, lot)
+    left_over = unassigned.volume if surplus is None else surplus
+    if strategy == KEEPS_ALL:
+        left_over = ZERO
+    of_buys, others = split(unassigned, left_over)
+    of_sells, kept = split(add(rests, dust, -1), left_over - of_buys.volume)
     return Summary(
         profit=profit(ledger, price),
         held=holding(ledger.lots),
         waiting=waiting,
-        kept=kept,
-        surplus=unassigned,
-        accumulates=strategy != KEEPS_NOTHING,
+        kept=add(kept, others),
+        dust=dust,
+        surplus=add(of_buys, of_sells),
         executions=len(ledger.rows),
         books=books,
     )
@@ -141,11 +158,11 @@ def profit_lines(summary: Summary, units: Units) -> tuple[str, ...]:
 
 def _kept_lines(summary: Summary, units: Units) -> list[tuple[str, str]]:
     lines = []
-    if summary.accumulates and summary.kept.volume:
+    if summary.kept.volume:
         value = truncate(summary.kept.volume * summary.profit.price, step_of(units.quote_decimals))
         lines.append(("accumulated", f"{units.volume(summary.kept.volume)}, worth {value:f} {units.quote}"))
-    elif summary.kept.volume:
-        lines.append(("dust", f"{units.volume(summary.kept.volume)} left over by sells that sold a lot unit less"))
+    if summary.dust.volume:
+        lines.append(("dust", f"{units.volume(summary.dust.volume)} left over by sells that sold a lot unit less"))
     if summary.surplus.volume:
         lines.append(("surplus", f"{units.volume(summary.surplus.volume)} of cancelled buys, not sold yet"))
     return lines
@@ -179,7 +196,8 @@ def summary_document(summary: Summary) -> dict[str, Any]:
         for name, h in (
             ("held", summary.held),
             ("for_sale", summary.waiting),
-            ("accumulated" if summary.accumulates else "dust", summary.kept),
+            ("accumulated", summary.kept),
+            ("dust", summary.dust),
             ("surplus", summary.surplus),
         )
     }

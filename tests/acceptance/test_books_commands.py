@@ -463,6 +463,16 @@ def test_books_of_an_older_gridbot_are_read_with_what_the_settings_say(capsys: p
         assert db.execute("SELECT base_before FROM configuration").fetchall() == [(None,)]
 
 
+def test_the_base_of_cdca_is_accumulated_also_under_the_next_strategy(capsys: pytest.CaptureFixture[str]) -> None:
+    trade_for_a_while(strategy="cDCA")
+    before = json.loads(run(capsys, "report", "--json")[1])
+    assert D(before["accumulated"]["volume"]) > 0
+    configure(strategy="GridHODL")
+    after = json.loads(run(capsys, "report", "--json")[1])
+    assert (after["accumulated"], after["surplus"]) == (before["accumulated"], before["surplus"])
+    assert "surplus" not in run(capsys, "status")[1]
+
+
 # ---- what is the bot's own ---------------------------------------------------------------------
 
 

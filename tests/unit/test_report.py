@@ -40,24 +40,32 @@ def test_no_profit_without_the_word_on_the_books() -> None:
     assert "not reconciled by 0.10 USD" in report.summary_text(other, UNITS)
 
 
-@pytest.mark.parametrize(
-    ("strategy", "line"),
-    [
-        ("GridHODL", "accumulated 0.00200000 BTC, worth 0.30 USD"),
-        ("SWING", "accumulated 0.00200000 BTC, worth 0.30 USD"),
-        ("my_strategy:Mine", "accumulated 0.00200000 BTC, worth 0.30 USD"),
-        ("GridSell", "dust        0.00200000 BTC left over by sells that sold a lot unit less"),
-    ],
-)
-def test_what_is_kept_is_base_accumulated_or_dust(strategy: str, line: str) -> None:
-    assert line in report.profit_lines(report.summarise(HODL, D(150), strategy), UNITS)
+@pytest.mark.parametrize("strategy", ["GridHODL", "SWING", "GridSell", "my_strategy:Mine"])
+def test_what_is_kept_is_base_accumulated_whatever_strategy_came_later(strategy: str) -> None:
+    rows = [*HODL, buy("B2", "0.00202", "100", "0.01", 3.0), sell("S2", "0.00201999", "125", "0.02", 4.0, "B2")]
+    lines = report.profit_lines(report.summarise(rows, D(150), strategy), UNITS)
+    assert "accumulated 0.00200000 BTC, worth 0.30 USD" in lines
+    assert "dust        0.00000001 BTC left over by sells that sold a lot unit less" in lines
+
+
+def test_what_cdca_has_bought_stays_base_accumulated_when_another_strategy_follows() -> None:
+    rows = [buy("B1", "0.01", "100", "0.01", 1.0), buy("B2", "0.01", "90", "0.009", 2.0)]
+    summary = report.summarise(rows, D(100), "GridHODL", surplus=D("0.004"))
+    assert "accumulated 0.01600000 BTC, worth 1.60 USD" in report.profit_lines(summary, UNITS)
+    assert "surplus     0.00400000 BTC of cancelled buys, not sold yet" in report.profit_lines(summary, UNITS)
+    assert summary.kept.cost + summary.surplus.cost == summary.held.cost
+
+
+def test_what_a_cancelled_sell_left_to_the_surplus_is_not_accumulated() -> None:
+    summary = report.summarise(HODL, D(150), "GridHODL", surplus=D("0.0015"))
+    assert (summary.kept.volume, summary.surplus.volume) == (D("0.0005"), D("0.0015"))
 
 
 def test_all_that_cdca_buys_is_base_accumulated() -> None:
     rows = [buy("B1", "0.01", "100", "0.01", 1.0), buy("B2", "0.01", "90", "0.009", 2.0)]
-    summary = report.summarise(rows, D(100), "cDCA")
-    assert (summary.kept.volume, summary.surplus.volume) == (D("0.02"), D(0))
-    assert "accumulated 0.02000000 BTC, worth 2.00 USD" in report.profit_lines(summary, UNITS)
+    summary = report.summarise(rows, D(100), "cDCA", {"B1"}, surplus=D("0.01"))
+    assert (summary.waiting.volume, summary.kept.volume, summary.surplus.volume) == (D("0.01"), D("0.01"), D(0))
+    assert "accumulated 0.01000000 BTC, worth 1.00 USD" in report.profit_lines(summary, UNITS)
 
 
 def test_executed_parts_of_cancelled_buys_are_shown_as_surplus() -> None:
