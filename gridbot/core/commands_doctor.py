@@ -21,7 +21,7 @@ from gridbot.infrastructure.database import Configuration, DBConnect, Orderbook
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeRESTService
 from gridbot.models.configuration import Settings, check_interval_pays
 from gridbot.models.money import ZERO, digits, percent
-from gridbot.services.messages import Units
+from gridbot.services.messages import Units, counted
 from gridbot.strategies import grid_rules as rules
 
 SLOW_CLOCK = 5.0  # seconds: less does no harm, more makes logs and nonces odd
@@ -196,7 +196,7 @@ class Doctor:
         needed = bot.amount_per_grid * missing
         units = Units.of(bot.base_currency, bot.quote_currency, rest.get_asset_pair_info())
         told = f"{units.money(money.quote_available)} and {units.volume(money.base_available)} free"
-        wanted = f"the {missing} buys to be placed need {units.money(needed)}"
+        wanted = f"the {counted(missing, 'buy')} to be placed need{'s' * (missing == 1)} {units.money(needed)}"
         if money.quote_available > needed:
             yield (GOOD, "funds", f"{told}; {wanted}")
         else:

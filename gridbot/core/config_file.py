@@ -18,6 +18,7 @@ from gridbot.exceptions import ConfigurationError
 from gridbot.models import configuration as models
 from gridbot.models.configuration import Section, Settings, as_percent, did_you_mean
 from gridbot.models.money import digits
+from gridbot.services.messages import counted
 
 GRID_KEYS = ("amount_per_grid", "interval", "n_open_buy_orders", "max_investment", "fee")
 
@@ -238,7 +239,7 @@ def describe(settings: Settings) -> list[str]:
         fee = "assumed, see below" if bot.simulated else "the account's own maker fee"
     lines = [
         f"{bot.name}: {bot.strategy} on {bot.base_currency}/{quote}, userref {bot.userref}, {_at_stake(bot)}",
-        f"{bot.n_open_buy_orders} open buys of {digits(bot.amount_per_grid)} {quote} each",
+        f"{counted(bot.n_open_buy_orders, 'open buy')} of {digits(bot.amount_per_grid)} {quote} each",
         f"interval {as_percent(bot.interval)} ({digits(bot.interval)}), fee {fee}",
         f"at most {digits(bot.max_investment)} {quote} in open orders"
         + (f": room for {fit} of the {bot.n_open_buy_orders} buys" if fit < bot.n_open_buy_orders else ""),

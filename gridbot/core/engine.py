@@ -165,12 +165,21 @@ class BotEngine:
             self.state_machine.transition_to(States.SHUTDOWN_REQUESTED)
         self.strategy.stop()
         self._keep_account(code)
-        buys, sells = counted(len(self.desk.book.buys()), "buy"), counted(len(self.desk.book.sells()), "sell")
+        book, leaving = self.desk.book, len(self.desk.book.cancel_requested())
+        buys, sells = (
+            counted(sum(not order.cancel_requested for order in orders), noun)
+            for orders, noun in ((book.buys(), "buy"), (book.sells(), "sell"))
+        )
         what_stays = f"{buys} and {sells} stay open on the exchange"
         if not self.strategy.is_ready:
             what_stays = f"the exchange was not asked for its orders; the books know of {buys} and {sells}"
+        if leaving:
+            are = "is" if leaving == 1 else "are"
+            what_stays += f"; {counted(leaving, 'cancellation')} {are} not confirmed yet, the next start asks how "
+            what_stays += "it ended" if leaving == 1 else "they ended"
         if len(self.desk.pending):
-            what_stays += f"; {len(self.desk.pending)} orders were not answered yet, the next start looks for them"
+            what_stays += f"; {counted(len(self.desk.pending), 'order')} not answered yet, the next start looks for "
+            what_stays += "it" if len(self.desk.pending) == 1 else "them"
         self.event_bus.publish(events.BotStopped(self._settings.bot.name, reason, what_stays))
         for close in self._listeners:
             try:

@@ -29,7 +29,7 @@ from gridbot.models.grid import BookOrder, UnsoldBuy
 from gridbot.models.money import ONE, ZERO, as_text, percent, shown, signed_percent, step_of, to_decimal
 from gridbot.services.bookkeeping import flow
 from gridbot.services.funds import bound_by
-from gridbot.services.messages import Units, duration
+from gridbot.services.messages import Units, counted, duration
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_base import GridStrategyBase
 
@@ -280,7 +280,10 @@ def _standing(
     free |= asked
     remark = "no books yet: a bot that starts now"
     if books is not None:
-        remark = f"its books: {len(books.buys)} buys, {len(books.sells)} sells, {len(books.unsold)} buys without a sell"
+        remark = (
+            f"its books: {counted(len(books.buys), 'buy')}, {counted(len(books.sells), 'sell')}, "
+            f"{counted(len(books.unsold), 'buy')} without a sell"
+        )
     remark += f"; free {units.volume(free['base'])} and {units.money(free['quote'])}"
     if len(asked) == len(free):
         remark += " (as asked)"
@@ -317,7 +320,7 @@ def text(found: Plan, units: Units, head: str) -> str:
     lines += [
         f"  -{percent(fall.fraction, 0):<5} to {shown(fall.price, units.price_decimals)}: {units.volume(fall.base)} "
         f"and {units.money(fall.quote)}, worth {units.money(fall.wealth)} ({signed_percent(-fall.loss)}), "
-        f"{fall.open_buys} buys open"
+        f"{counted(fall.open_buys, 'buy')} open"
         for fall in found.falls
     ]
     lines += [

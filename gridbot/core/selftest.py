@@ -24,6 +24,7 @@ from gridbot.infrastructure.database import DBConnect, Orderbook, Trade, Trades,
 from gridbot.models.configuration import DemoConfigDTO, FundsConfigDTO, NotificationConfigDTO, Settings
 from gridbot.models.exchange import BUY, SELL
 from gridbot.models.money import as_text
+from gridbot.services.messages import counted
 from gridbot.strategies.c_dca import CDCAStrategy
 
 DAYS = 30
@@ -43,7 +44,7 @@ def run(settings: Settings, args: argparse.Namespace) -> int:
     seed = int(time.time()) % 1_000_000 if args.seed is None else args.seed
     bot = settings.bot
     arguments.write(
-        f"{bot.strategy}: {bot.n_open_buy_orders} buys of {bot.amount_per_grid:f} {bot.quote_currency}, "
+        f"{bot.strategy}: {counted(bot.n_open_buy_orders, 'buy')} of {bot.amount_per_grid:f} {bot.quote_currency}, "
         f"{args.days} days of a made-up market, seed {seed}"
     )
     began, progress = time.monotonic(), arguments.Progress()

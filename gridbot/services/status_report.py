@@ -74,8 +74,9 @@ def status_message(status: Status) -> str:
         f"surplus     {units.volume(grid.surplus)}, executed parts of cancelled buys",
         f"wealth      {units.money(wealth)}",
         f"investment  {units.money(grid.investment)} of at most {units.money(grid.settings.max_investment)}",
-        f"orders      {len(grid.buys)} of {grid.settings.n_open_buy_orders} buys, {len(grid.sells)} sells, "
-        f"{len(grid.unsold)} filled buys waiting for their sell",
+        f"orders      {len(grid.buys)} of {counted(grid.settings.n_open_buy_orders, 'buy')}, "
+        f"{counted(len(grid.sells), 'sell')}, {counted(len(grid.unsold), 'filled buy')} waiting for "
+        f"{'its' if len(grid.unsold) == 1 else 'their'} sell",
         *status.profit_lines,
         *(f"missing     buy @ {shown(w.price, units.price_decimals)}: {w.reason}" for w in status.waiting),
         *(f"waiting     {p.side} @ {shown(p.price, units.price_decimals)}: not answered yet" for p in grid.pending),

@@ -355,8 +355,9 @@ def _too_near(one: Decimal, other: Decimal, settings: GridSettings) -> bool:
 
 def explain_settings(settings: GridSettings) -> str:
     """The grid in one sentence, for the start message."""
+    buys = "1 buy" if settings.n_open_buy_orders == 1 else f"{settings.n_open_buy_orders} buys"
     return (
-        f"{settings.n_open_buy_orders} buys of {_money(settings.amount_per_grid, settings)}, "
+        f"{buys} of {_money(settings.amount_per_grid, settings)}, "
         f"{percent(settings.interval)} apart, "
         f"fee {percent(settings.fee)} a side, at most {_money(settings.max_investment, settings)} invested"
     )

@@ -116,6 +116,19 @@ def test_a_stop_by_request_leaves_the_orders_and_ends_with_0(tmp_path: Path) -> 
     assert house.engine.state_machine.state is States.SHUTDOWN_REQUESTED
 
 
+def test_the_farewell_counts_no_order_whose_cancellation_was_asked_for(tmp_path: Path) -> None:
+    house = House(tmp_path).start()
+    book = house.engine.desk.book
+    for order in book.buys()[1:]:
+        book.mark_cancel_requested(order.txid)
+    house.engine._end(0, "asked to stop")
+    [stopped] = [e for e in house.events if isinstance(e, BotStopped)]
+    assert stopped.summary == (
+        "1 buy and 0 sells stay open on the exchange; 4 cancellations are not confirmed yet, the next start asks how "
+        "they ended"
+    )
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [(AccessDenied("the key may not trade"), 2), (GridBotError("broken"), 1)],

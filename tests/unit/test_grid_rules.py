@@ -262,3 +262,7 @@ def test_the_surplus_is_sold_from_one_grid_amount_on() -> None:
     assert rules.surplus_is_worth_a_sell(Decimal("0.00202001"), price, EXAMPLE)
     sell = rules.surplus_sell(Decimal("0.00202001"), price, Decimal("49000"), EXAMPLE)
     assert (f"{sell.price:f}", f"{sell.volume:f}") == ("49999.9", "0.00201005")
+
+
+def test_one_buy_is_no_buys():
+    assert rules.explain_settings(replace(EXAMPLE, n_open_buy_orders=1)).startswith("1 buy of 100.00, ")
