@@ -15,7 +15,7 @@ from gridbot.core.arguments import write
 from gridbot.core.commands_books import check_owner
 from gridbot.core.database_check import is_copy, problems_in
 from gridbot.exceptions import ConfigurationError, DatabaseError
-from gridbot.infrastructure.connection import DBConnect, move_aside
+from gridbot.infrastructure.connection import DBConnect, move_aside, read_only
 from gridbot.models.configuration import Settings
 
 PAGES_AT_ONCE = 256  # a backup lets the bot write in between
@@ -91,7 +91,7 @@ def copy_database(source: Path, target: Path) -> None:
         draft.unlink(missing_ok=True)
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         with (
-            closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as reading,
+            closing(read_only(source)) as reading,
             closing(sqlite3.connect(draft)) as writing,
         ):
             reading.backup(writing, pages=PAGES_AT_ONCE)

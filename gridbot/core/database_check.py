@@ -9,6 +9,7 @@ from contextlib import closing
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
+from gridbot.infrastructure.connection import read_only
 from gridbot.infrastructure.migrations import Database, migrations
 from gridbot.models.grid import NO_BUY
 
@@ -24,9 +25,9 @@ MAY_BE_NEGATIVE = {"fee"}  # a rebate
 
 
 def problems_in(path: Path, userref: int, n_open_buy_orders: int, max_investment: Decimal) -> list[str]:
-    """What is wrong with the database at ``path``, in words; [] when nothing is."""
+    """What is wrong with the database at ``path``, in words; [] when nothing is. Raises DatabaseError."""
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
+        with closing(read_only(path)) as connection:
             found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(5)")]
             if found != ["ok"]:
                 return [f"the file is damaged: {text}" for text in found]

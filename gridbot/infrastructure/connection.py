@@ -37,7 +37,7 @@ class DBConnect:
     def _open(self) -> None:
         try:
             if self._read_only:
-                connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=BUSY_SECONDS)
+                connection = read_only(Path(self.path))
             else:
                 connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS)
             connection.isolation_level = None
@@ -136,6 +136,31 @@ class DBConnect:
     def close(self) -> None:
         """Close the file; the write-ahead log is folded into it."""
         self.db.conn.close()
+
+
+def read_only(path: Path) -> sqlite3.Connection:
+    """
+    A connection that only reads. Raises sqlite3.Error, and DatabaseError for a log that cannot be read.
+
+    Even to read, SQLite makes files beside a database that has its log there (WAL). Where it may not, the file
+    is all there is, provided that the bot has ended well and left no log.
+    """
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS)
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master")
+    except sqlite3.OperationalError as exc:
+        connection.close()
+        if exc.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY) or not path.exists():
+            raise
+        log = path.with_name(f"{path.name}-wal")
+        if log.exists() and log.stat().st_size:
+            raise DatabaseError(
+                f"database {path}: {log.name} holds what was written last, and only a user who may write to "
+                f"{path.parent} can read it. Ask as the user who starts the bot"
+            ) from exc
+        connection = sqlite3.connect(f"{address}&immutable=1", uri=True)
+    return connection
 
 
 def open_or_rebuild(path: Path, now: float) -> tuple[DBConnect, str]:

@@ -7,7 +7,11 @@ import json
 import logging
 import os
 import re
+import shutil
 import sqlite3
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal as D
@@ -32,6 +36,7 @@ from tests.integration.test_bot_over_sockets import bot, soon
 from tests.world import ManualClock, World
 
 USERREF = 7
+REPOSITORY = Path(__file__).parents[2]
 
 CONFIG = """\
 [bot]
@@ -306,6 +311,53 @@ def test_books_of_another_market_are_not_told_in_its_currency(capsys: pytest.Cap
     code, _, err = run(capsys, command)
     assert code == 2
     assert "holds the books of Demo BTC/USD, and the settings ask for Demo BTC/EUR" in err
+
+
+@pytest.fixture
+def closed_directory() -> Iterator[Path]:
+    """A stopped demo bot in a directory that the reader of its books may not write to."""
+    directory = Path(tempfile.mkdtemp())
+    trade_for_a_while()
+    for name in ("config.ini", "demo.db", "demo.exchange.db"):
+        shutil.copy(name, directory)
+        (directory / name).chmod(0o644)
+    directory.chmod(0o555)
+    yield directory
+    directory.chmod(0o755)
+    shutil.rmtree(directory)
+
+
+def as_a_reader(directory: Path, command: str) -> tuple[int, str]:
+    """Exit code and output of a command of somebody without rights on the directory."""
+    start = [sys.executable, str(REPOSITORY / "gridbot.py"), command]
+    if os.geteuid() == 0:  # for whom rights mean nothing
+        if shutil.which("setpriv") is None:
+            pytest.skip("root may write everywhere, and there is no setpriv to do without that")
+        start = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *start]
+    done = subprocess.run(start, cwd=directory, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "report", "plan", "check", "audit"])
+def test_books_in_a_directory_that_cannot_be_written_are_read(closed_directory: Path, command: str) -> None:
+    code, text = as_a_reader(closed_directory, command)
+    assert code == 0, text
+    assert "PROBLEM" not in text
+
+
+def test_a_log_that_cannot_be_read_without_writing_is_said(closed_directory: Path) -> None:
+    closed_directory.chmod(0o755)
+    with closing(sqlite3.connect("demo.db")) as db:
+        db.execute("CREATE TABLE news (x)")
+        db.commit()
+        shutil.copy("demo.db-wal", closed_directory)  # as a power cut leaves it
+    (closed_directory / "demo.db-wal").chmod(0o644)
+    closed_directory.chmod(0o555)
+    for command in ("status", "check"):
+        code, text = as_a_reader(closed_directory, command)
+        assert code == 1
+        assert "demo.db-wal holds what was written last, and only a user who may write to" in text
+        assert "PROBLEM" not in text
 
 
 def test_a_file_that_is_no_database_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
