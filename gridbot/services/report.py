@@ -170,15 +170,16 @@ def _kept_lines(summary: Summary, units: Units) -> list[tuple[str, str]]:
 
 def summary_text(summary: Summary, units: Units) -> str:
     """The profit as a table that adds up along and down, what is held, and the word on the books."""
+    shown = {line.label: line for line in shown_profit(summary.profit, units.quote_decimals)}
     rows = [("", "before fees", "fees", "after fees")]
-    for line in shown_profit(summary.profit, units.quote_decimals):
+    for line in shown.values():
         rows.append((line.label, signed(line.gross), signed(-line.fees), signed(line.net)))
     text = [f"profit in {units.quote}, coins held at {summary.profit.price:f} {units.quote}"]
     text += [f"  {label:<18}{gross:>16}{fees:>14}{net:>16}" for label, gross, fees, net in rows]
     text.append(f"  books: {summary.books}")
     text.append(
         f"held: {units.volume(summary.held.volume)} that cost {units.money(summary.held.cost)} "
-        f"and {units.money(summary.held.fee)} of fees"
+        f"and {shown['price move'].fees:f} {units.quote} of fees"
     )
     if summary.waiting.volume:
         text.append(f"  for sale    {units.volume(summary.waiting.volume)}, their sells are still to come")

@@ -93,6 +93,13 @@ def test_the_table_of_profit_adds_up_along_and_down() -> None:
     ]
 
 
+def test_the_fees_of_what_is_held_are_those_of_the_price_move() -> None:
+    rows = [buy("B1", "0.010", "100", "0.016", 1.0), sell("S1", "0.005", "125", "0.016", 2.0, "B1")]
+    text = report.summary_text(report.summarise(rows, D(150), "GridHODL"), UNITS)
+    assert "  price move                   +0.25         -0.01           +0.24" in text
+    assert "held: 0.00500000 BTC that cost 0.50 USD and 0.01 USD of fees" in text
+
+
 money = st.decimals(D(-10000), D(10000), places=7)
 
 
