@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import sys
 
 from gridbot.exceptions import ConfigurationError
 
@@ -44,6 +45,14 @@ def read_ini(path: str) -> Raw:
 def database_path(config_path: str, raw: Raw) -> str:
     """The absolute path of the database, counted from the directory of config.ini. Raises ConfigurationError."""
     path = beside(config_path, raw.get("database", {}).get("path", "") or "gridbot.db")
+    try:
+        os.fsencode(path)
+        path.encode()
+    except UnicodeEncodeError as exc:
+        raise ConfigurationError(
+            f"{config_path}, [database] path = {path}: this session knows no such letters (its encoding is "
+            f"{sys.getfilesystemencoding()}). Start with LC_ALL=C.UTF-8 in the environment, or name a path without them"
+        ) from exc
     if os.path.isdir(path):
         raise ConfigurationError(
             f"{config_path}, [database] path = {path}: is a directory. Name a file in it: "
