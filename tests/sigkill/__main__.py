@@ -1,4 +1,4 @@
-"""``python -m tests.sigkill --points 200 [--strategy GridHODL] [--seed 1] [--keep]``"""
+"""``python -m tests.sigkill --points 200 [--strategy GridHODL] [--seed 1]``"""
 
 import argparse
 import sys
