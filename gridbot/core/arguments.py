@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from gridbot.exceptions import ConfigurationError
-from gridbot.models.configuration import Settings, read_fee, read_fraction, read_not_negative, read_positive, read_whole
+from gridbot.models.configuration import (
+    Settings,
+    read_fee,
+    read_fraction,
+    read_not_negative,
+    read_positive,
+    read_within,
+)
 from gridbot.models.money import ONE
 from gridbot.services.tables import as_json
 
@@ -80,13 +87,7 @@ class Progress:
 
 def whole(least: int, most: int) -> Callable[[str], Any]:
     """A whole number, both ends included."""
-
-    def within(text: str) -> int:
-        if not least <= (number := read_whole(text)) <= most:
-            raise ValueError(f"must be from {least} to {most}")
-        return number
-
-    return _checked(within, str(least))
+    return _checked(read_within(least, most), str(least))
 
 
 def _tiers(text: str) -> tuple[tuple[Decimal, Decimal | None], ...]:

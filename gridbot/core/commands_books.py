@@ -7,6 +7,7 @@ The database is opened for reading only: the bot may run, and need not. Imported
 import argparse
 import sqlite3
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -56,6 +57,14 @@ class Books:
     def surplus(self) -> Decimal:
         """Base of cancelled orders that is not sold yet."""
         return ledger.surplus_of(self.stored.vol_of_unfilled_remaining, self.orders)
+
+
+def has_books(path: Path) -> bool:
+    """False before a bot has seen its first price. Raises DatabaseError."""
+    if not path.exists():
+        return False
+    with closing(DBConnect(path, read_only=True)) as db:
+        return db.execute("SELECT 1 FROM configuration").fetchone() is not None
 
 
 def read_books(settings: Settings) -> Books:

@@ -48,9 +48,11 @@ def backup(settings: Settings, args: argparse.Namespace) -> int:
     source, target = settings.db.path, Path(args.file)
     _must_exist(source)
     if target.is_dir():
-        raise DatabaseError(f"{target}: is a directory. Name a file in it: {target / 'gridbot-backup.db'}")
+        raise ConfigurationError(f"{target}: is a directory. Name a file in it: {target / 'gridbot-backup.db'}")
+    if not target.parent.is_dir():
+        raise ConfigurationError(f"{target}: there is no such directory. Name a file in one that exists")
     if target.exists() and target.samefile(source):
-        raise DatabaseError(f"{target}: is the database itself. Name another file for the copy")
+        raise ConfigurationError(f"{target}: is the database itself. Name another file for the copy")
     if target.exists() and not is_copy(target):
         raise ConfigurationError(
             f"{target}: exists, and is no copy made by backup, so it is not replaced. Name another file for the copy"
@@ -64,15 +66,15 @@ def restore(settings: Settings, args: argparse.Namespace) -> int:
     """Put a copy in the place of the database; the present one is kept aside. Only while the bot is stopped."""
     source, target = Path(args.file), settings.db.path
     if not source.is_file():
-        raise DatabaseError(f"{source}: there is no such file. Name a copy that backup has made; nothing was changed")
+        raise ConfigurationError(f"{source}: there is no such file. Name a copy that backup has made")
     if target.exists() and source.samefile(target):
-        raise DatabaseError(f"{source}: is the database in use. Name the copy that shall take its place")
+        raise ConfigurationError(f"{source}: is the database in use. Name the copy that shall take its place")
     if running := single_instance.claim(str(target)):
         raise DatabaseError(f"{running}.\n  Stop it first (and the line in cron that starts it): nothing was changed.")
     bot = settings.bot
     problems = problems_in(source, bot.userref, bot.n_open_buy_orders, bot.max_investment)
     if problems:
-        raise DatabaseError(f"{source}: {'; '.join(problems)}.\n  Nothing was changed. Try an older copy.")
+        raise ConfigurationError(f"{source}: {'; '.join(problems)}.\n  Nothing was changed. Try an older copy.")
     with closing(DBConnect(source, read_only=True)) as db:
         check_owner(db, settings, source)
     fresh = target.with_name(f"{target.name}.restoring")

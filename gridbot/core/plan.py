@@ -16,7 +16,7 @@ from gridbot.adapters.exchanges.simulated import ASSUMED_FEE
 from gridbot.core import arguments
 from gridbot.core.backtest import Backtest, Play
 from gridbot.core.clock import SystemClock
-from gridbot.core.commands_books import Books, known_price, read_books
+from gridbot.core.commands_books import Books, has_books, known_price, read_books
 from gridbot.core.commands_past import add_changes, changed
 from gridbot.core.registry import resolve
 from gridbot.exceptions import ConfigurationError, OrderTooSmall
@@ -226,7 +226,7 @@ def fall_through(world: Backtest, price: Decimal, before: Decimal, at: float) ->
 
 def plan(settings: Settings, args: argparse.Namespace) -> int:
     bot = changed(settings, args)
-    books = read_books(settings) if settings.db.path.exists() else None
+    books = read_books(settings) if has_books(settings.db.path) else None
     pair, price, origin = _market(settings, args.price, books)
     strategy = resolve("strategy", bot.strategy, settings.config_path.parent)
     play = Play(bot, strategy, pair, ASSUMED_FEE if bot.fee is None else bot.fee, ZERO, ZERO)

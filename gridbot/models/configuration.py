@@ -8,6 +8,7 @@ config.ini carry the names of these fields; the file is read in core/config_file
 
 import difflib
 import re
+from collections.abc import Callable
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -131,6 +132,17 @@ def read_whole(value: Any) -> int:
     raise ValueError("must be a whole number")
 
 
+def read_within(least: int, most: int) -> Callable[[Any], int]:
+    """A reader of whole numbers, both ends included. It raises ValueError."""
+
+    def within(value: Any) -> int:
+        if not least <= (number := read_whole(value)) <= most:
+            raise ValueError(f"must be from {least} to {most}")
+        return number
+
+    return within
+
+
 def _read_switch(value: Any) -> bool:
     if isinstance(value, bool):
         return value
@@ -251,7 +263,7 @@ class BotConfigDTO(Section):
     name: Text
     exchange: Annotated[str, BeforeValidator(lambda v: read_name(v, EXCHANGES, "exchange"))]
     dry_run: Switch = True  # real orders need an explicit no
-    userref: Annotated[Whole, Field(ge=1, le=MAX_USERREF)]  # groups this bot's orders at the exchange
+    userref: Annotated[int, BeforeValidator(read_within(1, MAX_USERREF))]  # groups this bot's orders at the exchange
     strategy: Annotated[str, BeforeValidator(lambda v: read_name(v, STRATEGIES, "strategy"))]
     base_currency: Currency
     quote_currency: Currency
@@ -259,7 +271,7 @@ class BotConfigDTO(Section):
     skip_permission_check: Switch = False
     amount_per_grid: Positive  # A, quote per buy
     interval: Interval  # i, a fraction
-    n_open_buy_orders: Annotated[Whole, Field(ge=1, le=MAX_OPEN_ORDERS)]  # n
+    n_open_buy_orders: Annotated[int, BeforeValidator(read_within(1, MAX_OPEN_ORDERS))]  # n
     max_investment: Positive  # M, quote
     fee: Fee = None  # f, a fraction per side; None: the account's maker fee is asked for
 
@@ -355,7 +367,7 @@ class MetricsConfigDTO(Section):
 
     enabled: Switch = False
     host: Text = "127.0.0.1"
-    port: Annotated[Whole, Field(ge=1, le=65535)] = 8080
+    port: Annotated[int, BeforeValidator(read_within(1, 65535))] = 8080
 
 
 class LoggingConfigDTO(Section):

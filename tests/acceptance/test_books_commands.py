@@ -263,6 +263,13 @@ def test_the_gains_of_a_tax_year_go_into_a_file(capsys: pytest.CaptureFixture[st
         (["report", "--tax", "2026", "--by", "month"], "argument --by: not allowed with argument --tax"),
         (["report", "--file", "nowhere/x.txt"], "--file nowhere/x.txt: cannot be written"),
         (["status", "--price", "0"], "must be more than 0"),
+        (["plan", "--n", "0"], "  --n must be from 1 to 225\n"),
+        (["backup", "."], "is a directory. Name a file in it"),
+        (["backup", "demo.db"], "is the database itself. Name another file"),
+        (["backup", "nowhere/copy.db"], "nowhere/copy.db: there is no such directory. Name a file in one that exists"),
+        (["restore", "nofile.db"], "nofile.db: there is no such file. Name a copy that backup has made"),
+        (["restore", "demo.db"], "is the database in use. Name the copy"),
+        (["restore", "config.ini"], "cannot be read as a database"),
     ],
 )
 def test_wrong_words_are_explained(capsys: pytest.CaptureFixture[str], words: list[str], text: str) -> None:
@@ -292,6 +299,17 @@ def test_before_the_first_start_there_are_no_books(capsys: pytest.CaptureFixture
     assert (code, out) == (2, "")
     assert "there is no such file. Before its first start the bot has no books" in err
     assert not list(Path().glob("*.db*"))
+
+
+def test_a_start_that_never_saw_a_price_does_not_keep_anybody_from_planning(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure()
+    before = run(capsys, "plan")
+    assert before[0] == 0
+    DBConnect("demo.db").close()  # what a first start without a network leaves
+    assert run(capsys, "plan") == before
+    assert "it holds none yet: the bot has not seen its first price" in run(capsys, "status")[2]
 
 
 def test_another_userref_is_told_which_ones_there_are(capsys: pytest.CaptureFixture[str]) -> None:

@@ -118,7 +118,7 @@ def test_a_copy_can_be_made_while_the_bot_writes(world: World, tmp_path: Path) -
 
 
 def test_a_copy_does_not_replace_the_database_itself(world: World) -> None:
-    with pytest.raises(DatabaseError, match="is the database itself"):
+    with pytest.raises(ConfigurationError, match="is the database itself"):
         backup(settings_for(Path(world.path)), file(Path(world.path)))
 
 
@@ -168,7 +168,7 @@ def test_the_database_of_another_bot_is_not_brought_back(world: World, tmp_path:
 
 
 def test_a_copy_that_is_not_there_is_missed_as_a_copy(world: World, tmp_path: Path) -> None:
-    with pytest.raises(DatabaseError, match=r"nofile\.db: there is no such file\. Name a copy that backup has made"):
+    with pytest.raises(ConfigurationError, match=r"nofile\.db: there is no such file\. Name a copy"):
         restore(settings_for(Path(world.path)), file(tmp_path / "nofile.db"))
 
 
@@ -213,7 +213,7 @@ def test_a_copy_that_is_not_sound_is_not_brought_back(
     copy = copied(world, tmp_path)
     spoil(copy)
     world.db.close()
-    with pytest.raises(DatabaseError, match=says):
+    with pytest.raises(ConfigurationError, match=says):
         restore(settings_for(Path(world.path)), file(copy))
     assert len(list(tmp_path.glob("bot.db.before*"))) == 0
 
