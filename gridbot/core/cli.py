@@ -55,8 +55,8 @@ class Command:
 
 COMMANDS = {
     "run": Command(
-        "trade until stopped (the default). Ctrl-C or SIGTERM finishes the message in hand; open orders stay "
-        "on the exchange, and the next start goes on with them",
+        "trade until stopped (the default). Ctrl-C, SIGTERM or the end of the session finishes the message in hand; "
+        "open orders stay on the exchange, and the next start goes on with them",
         "gridbot.core.cli:run",
         trades=True,
     ),
@@ -154,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser(words).parse_args(words)
         command = COMMANDS[args.command]
         if command.trades:
-            _leave_at_once_on_sigterm()
+            _leave_at_once_when_asked()
             if running := single_instance.claim_early(args.config):
                 print(running)
                 return STOPPED_BY_REQUEST
@@ -192,7 +192,7 @@ def _give_up_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _leave_at_once_on_sigterm() -> None:
+def _leave_at_once_when_asked() -> None:
     """While the bot is only being imported nothing is in hand: a stop is a stop by request."""
     import signal
 
@@ -200,6 +200,8 @@ def _leave_at_once_on_sigterm() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, leave)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it
+        signal.signal(signal.SIGHUP, leave)
 
 
 def _plain_start(words: Sequence[str]) -> str:

@@ -52,7 +52,7 @@ def build(settings: Settings, clock: IClock, record: Path | None = None) -> BotE
 
 
 def run_bot(settings: Settings, record: Path | None = None) -> int:
-    """The command ``run``: trade until SIGINT or SIGTERM; returns the exit code."""
+    """The command ``run``: trade until SIGINT, SIGTERM or SIGHUP; returns the exit code."""
     stopping = threading.Event()
     wake: list[Callable[[], None]] = []
 
@@ -64,6 +64,8 @@ def run_bot(settings: Settings, record: Path | None = None) -> int:
 
     signal.signal(signal.SIGINT, ask_to_stop)
     signal.signal(signal.SIGTERM, ask_to_stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup means that the bot outlives its session
+        signal.signal(signal.SIGHUP, ask_to_stop)
     heartbeat, guard = Heartbeat(settings.db.path), RestartGuard(str(settings.config_path), str(settings.db.path))
     code, why = STOPPED_BY_ERROR, ""
 

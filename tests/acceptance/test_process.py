@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -68,6 +69,27 @@ def test_sigterm_ends_an_idle_bot_at_once_and_its_orders_stay(ground: Ground) ->
     assert seconds < 3, "the aim is below 1 s; this machine may be busy"
     assert ground.grid_stands()
     assert "5 buys and 0 sells stay open on the exchange" in ground.log
+
+
+def test_the_end_of_the_session_ends_the_bot_with_its_farewell(ground: Ground) -> None:
+    started(ground)
+    code, _ = ground.terminate(signal.SIGHUP)
+    assert code == 0, ground.log
+    assert "SIGHUP: stopping after the message in hand" in ground.log
+    assert "5 buys and 0 sells stay open on the exchange" in ground.log
+
+
+def test_a_bot_that_was_started_to_outlive_its_session_does(ground: Ground) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        started(ground)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert ground.process is not None
+    ground.process.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    assert ground.is_alive()
+    assert ground.terminate()[0] == 0
 
 
 def test_sigterm_while_an_order_is_on_its_way_waits_for_the_answer(ground: Ground) -> None:

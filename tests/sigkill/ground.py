@@ -258,11 +258,11 @@ class Ground:
         """n buys are open on the exchange, and in the book."""
         return len(self.fake.open_orders(USERREF, "buy")) == self.n
 
-    def terminate(self, patience: float = 15.0) -> tuple[int, float]:
-        """SIGTERM; exit code and seconds until the end."""
+    def terminate(self, by: signal.Signals = signal.SIGTERM, patience: float = 15.0) -> tuple[int, float]:
+        """Ask the bot to stop; exit code and seconds until the end."""
         assert self.process is not None
         began = time.monotonic()
-        self.process.terminate()
+        self.process.send_signal(by)
         code = self.process.wait(patience)
         return code, time.monotonic() - began
 
