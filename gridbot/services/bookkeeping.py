@@ -130,7 +130,9 @@ class Bookkeeping:
     def held(self) -> Decimal:
         """Base of the bot's own buys that is not sold yet. Reads every execution: not for every price."""
         waiting = spoken_for(self.book, self.pending.all(), self.unsold.all())
-        before = self.configuration.get().base_given(self.own_at_start[0])
+        before = self.own_at_start[0]
+        if self.configuration.exists:
+            before = self.configuration.get().base_given(before)
         return holding(by_cycle(self.trades.all(), waiting, before).lots).volume
 
     def _own_share(self) -> OwnShare:
