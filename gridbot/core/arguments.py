@@ -66,6 +66,7 @@ def write(result: str | dict[str, Any], file: Path | None = None) -> int:
             ) from exc
         text = f"written to {file}"
     sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
     return 0
 
 

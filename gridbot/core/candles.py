@@ -25,6 +25,7 @@ from gridbot.exceptions import ConfigurationError
 BLOCK = 65536  # characters read at once: larger blocks leave the processor's cache and are slower
 CANDLE_COLUMNS = 7  # time, open, high, low, close, volume, trades
 TRADE_COLUMNS = 3  # time, price, volume
+FEW_ROWS = 20  # with fewer rows, and candles missing, a file does not tell how long its candles are
 TRADE_STEP = 60  # seconds: trades are handed out in groups of one minute
 LATEST = 4102444800.0  # the year 2100: a larger time is in milliseconds, or no time
 
@@ -189,7 +190,7 @@ class MarketFile:
     One file, told to be candles or trades by its first line. Raises ConfigurationError everywhere.
 
     step      seconds from one candle to the next: the smallest distance in the first block
-    lengths   what a candle's length may be where some are missing; empty: a single candle does not tell
+    lengths   what a candle's length may be where some are missing; empty: a few candles do not tell
     decimals  of its prices
     """
 
@@ -219,7 +220,8 @@ class MarketFile:
         times = [where.time(index, row[0]) for index, row in enumerate(rows)]
         distances = {b - a for a, b in pairwise(times) if b > a} if self.is_candles else {TRADE_STEP}
         self.step = min(distances, default=TRADE_STEP)
-        self.lengths = {self.step, gcd(*map(int, distances))} if distances else set()
+        is_telling = len(rows) >= FEW_ROWS or not self.is_candles or (len(rows) > 2 and len(distances) == 1)
+        self.lengths = {self.step, gcd(*map(int, distances))} if distances and is_telling else set()
 
     def _texts(self) -> Iterator[str]:
         """Whole lines, in pieces of about BLOCK characters."""
@@ -324,7 +326,7 @@ class MarketData:
                 raise ConfigurationError(
                     f"--data: {one.path} has {one.kind} and {other.path} has {other.kind}; name files of one kind"
                 )
-        self.step = min((f.step for f in known), default=TRADE_STEP)
+        self.step = min((f.step for f in known or self._files), default=TRADE_STEP)
         self.decimals = max(f.decimals for f in self._files)
         self.first_time = self._files[0].first_time
 

@@ -64,7 +64,8 @@ def has_books(path: Path) -> bool:
     if not path.exists():
         return False
     with closing(DBConnect(path, read_only=True)) as db:
-        return db.execute("SELECT 1 FROM configuration").fetchone() is not None
+        is_begun = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'configuration'").fetchone()
+        return is_begun is not None and db.execute("SELECT 1 FROM configuration").fetchone() is not None
 
 
 def read_books(settings: Settings) -> Books:

@@ -19,7 +19,7 @@ from gridbot.core.registry import exchange_of
 from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError, OrderTooSmall, TemporaryFailure
 from gridbot.infrastructure.database import Configuration, DBConnect, Orderbook
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeRESTService
-from gridbot.models.configuration import Settings, check_interval_pays
+from gridbot.models.configuration import Settings, check_interval_pays, check_one_buy_fits
 from gridbot.models.money import ZERO, digits, percent
 from gridbot.services.messages import Units, counted
 from gridbot.strategies import grid_rules as rules
@@ -176,8 +176,9 @@ class Doctor:
             yield (HINT, "price", f"{exc.message}; the minimums cannot be looked at")
             return
         try:
-            check_interval_pays(bot.interval, fee)
             grid = rules.grid_settings(bot, rest.get_asset_pair_info(), fee)
+            check_interval_pays(bot.interval, fee)
+            check_one_buy_fits(bot.max_investment, grid.amount_with_fee, bot.n_open_buy_orders)
             lowest = price
             for _ in range(bot.n_open_buy_orders):
                 lowest = rules.buy_price(lowest, price, grid)

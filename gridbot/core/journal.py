@@ -32,7 +32,7 @@ from gridbot.interfaces.exchange import Exchange, IExchangeRESTService, IExchang
 from gridbot.models import exchange as exchange_models
 from gridbot.models.configuration import Settings
 
-FORMAT = 3
+FORMAT = 4
 FLUSH_SECONDS = 5.0  # so much of a session is lost at the most when the process is killed
 BLOT = "(removed)"
 CUT_OFF = "cut off"  # stands behind the last record of a journal whose process did not end it

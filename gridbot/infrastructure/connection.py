@@ -196,4 +196,4 @@ def move_aside(database: Path, word: str) -> Path:
 
 
 def _is_damage(text: str) -> bool:
-    return "malformed" in text or "not a database" in text
+    return any(words in text for words in ("malformed", "not a database", "unsupported file format", "decode to UTF-8"))

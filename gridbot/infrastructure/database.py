@@ -96,11 +96,12 @@ class Configuration(Table):
         super().__init__(db, userref)
         self.base_before: str | None = None
         self._stored: StoredConfiguration | None = None
-        cursor = self._select("*")  # a report may read what an older gridbot has written: columns may be missing
+        cursor = self._select("*")  # a report may read what another gridbot has written: columns may differ
         row = cursor.fetchone()
         if row is not None:
-            named: dict[str, Any] = {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
-            del named["userref"]
+            known = {field.name for field in fields(StoredConfiguration)}
+            there = zip((column[0] for column in cursor.description), row, strict=True)
+            named: dict[str, Any] = {name: value for name, value in there if name in known}
             named |= {name: Decimal(value) for name, value in named.items() if name not in self.as_they_are}
             self._stored = StoredConfiguration(**named)
 

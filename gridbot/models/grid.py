@@ -72,6 +72,7 @@ class GridSettings:
     n_open_buy_orders: int  # n
     max_investment: Decimal  # M, in quote
     pair: AssetPairInfoSchema
+    held_back: str = ""  # why no buy is placed for now, whatever else allows it; "": nothing is in the way
 
     @property
     def amount_with_fee(self) -> Decimal:
@@ -140,6 +141,7 @@ class Cause(Enum):
     FUNDS = "funds"
     LIMIT = "limit"
     MINIMUM = "minimum"
+    FEE = "fee"
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,10 @@ import logging
 from dataclasses import replace
 from decimal import Decimal
 
-from gridbot.exceptions import ConfigurationError, TemporaryFailure
+from gridbot.exceptions import ConfigurationError, ExchangeError
 from gridbot.models.configuration import check_interval_pays, check_one_buy_fits
 from gridbot.models.events import Trouble
 from gridbot.models.grid import EXTRA, SURPLUS, GridSettings
-from gridbot.models.money import ZERO
 from gridbot.services.order_desk import BUYING
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_orders import GridOrders, Surroundings
@@ -60,20 +59,21 @@ class GridMarket(GridOrders):
             if not self._desk.pauses.known(UNPAID):
                 self._desk.pauses.begin(UNPAID)
                 self._publish(Trouble(f"{exc.message}\n  Until then no buy is placed; sells go on."))
-            return replace(settings, max_investment=ZERO)
+            return replace(settings, held_back=exc.message.removeprefix("[grid] "))
         self._desk.pauses.end(UNPAID)
         return settings
 
     def _refresh_asset_information(self) -> None:
         """The exchange may change what it asks of an order, and the fee: asked for daily, and after a refusal."""
         age = self._clock.monotonic() - self._rules_read_at
-        is_refused = len(self._desk.unsold) or self._desk.pauses.known(BUYING)
+        pauses = self._desk.pauses
+        is_refused = len(self._desk.unsold) or pauses.known(BUYING) or pauses.known(UNPAID)
         if age < (REFUSED_AGE if is_refused else RULES_AGE):
             return
-        before = self.settings
+        before, self._rules_read_at = self.settings, self._clock.monotonic()
         try:
             self._retrieve_asset_information()
-        except (TemporaryFailure, ConfigurationError) as exc:
+        except (ExchangeError, ConfigurationError) as exc:
             LOG.warning("%s; going on with what was known", exc)
         if self.settings != before:
             self._try_again_soon()

@@ -93,16 +93,17 @@ class GridOrders:
         """A sell was cancelled: what it did not sell stays to be sold, as its buy or as surplus."""
         rest = order.volume - order.executed
         bought_at = order.price / (ONE + self.settings.interval)
-        if order.sells in NO_BUY or rest < self.settings.pair.ordermin:
-            self._desk.add_to_surplus(rest, bought_at)
-            return
-        price, rows = bought_at, self._desk.trades.of_order(order.sells)
+        price, rows = bought_at, [] if order.sells in NO_BUY else self._desk.trades.of_order(order.sells)
         if rows:
             price = rows[0].info.price
             sold = sum((row.info.volume for row in self._desk.trades.sales_of(order.sells)), ZERO)
             # Amended by hand it may have sold coins that the bot never bought.
             rest = min(rest, sum((row.info.volume for row in rows), ZERO) - sold)
-        if rest > 0:
+        if rest <= 0:
+            return
+        if order.sells in NO_BUY or rest < self.settings.pair.ordermin:
+            self._desk.add_to_surplus(rest, bought_at)
+        else:
             self._desk.unsold.add(UnsoldBuy(order.sells, price, rest, at))
 
     def _handle_arbitrage(self, finished: Finished) -> Placement | None:

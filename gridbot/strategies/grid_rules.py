@@ -252,6 +252,8 @@ def _buys_if_affordable(prices: list[Decimal], grid: GridView) -> Decision:
     if not prices:
         return Decision()
     settings = grid.settings
+    if settings.held_back:
+        return Decision(waiting=(Waiting(Cause.FEE, prices[0], settings.held_back),))
     needed = settings.amount_with_fee
     investment, free = grid.investment, grid.quote_available
     buys: list[PlaceBuy] = []
@@ -290,6 +292,8 @@ def shift_buy_orders_up(grid: GridView) -> Decision:
     """The ticker has left the grid upward: all buys are cancelled, to be placed again below it."""
     if not grid.buys or grid.ticker <= shift_up_threshold(grid.buys[0].price, grid.settings):
         return Decision()
+    if grid.settings.held_back:
+        return Decision()  # nothing would be placed in their stead
     if buy_price(grid.ticker, grid.ticker, grid.settings) <= grid.buys[0].price:
         return Decision()  # with a tick wider than the interval the new grid would be the old one
     why = f"the price rose to {grid.ticker:f}, the grid follows"
@@ -329,7 +333,9 @@ def quiet_band(grid: GridView, decision: Decision) -> Band:
     """
     if decision.intents or any(w.cause is Cause.MINIMUM for w in decision.waiting):
         return NO_BAND
-    return ZERO, shift_up_threshold(grid.buys[0].price, grid.settings) if grid.buys else INFINITY
+    if not grid.buys or grid.settings.held_back:
+        return ZERO, INFINITY
+    return ZERO, shift_up_threshold(grid.buys[0].price, grid.settings)
 
 
 def extra_sell_band(grid: GridView, band: Band) -> Band:

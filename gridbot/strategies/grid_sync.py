@@ -143,14 +143,15 @@ class GridCatchUp(GridMarket):
         there may have been an older one, and nobody knows when: the last days are asked for, so that a buy
         without a sell gets one, and none gets two. At once while orders of ours are open; else the grid comes
         first, and the second look, a minute later, asks. A first look may have been answered from before the start
-        and is repeated with the next one, for an older copy of a database knows less than it seems.
+        and is repeated once the lag of REST is over, for an older copy of a database knows less than it seems.
         """
         stored = self._desk.configuration
         if not stored.exists:
             return self._clock.time() - MEMORY if len(self._desk.book) else None
-        started = self._started_at
-        is_certain = started is not None and self._looked_back_at > started + self._rest_api.answers_lag
-        return None if is_certain and stored.is_synced else stored.get().synced_at
+        if self._started_at is None or not stored.is_synced:
+            return stored.get().synced_at
+        lag_is_over = self._started_at + self._rest_api.answers_lag
+        return stored.get().synced_at if self._looked_back_at <= lag_is_over < self._desk.now() else None
 
     def _sync_order_book(self, since: float | None) -> bool:
         """Book what happened meanwhile, then place what follows from it. True when there was news."""
@@ -167,7 +168,7 @@ class GridCatchUp(GridMarket):
         away_since = None if is_new or self.is_ready or since is None else max(since, stored.get().created_at)
         executions = [trade for trades in news.trades.values() for trade in trades]
         newest = max(executions, key=lambda trade: trade.time, default=None)
-        if newest is not None and newest.time > self._ticker_time:
+        if self.is_ready and newest is not None and newest.time > self._ticker_time:
             self._note_price(newest.price, newest.time)
         finished = []
         for info in sorted(news.reports, key=lambda info: (info.side == SELL, info.opened_at)):

@@ -91,3 +91,33 @@ def test_a_row_that_sums_up_fills_already_told_is_not_booked_beside_them() -> No
     assert finished is not None
     assert (finished.executed, finished.fee) == (sell.volume, Decimal("0.2"))
     assert booked(world, sell.txid) == sell.volume
+
+
+def test_dust_of_a_cancelled_sell_goes_to_the_surplus() -> None:
+    world = World("GridSell", base=Decimal(1)).start("50000").price("49500")
+    [sell] = world.sells
+    order = world.exchange.open_orders[sell.txid]
+    amend(world, order, "0.05")
+    told_amended(world, order)
+    world.exchange.fill(order.txid, sell.volume - Decimal("0.00002"))
+    world.settle()
+    world.clock.now += 100
+    world.exchange.cancel_order(order.txid, world.clock.now)
+    world.settle()
+    assert world.desk.unsold.all() == ()
+    assert world.desk.configuration.get().vol_of_unfilled_remaining == Decimal("0.00002")
+
+
+def test_of_a_sell_amended_up_and_sold_beyond_its_buy_nothing_is_left_to_sell() -> None:
+    world = World("GridSell", base=Decimal(1)).start("50000").price("49500")
+    [sell] = world.sells
+    order = world.exchange.open_orders[sell.txid]
+    amend(world, order, "0.05")
+    told_amended(world, order)
+    world.exchange.fill(order.txid, Decimal("0.01"))
+    world.settle()
+    world.exchange.cancel_order(order.txid, world.clock.now)
+    world.settle()
+    world.wait(100)
+    assert world.desk.unsold.all() == ()
+    assert world.desk.configuration.get().vol_of_unfilled_remaining == 0

@@ -444,6 +444,16 @@ def test_the_doctor_tells_an_amount_that_is_too_small(kraken: Ground, capsys: py
     assert "PROBLEM minimum: amount_per_grid is too small at the present price" in text
 
 
+def test_the_doctor_tells_a_limit_that_leaves_no_room_for_one_buy_and_its_fee(
+    kraken: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = kraken.directory / "config.ini"
+    path.write_text(path.read_text().replace("max_investment = 2000", "max_investment = 100.2"))
+    code, text = doctor(kraken, capsys)
+    assert code == 2
+    assert "max_investment: not one buy fits, it must be more than 100.25" in text
+
+
 def test_the_doctor_says_that_the_database_is_another_market_s_as_run_will(
     kraken: Ground, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

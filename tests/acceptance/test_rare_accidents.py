@@ -10,9 +10,16 @@ from typing import Any
 import pytest
 
 from gridbot.adapters.exchanges.simulated import SimulatedRESTService
-from gridbot.exceptions import ConfigurationError, ExchangeError, InsufficientFunds, TemporaryFailure, TooManyOrders
+from gridbot.exceptions import (
+    AccessDenied,
+    ConfigurationError,
+    ExchangeError,
+    InsufficientFunds,
+    TemporaryFailure,
+    TooManyOrders,
+)
 from gridbot.infrastructure.database import DBConnect
-from gridbot.models.events import CaughtUp, OrderPlaced, OrderRefused, Trouble
+from gridbot.models.events import CaughtUp, GridShifted, OrderPlaced, OrderRefused, Trouble
 from gridbot.models.exchange import (
     BUY,
     SELL,
@@ -21,7 +28,7 @@ from gridbot.models.exchange import (
     OnMessageSchema,
     TickerUpdateSchema,
 )
-from gridbot.models.grid import BookOrder, UnsoldBuy
+from gridbot.models.grid import BookOrder, Cause, UnsoldBuy
 from gridbot.strategies.grid_rules import buy_behind
 from tests.world import BTC_USD, USERREF, World
 
@@ -614,10 +621,57 @@ def test_what_an_older_database_does_not_know_is_looked_for_once_more_after_the_
     world.rest.get_closed_orders = lambda *args, **kwargs: asked.append(world.clock.now) or ask(*args, **kwargs)
     world.restart().price("50000")
     assert len(asked) == 1
+    for _ in range(5):
+        world.desk.request_sync("a doubt")
+        world.wait(10)
+    assert len(asked) == 1  # what is asked for within the lag tells nothing new
     world.wait(700)  # the first look of a life may have been answered from before it
     assert len(asked) == 2
     world.wait(1300)
     assert len(asked) == 2
+
+
+def test_an_old_fill_is_no_price_for_a_bot_that_starts(tmp_path: Path) -> None:
+    world = World("GridSell", path=tmp_path / "bot.db")
+    world.clock.monotonic = lambda: world.clock.now - 1_789_999_000.0
+    world.start("50000").wait(100)
+    unheard(world, "49400")
+    world.clock.now += 10_000
+    unheard(world, "50400")
+    untold = ticker(world, "50400").ticker_data
+    assert untold is not None
+    world.restart().settle()
+    world.deliver([OnMessageSchema(channel="ticker", ticker_data=untold.model_copy(update={"time": 0.0}))])
+    world.settle()
+    assert world.sell_prices() == ["50904.0"]
+
+
+def test_a_last_fill_told_as_partial_and_then_as_filled_asks_nothing() -> None:
+    world = World("GridSell").start("50000").wait(100)
+    [event] = world.exchange.on_price(Decimal("49500"), world.clock.now)
+    filled = {"exec_type": "filled", "exec_id": None, "last_qty": None, "last_price": None, "cum_qty": None}
+    world.rest.calls.clear()
+    for update in ({"order_status": "partially_filled"}, filled):
+        row = event.model_copy(update=update)
+        world.deliver([OnMessageSchema(channel="executions", type="update", executions=[row])])
+    world.settle()
+    world.wait(20)
+    assert world.sell_prices() == ["49999.9"]
+    assert world.rest.calls == ["create_order"]
+
+
+def test_a_comparison_waits_as_long_as_the_exchange_asks_for() -> None:
+    world = World().start("50000")
+    asked: list[float] = []
+
+    def away() -> float:
+        asked.append(world.clock.now)
+        raise TemporaryFailure("locked", 900.0)
+
+    world.rest.get_server_time = away
+    world.desk.request_sync("a doubt")
+    world.wait(850)
+    assert len(asked) == 1
 
 
 def test_a_slow_answer_does_not_set_the_clock_back() -> None:
@@ -637,17 +691,26 @@ def test_a_slow_answer_does_not_set_the_clock_back() -> None:
         world.desk.set_time()
 
 
-def test_a_fee_that_rises_above_the_interval_holds_back_buys_and_not_sells(tmp_path: Path) -> None:
+def test_a_fee_that_rises_above_the_interval_holds_back_buys_and_not_sells_until_it_falls(tmp_path: Path) -> None:
     world = World("GridSell", path=tmp_path / "bot.db", changes={"interval": Decimal("0.006"), "fee": None})
     world.start("50000").price("49650")
     assert len(world.sells) == 1
-    buys = len(world.buys)
     world.rest.get_maker_fee = lambda: Decimal("0.004")
     world.restart().price("49400")
     assert len(world.sells) == 2
-    assert len(world.buys) < buys
+    assert len(world.buys) == 4
+    world.price("49450", "51000")
+    assert world.told(GridShifted) == []  # and nothing is cancelled in whose stead nothing would be placed
+    assert len(world.buys) == 4
     [trouble] = world.told(Trouble)
     assert "this grid loses on every round" in trouble.text
+    assert [w.cause for w in world.strategy.waiting] == [Cause.FEE]
+    world.rest.get_maker_fee = lambda: Decimal("0.0025")
+    world.wait(1300).price("51001")
+    assert len(world.buys) == 5
+    world.rest.get_maker_fee = lambda: Decimal("0.004")
+    world.wait(87000)
+    assert len(world.told(Trouble)) == 2
 
 
 def test_a_price_step_that_changes_while_the_bot_runs_is_learnt_from_a_refusal() -> None:
@@ -657,6 +720,22 @@ def test_a_price_step_that_changes_while_the_bot_runs_is_learnt_from_a_refusal()
     assert world.sells == ()
     world.wait(1900)
     assert world.sell_prices() == ["49999"]
+
+
+@pytest.mark.parametrize("failure", [TemporaryFailure("busy"), AccessDenied("no"), ConfigurationError("delisted")])
+def test_rules_that_cannot_be_read_again_leave_the_old_ones(failure: Exception) -> None:
+    world = World("GridSell").start("50000")
+    asked: list[float] = []
+
+    def refuse() -> None:
+        asked.append(world.clock.now)
+        raise failure
+
+    world.rest.get_asset_pair_info = refuse
+    world.wait(87000)
+    world.price("49500")
+    assert world.sell_prices() == ["49999.9"]
+    assert len(asked) == 1  # a day later, and not again at every comparison
 
 
 def test_a_changed_userref_is_told_of_the_grid_it_leaves_behind(tmp_path: Path) -> None:

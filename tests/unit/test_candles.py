@@ -168,6 +168,9 @@ def test_missing_candles_make_no_file_one_of_another_kind(tmp_path):
     assert MarketData([whole, sparse, single]).step == 60
     hours = write_candles(tmp_path / "h.csv", diced_candles(3, 1), step=HOUR, begin=BEGIN + HOUR * 24)
     assert MarketData([single, hours]).step == HOUR
+    minutes = write_candles(tmp_path / "m.csv", diced_candles(30, 1), begin=BEGIN + HOUR * 48)
+    for few in ((0, 3), (0, 5, 15, 20)):
+        assert MarketData([file("few.csv", *few), minutes]).step == 60
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from gridbot.core.engine import BotEngine
 from gridbot.core.state_machine import States
 from gridbot.exceptions import AccessDenied, ConfigurationError, DatabaseError, GridBotError, TemporaryFailure
-from gridbot.infrastructure.database import DBConnect, Orderbook, open_or_rebuild
+from gridbot.infrastructure.database import Configuration, DBConnect, Orderbook, open_or_rebuild
 from gridbot.infrastructure.migrations import Database
 from gridbot.interfaces.exchange import Exchange
 from gridbot.models.configuration import DBConfigDTO, Settings
@@ -224,6 +224,26 @@ def test_a_file_that_is_no_database_is_kept_aside_too(tmp_path: Path) -> None:
     db, problem = open_or_rebuild(path, 1.0)
     assert problem
     db.close()
+
+
+def test_a_database_in_a_format_that_never_was_is_kept_aside(tmp_path: Path) -> None:
+    path = tmp_path / "bot.db"
+    DBConnect(path).close()
+    content = bytearray(path.read_bytes())
+    content[44:48] = b"\xff" * 4  # the number of the format
+    path.write_bytes(content)
+    db, problem = open_or_rebuild(path, 1.0)
+    assert "was damaged" in problem
+    db.close()
+
+
+def test_a_database_of_a_later_gridbot_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "bot.db"
+    World(path=path).start("50000").db.close()
+    with closing(DBConnect(path)) as db:
+        db.execute("ALTER TABLE configuration ADD COLUMN of_tomorrow TEXT")
+    with closing(DBConnect(path, read_only=True)) as db:
+        assert Configuration(db, USERREF).get().interval == Decimal("0.01")
 
 
 def test_a_disk_that_cannot_be_read_just_now_does_not_put_a_sound_database_aside(

@@ -17,6 +17,7 @@ from gridbot.exceptions import (
     AccessDenied,
     BotStateError,
     ConfigurationError,
+    ExchangeError,
     InsufficientFunds,
     OrderFateUnknown,
     TemporaryFailure,
@@ -508,6 +509,20 @@ def test_an_unknown_trade_is_absent_in_whatever_words_kraken_says_so(kraken, res
     known = saved("query_trades")
     kraken.will_answer("QueryTrades", "EQuery:Unknown trade", known, "EQuery:Unknown trade")
     assert set(rest.get_trades_info(["THVRQM-33VKH-UCI7BS", "TNO"])) == {"THVRQM-33VKH-UCI7BS"}
+
+
+@pytest.mark.parametrize("answer", ["EGeneral:Invalid arguments", "EAPI:Bad request", "EService:Busy"])
+def test_what_is_no_refusal_of_an_id_is_not_searched_for_one(kraken, rest, answer):
+    kraken.will_answer("QueryTrades", answer)
+    with pytest.raises(ExchangeError):
+        rest.get_trades_info([f"T{n}" for n in range(20)])
+    assert len(kraken.asked("QueryTrades")) == (5 if answer == "EService:Busy" else 1)
+
+
+def test_every_fill_of_a_taker_is_asked_for(kraken, rest):
+    kraken.will_answer("QueryOrders", {})
+    rest.get_orders_info(["OA"])
+    assert kraken.asked("QueryOrders")[0]["consolidate_taker"] == "false"
 
 
 def test_an_order_that_shows_up_late_is_waited_for(kraken, clock, rest):

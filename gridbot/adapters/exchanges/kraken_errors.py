@@ -45,6 +45,10 @@ class CancelUnderWay(TemporaryFailure):
     """The order is being cancelled already."""
 
 
+class UnlistedRefusal(ExchangeError):
+    """A refusal of what was asked for, in words that the table does not know."""
+
+
 class Outcome(IntEnum):
     """From harmless to worst: of several errors in one reply the worst decides."""
 
@@ -162,7 +166,9 @@ TABLE: tuple[Row, ...] = (
 _BY_TEXT = {row.text: row for row in TABLE}
 
 # What Kraken's documentation does not list.
-_UNKNOWN_BUSINESS = Row("EOrder:*", BIZ, BIZ, "The bot does not know this answer; please report it.")
+_UNKNOWN_BUSINESS = Row(
+    "EOrder:*", BIZ, BIZ, "The bot does not know this answer; please report it.", question=UnlistedRefusal
+)
 _UNKNOWN = Row("*", BACK, AMBIG, "The bot does not know this answer; please report it.", BUSY)
 _DUPLICATE = Row("*duplicate*", BACK, AMBIG, _LOOK)
 _FUNDING = Row("EFunding:*", BIZ, BIZ, _OUR_BUG)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from requests.adapters import BaseAdapter
 
 from gridbot.adapters.exchanges import kraken_parse as parse
-from gridbot.adapters.exchanges.kraken_errors import CancelUnderWay, PermissionMissing
+from gridbot.adapters.exchanges.kraken_errors import CancelUnderWay, PermissionMissing, UnlistedRefusal
 from gridbot.adapters.exchanges.kraken_keys import check_permissions
 from gridbot.adapters.exchanges.kraken_limits import KrakenLimits
 from gridbot.adapters.exchanges.kraken_nonce import NonceSource
@@ -320,10 +320,7 @@ class KrakenRESTService(IExchangeRESTService):
             batch = batches.pop(0)
             try:
                 result = self.client.ask(method, {**params, "txid": ",".join(batch)}, private=True)
-            except (TemporaryFailure, AccessDenied):
-                raise
-            except ExchangeError as exc:  # in which words Kraken refuses an unknown id is not documented everywhere
-                LOG.debug("%s", exc)
+            except (UnknownOrderError, UnlistedRefusal):  # how Kraken refuses an unknown trade is not documented
                 half = len(batch) // 2
                 batches += [part for part in (batch[:half], batch[half:]) if half and part]
                 continue
