@@ -86,6 +86,8 @@ def config(**changes: Any) -> BotConfigDTO:
 class Flaky(SimulatedRESTService):
     """The simulated exchange behind a bad line: ``faults`` are used up one per placement, oldest first."""
 
+    comparison_wait = 0.0
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.faults: list[str | Exception] = []

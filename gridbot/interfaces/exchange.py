@@ -43,6 +43,11 @@ class IExchangeRESTService(ABC):
         """True when an earlier process was cut off minutes ago at the most: what it sent may still arrive."""
         return False
 
+    @property
+    def comparison_wait(self) -> float:
+        """Seconds until the whole book can be asked for without waiting for the exchange's limit of requests."""
+        return 0.0
+
     @abstractmethod
     def check_exchange_status(self, tries: int = 0) -> None:
         """

@@ -444,8 +444,11 @@ class GridCatchUp(GridMarket):
         self._try_to_prepare()
 
     def _synchronise_if_due(self) -> None:
-        """The synchronisation, once everything it needs is there and not too often."""
-        if not self._waiting_for and self._desk.pauses.over(SYNC):
+        """
+        The synchronisation, once everything it needs is there and not too often. It does not wait for room among
+        the requests: until there is some, what the feed tells is booked and answered.
+        """
+        if not self._waiting_for and self._desk.pauses.over(SYNC) and not self._rest_api.comparison_wait:
             self._try_to_prepare()
 
     def _try_to_prepare(self) -> None:

@@ -771,3 +771,18 @@ def test_a_fetched_fee_that_leaves_no_room_for_one_buy_is_refused_at_the_first_s
     world.rest.get_maker_fee = lambda: Decimal("0.0025")
     with pytest.raises(ConfigurationError, match=r"max_investment: not one buy fits, it must be more than 100.25 "):
         world.start("50000")
+
+
+def test_without_room_for_a_comparison_fills_are_booked_and_sold_meanwhile() -> None:
+    world = World("GridSell").start("50000").wait(100)
+    world.rest.comparison_wait = 17.0
+    told = [LOST, snapshot(world)]
+    world.rest.calls.clear()
+    world.deliver(told)
+    world.price("49500")
+    world.wait(10)
+    assert world.sell_prices() == ["49999.9"]
+    assert world.rest.calls == ["create_order"]
+    world.rest.comparison_wait = 0.0
+    world.wait(2)
+    assert "get_open_orders" in world.rest.calls

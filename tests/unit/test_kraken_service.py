@@ -519,6 +519,17 @@ def test_what_is_no_refusal_of_an_id_is_not_searched_for_one(kraken, rest, answe
     assert len(kraken.asked("QueryTrades")) == (5 if answer == "EService:Busy" else 1)
 
 
+def test_there_is_room_for_a_comparison_while_eight_points_are_left(kraken, rest, clock):
+    kraken.will_answer("OpenOrders", {"open": {}})
+    for _ in range(7):
+        rest.get_open_orders(USERREF)
+    assert rest.comparison_wait == 0
+    rest.get_open_orders(USERREF)
+    assert rest.comparison_wait == pytest.approx(1 / 0.33)
+    clock.advance(4)
+    assert rest.comparison_wait == 0
+
+
 def test_every_fill_of_a_taker_is_asked_for(kraken, rest):
     kraken.will_answer("QueryOrders", {})
     rest.get_orders_info(["OA"])

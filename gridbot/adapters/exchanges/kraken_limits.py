@@ -10,6 +10,7 @@ from gridbot.interfaces.clock import IClock
 
 # REST calls that cost more than 1. Older pages say 2 for these; the dearer reading is the safe one.
 REST_COSTS = {"ClosedOrders": 4, "TradesHistory": 4, "Ledgers": 4}
+COMPARISON_COST = 8  # OpenOrders, ClosedOrders, QueryOrders, QueryTrades, BalanceEx
 # Placing and cancelling are counted by the matching engine instead.
 FREE_OF_REST = frozenset({"AddOrder", "CancelOrder"})
 

@@ -16,7 +16,7 @@ from requests.adapters import BaseAdapter
 from gridbot.adapters.exchanges import kraken_parse as parse
 from gridbot.adapters.exchanges.kraken_errors import CancelUnderWay, PermissionMissing, UnlistedRefusal
 from gridbot.adapters.exchanges.kraken_keys import check_permissions
-from gridbot.adapters.exchanges.kraken_limits import KrakenLimits
+from gridbot.adapters.exchanges.kraken_limits import COMPARISON_COST, KrakenLimits
 from gridbot.adapters.exchanges.kraken_nonce import NonceSource
 from gridbot.adapters.exchanges.kraken_pair import KrakenPair, find_pair
 from gridbot.adapters.exchanges.kraken_rest import KrakenClient
@@ -95,6 +95,10 @@ class KrakenRESTService(IExchangeRESTService):
     @property
     def limits(self) -> KrakenLimits:
         return self.client.limits
+
+    @property
+    def comparison_wait(self) -> float:
+        return self.limits.rest.seconds_until(COMPARISON_COST)
 
     @property
     def left_suddenly(self) -> bool:
