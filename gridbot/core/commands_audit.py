@@ -18,10 +18,9 @@ from gridbot.core.arguments import write
 from gridbot.core.clock import SystemClock
 from gridbot.core.commands_books import Books, read_books
 from gridbot.core.commands_owner import copy_database
-from gridbot.core.commands_status import holder_if_running
 from gridbot.core.config_file import require_key
 from gridbot.core.registry import exchange_name, exchange_of
-from gridbot.core.single_instance import claim, release_all
+from gridbot.core.single_instance import claim, holder_if_running, release_all
 from gridbot.exceptions import DatabaseError, GridBotError
 from gridbot.infrastructure.audits import AuditMark, Audits
 from gridbot.infrastructure.database import DBConnect

@@ -5,16 +5,13 @@ Reads the database only: the bot may run, and need not. Imported only when it is
 """
 
 import argparse
-import fcntl
-import os
 import time
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from gridbot.core.arguments import write
 from gridbot.core.commands_books import Books, add_price, known_price, read_books, units_of
-from gridbot.core.single_instance import holder_of
+from gridbot.core.single_instance import holder_if_running
 from gridbot.models.configuration import BotConfigDTO, Settings
 from gridbot.models.exchange import BUY
 from gridbot.models.grid import BookOrder
@@ -73,22 +70,6 @@ def run_status(settings: Settings, args: argparse.Namespace) -> int:
         *report.profit_lines(summary, units),
     ]
     return write("\n".join(text))
-
-
-def holder_if_running(database: Path) -> str:
-    """``pid 123`` of the bot that holds the database's lock, "" when none does."""
-    path = f"{os.path.realpath(database)}.lock"
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return holder_of(path)
-    finally:
-        os.close(handle)
-    return ""
 
 
 class _View:

@@ -14,6 +14,7 @@ import sys
 import time
 
 from gridbot.core import ini_file
+from gridbot.core.single_instance import holder_if_running
 
 TYPE_CHECKING = False  # as typing has it, without the milliseconds that importing typing takes
 if TYPE_CHECKING:
@@ -53,10 +54,10 @@ class Heartbeat:
     def _write(self, state: str, now: float, good_for: float) -> None:
         try:
             handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(f"{os.getpid()} {now:.1f} {good_for:.1f} {state}\n")
         except OSError:
-            return  # somebody else's file is there: trading does not need this one
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(f"{os.getpid()} {now:.1f} {good_for:.1f} {state}\n")
+            return  # somebody else's file is there, or no room: trading does not need this one
 
 
 class Life:
@@ -81,7 +82,7 @@ def look(database: str | os.PathLike[str], now: float | None = None) -> Life:
         return Life(f"the bot was stopped on request at {when}", was_stopped=True)
     if state.startswith(f"{ENDED} "):
         return Life(f"the bot ended {_span(age)} ago ({state.removeprefix(f'{ENDED} ')})")
-    if not _exists(pid):
+    if not _exists(pid) or (age > good_for and not holder_if_running(database)):  # the pid may be another's by now
         return Life(f"the bot (pid {pid}) is dead; its last sign of life is {_span(age)} old")
     if age > good_for:
         return Life(

@@ -11,6 +11,7 @@ same. Lines of JSON, gzipped, written by the main thread through a buffer: a pow
 
 import gzip
 import json
+import logging
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -31,6 +32,8 @@ from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import Exchange, IExchangeRESTService, IExchangeWebSocketService
 from gridbot.models import exchange as exchange_models
 from gridbot.models.configuration import Settings
+
+LOG = logging.getLogger(__name__)
 
 FORMAT = 4
 FLUSH_SECONDS = 5.0  # so much of a session is lost at the most when the process is killed
@@ -87,24 +90,32 @@ class Journal:
         self._file = gzip.GzipFile(fileobj=self._raw, mode="wb", compresslevel=6)
         self._secrets = [json.dumps(secret)[1:-1] for secret in secrets]
         self._next_flush = 0.0
+        self._is_full = False
         self._under_way = False  # a call: what an adapter asks inside of one is not the bot's question
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append one record; after the end nothing is added."""
-        if self._file.closed:
+        """Append one record; after the end nothing is added. A full disk ends the journal, not the trading."""
+        if self._file.closed or self._is_full:
             return
         text = as_json(record)
         for secret in self._secrets:
             text = text.replace(secret, BLOT)
-        self._file.write(text.encode() + b"\n")
-        if (now := time.monotonic()) >= self._next_flush:
-            self._next_flush = now + FLUSH_SECONDS
-            self._file.flush()
+        try:
+            self._file.write(text.encode() + b"\n")
+            if (now := time.monotonic()) >= self._next_flush:
+                self._next_flush = now + FLUSH_SECONDS
+                self._file.flush()
+        except OSError as exc:
+            self._is_full = True
+            LOG.warning("the journal ends here: it cannot be written (%s); trading goes on", exc.strerror)
 
     def close(self) -> None:
         """End the file; twice does no harm."""
-        self._file.close()
-        self._raw.close()
+        for file in (self._file, self._raw):
+            try:
+                file.close()
+            except OSError as exc:
+                LOG.warning("the journal could not be ended (%s)", exc.strerror)
 
     def called(self, name: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Carry out one call of the bot and record what came of it."""

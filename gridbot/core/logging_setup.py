@@ -53,6 +53,17 @@ def _forms(secret: str) -> set[str]:
     return {secret, escaped, repr(secret)[1:-1], quote(secret), quote(secret, safe=""), quote_plus(secret)}
 
 
+class PatientFileHandler(RotatingFileHandler):
+    """A file in a directory that is not ours cannot be set aside when it is full: better one long file than silence."""
+
+    def doRollover(self) -> None:
+        try:
+            super().doRollover()
+        except OSError as exc:
+            self.maxBytes = 0
+            LOG.warning("%s now grows without end: it cannot be set aside (%s)", self.baseFilename, exc.strerror)
+
+
 def set_up_logging(config: LoggingConfigDTO, secrets: Iterable[str], stream: TextIO | None = None) -> None:
     """
     Send the log to ``stream`` (stdout unless told otherwise) and to the configured file, replacing
@@ -66,7 +77,7 @@ def set_up_logging(config: LoggingConfigDTO, secrets: Iterable[str], stream: Tex
     if config.file is not None:
         try:
             handlers.append(
-                RotatingFileHandler(config.file, maxBytes=FILE_BYTES, backupCount=OLDER_FILES, encoding="utf-8")
+                PatientFileHandler(config.file, maxBytes=FILE_BYTES, backupCount=OLDER_FILES, encoding="utf-8")
             )
         except OSError as exc:
             raise ConfigurationError(

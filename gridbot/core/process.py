@@ -25,6 +25,8 @@ from gridbot.models.configuration import Settings
 
 LOG = logging.getLogger(__name__)
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 def build(settings: Settings, clock: IClock, record: Path | None = None) -> BotEngine:
     """
@@ -57,6 +59,8 @@ def run_bot(settings: Settings, record: Path | None = None) -> int:
     wake: list[Callable[[], None]] = []
 
     def ask_to_stop(signum: int, _frame: FrameType | None) -> None:
+        for each in STOP_SIGNALS:  # one is enough; a handler within a handler could wait for itself
+            signal.signal(each, signal.SIG_IGN)
         LOG.info("%s: stopping after the message in hand", signal.Signals(signum).name)
         stopping.set()
         for wake_up in wake:

@@ -50,6 +50,22 @@ def holder_of(path: str) -> str:
         return "pid unknown"
 
 
+def holder_if_running(database: str | os.PathLike[str]) -> str:
+    """``pid 123`` of the bot that holds the database's lock, "" when none does."""
+    path = f"{os.path.realpath(database)}.lock"
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return holder_of(path)
+    finally:
+        os.close(handle)
+    return ""
+
+
 def claim(database: str, public_key: str = "", *, key_only: bool = False) -> str | None:
     """
     Make this process the only bot on ``database``, unless ``key_only``, and, unless it is empty, on the

@@ -1,5 +1,6 @@
 """The bot as a process: killed, asked to stop, started twice, failing, without a network, with a wrong clock."""
 
+import itertools
 import os
 import resource
 import signal
@@ -90,6 +91,16 @@ def test_a_bot_that_was_started_to_outlive_its_session_does(ground: Ground) -> N
     time.sleep(0.5)
     assert ground.is_alive()
     assert ground.terminate()[0] == 0
+
+
+def test_many_requests_to_stop_are_one(ground: Ground) -> None:
+    started(ground)
+    assert ground.process is not None
+    by = itertools.cycle((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    while ground.process.poll() is None:
+        ground.process.send_signal(next(by))
+        time.sleep(0.0002)
+    assert ground.process.returncode == 0, ground.log
 
 
 def test_sigterm_while_an_order_is_on_its_way_waits_for_the_answer(ground: Ground) -> None:

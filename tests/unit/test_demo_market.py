@@ -158,6 +158,15 @@ def test_the_pair_bears_the_configured_names_and_its_decimals_follow_the_price(t
     assert demo_pair("DOGE", "USD", Decimal("0.25")).tick_size == Decimal("0.000001")
 
 
+def test_a_clock_that_is_set_does_not_move_the_demo_s(tmp_path: Path) -> None:
+    clock = FixedClock()
+    rest = DemoExchange().create(ExchangeSetup(settings_for(tmp_path), clock)).rest
+    before = rest.get_server_time()
+    clock.now += 86400
+    clock.steady += 5
+    assert rest.get_server_time() == before + 5
+
+
 def test_the_feed_opens_with_an_empty_snapshot_and_tells_prices_at_the_real_time(tmp_path):
     exchange = demo(tmp_path)
     assert exchange.simulated

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import re
 import sys
 import threading
@@ -138,6 +139,19 @@ def test_the_file_never_takes_more_than_4_mb(tmp_path: Path) -> None:
         LOG.info(line)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bot.log", "bot.log.1", "bot.log.2", "bot.log.3"]
     assert sum(p.stat().st_size for p in tmp_path.iterdir()) <= 4_000_000
+
+
+def test_a_file_that_cannot_be_set_aside_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "rename", refuse)
+    log_to(LoggingConfigDTO(file=tmp_path / "bot.log"))
+    for number in range(15):
+        LOG.info("%d %s", number, "x" * 100_000)
+    lines = (tmp_path / "bot.log").read_text().splitlines()
+    assert sum("INFO" in line for line in lines) == 15
+    assert sum("now grows without end: it cannot be set aside (Permission denied)" in line for line in lines) == 1
 
 
 def test_a_file_that_cannot_be_written_is_refused_with_the_key_to_mend(tmp_path: Path) -> None:

@@ -233,3 +233,17 @@ def test_an_adapters_own_error_comes_back_as_the_kind_that_the_bot_knows() -> No
     said = from_json(as_json({"r": NoReadableAnswer("Kraken's answer was cut off", 5.0)}))["r"]
     assert type(said) is TemporaryFailure
     assert (said.message, said.retry_after) == ("Kraken's answer was cut off", 5.0)
+
+
+def test_a_full_disk_ends_the_journal_and_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Full(gzip.GzipFile):
+        def write(self, _data: object) -> int:
+            raise OSError(28, "No space left on device")
+
+    journal = Journal(tmp_path / "j.gz", [])
+    journal._file = Full(tmp_path / "full.gz", "wb")
+    for _ in range(3):
+        journal.write({"n": "clock", "r": 1.0})
+    journal.close()
+    told = "the journal ends here: it cannot be written (No space left on device); trading goes on"
+    assert [record.getMessage() for record in caplog.records] == [told]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gridbot.core import heartbeat, restart_guard
+from gridbot.core import heartbeat, restart_guard, single_instance
 from gridbot.core.heartbeat import Heartbeat, look
 from gridbot.core.restart_guard import RestartGuard
 
@@ -235,12 +235,20 @@ def test_nobody_has_lived_here(database: Path) -> None:
 def test_a_bot_is_alive_for_five_minutes_after_its_last_sign(database: Path) -> None:
     Heartbeat(database, lambda: 1000.0).beat("RUNNING")
     assert look(database, 1300.0).is_alive
+    assert look(database, 1301.0).text.endswith("is dead; its last sign of life is 5 min old")  # holds no lock
+    assert single_instance.claim(str(database)) is None
     stuck = look(database, 1301.0)
+    single_instance.release_all()
     assert not stuck.is_alive
     assert stuck.text == (
         f"the bot (pid {os.getpid()}, RUNNING) is stuck: no sign of life for 5 min.\n"
         f"  End it with: kill -9 {os.getpid()} (nothing is lost by that); cron starts it again."
     )
+
+
+def test_no_room_for_a_sign_of_life_stops_nobody(monkeypatch: pytest.MonkeyPatch, database: Path) -> None:
+    monkeypatch.setattr(heartbeat, "sign_path", lambda _database: "/dev/full")
+    Heartbeat(database, lambda: 1000.0).beat("RUNNING")
 
 
 def test_a_long_wait_that_was_announced_is_no_alarm(database: Path) -> None:

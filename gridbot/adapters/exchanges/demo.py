@@ -54,7 +54,9 @@ class DemoExchange(IExchangeFactory):
         store.market = lambda: market.position
         # The market has a price before its first tick: a restart continues in the middle of it.
         exchange.on_price(market.price, clock.time())
-        rest = SimulatedRESTService(exchange, name="Demo", now=clock.time)
+        # An exchange's clock does not step when that of a Raspberry Pi is set after its start.
+        ahead = clock.time() - clock.monotonic()
+        rest = SimulatedRESTService(exchange, name="Demo", now=lambda: clock.monotonic() + ahead)
         return Exchange(rest, DemoFeed(rest, market, clock, float(settings.demo.speed)), simulated=True)
 
 
@@ -123,7 +125,7 @@ class DemoFeed(SimulatedFeed):
 
     def _next_tick(self) -> list[OnMessageSchema]:
         price = self._market.advance()
-        return [] if price is None else self._traded(price, self._clock.time())
+        return [] if price is None else self._traded(price, self._rest.now())
 
     def close(self) -> None:
         self._ended.set()
