@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
+from gridbot.core import single_instance
 from gridbot.core.account import AccountView, base_told
 from gridbot.core.cli import MUST_BE_MENDED, STOPPED_BY_ERROR, STOPPED_BY_REQUEST
 from gridbot.core.event_bus import EventBus
@@ -16,6 +17,7 @@ from gridbot.core.registry import channels_of, resolve
 from gridbot.core.state_machine import StateMachine, States
 from gridbot.exceptions import (
     AccessDenied,
+    BotStateError,
     ConfigurationError,
     DatabaseError,
     GridBotError,
@@ -200,6 +202,8 @@ class BotEngine:
 
     def _timers(self, now: float) -> None:
         self.alive(0.0)
+        if other := single_instance.keep():
+            raise BotStateError(f"{other}. One of them has to go, and this one goes")
         if problem := self._db.put_back():
             self.event_bus.publish(events.Trouble(problem))
         self.strategy.on_timer()

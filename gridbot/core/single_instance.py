@@ -95,6 +95,34 @@ def claim(database: str, public_key: str = "", *, key_only: bool = False) -> str
     return None
 
 
+def keep() -> str | None:
+    """
+    Take anew what was claimed and whose lock file was deleted since: a lock without a name keeps nobody away.
+    None; or the line that says who was quicker.
+    """
+    for path, handle in list(_held.items()):
+        try:
+            if _is_at(path, handle):
+                continue
+            fresh = lock_file(path)
+        except OSError:
+            continue  # a disk that does not answer says nothing
+        if fresh is None:
+            return (
+                f"another gridbot ({holder_of(path)}) has started: the lock file {path} was deleted while this one ran"
+            )
+        os.close(handle)
+        _held[path] = fresh
+    return None
+
+
+def _is_at(path: str, handle: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
 def claim_early(config_path: str) -> str | None:
     """
     ``claim`` with nothing but a glance at config.ini. What is wrong with the file, or with the place of

@@ -10,9 +10,17 @@ from typing import Any
 
 import pytest
 
+from gridbot.core import single_instance
 from gridbot.core.engine import BotEngine
 from gridbot.core.state_machine import States
-from gridbot.exceptions import AccessDenied, ConfigurationError, DatabaseError, GridBotError, TemporaryFailure
+from gridbot.exceptions import (
+    AccessDenied,
+    BotStateError,
+    ConfigurationError,
+    DatabaseError,
+    GridBotError,
+    TemporaryFailure,
+)
 from gridbot.infrastructure.database import Configuration, DBConnect, Orderbook, open_or_rebuild
 from gridbot.infrastructure.migrations import Database
 from gridbot.interfaces.exchange import Exchange
@@ -259,6 +267,13 @@ def test_a_disk_that_cannot_be_read_just_now_does_not_put_a_sound_database_aside
     with pytest.raises(DatabaseError, match="disk I/O error"):
         open_or_rebuild(tmp_path / "bot.db", 1.0)
     assert [path.name for path in tmp_path.glob("*damaged*")] == []
+
+
+def test_a_bot_that_lost_its_lock_to_another_one_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(tmp_path).start()
+    monkeypatch.setattr(single_instance, "keep", lambda: "another gridbot (pid 7) has started")
+    with pytest.raises(BotStateError, match=r"another gridbot \(pid 7\) has started. One of them has to go"):
+        house.turn(1.0)
 
 
 def test_a_database_deleted_under_the_running_bot_is_written_anew(tmp_path: Path) -> None:

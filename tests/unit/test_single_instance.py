@@ -117,6 +117,27 @@ def test_a_lock_is_held_against_this_process_too(tmp_path: Path) -> None:
     os.close(again)
 
 
+def test_a_lock_whose_file_was_deleted_is_taken_anew(tmp_path: Path, hold: type[Holder]) -> None:
+    database = str(tmp_path / "bot.db")
+    assert claim(database) is None
+    assert single_instance.keep() is None
+    os.unlink(f"{database}.lock")
+    assert single_instance.keep() is None
+    told = subprocess.run([sys.executable, "-c", HOLDER, database], cwd=ROOT, capture_output=True, text=True, input="")
+    assert told.stdout.startswith(f"gridbot is already running (pid {os.getpid()})")
+
+
+def test_of_two_bots_whose_lock_was_deleted_the_older_one_goes(tmp_path: Path, hold: type[Holder]) -> None:
+    database = str(tmp_path / "bot.db")
+    assert claim(database) is None
+    os.unlink(f"{database}.lock")
+    other = hold(database)
+    assert single_instance.keep() == (
+        f"another gridbot (pid {other.process.pid}) has started: the lock file {database}.lock was deleted while this "
+        "one ran"
+    )
+
+
 def test_a_lock_that_cannot_be_written_names_the_setting(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"cannot be written \(No such file.*see \[database\] path"):
         claim(str(tmp_path / "missing" / "gridbot.db"))
