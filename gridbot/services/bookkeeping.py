@@ -223,8 +223,8 @@ class Bookkeeping:
         if update.order_status == "filled" and update.cum_qty is None:
             told_executed = order.volume
         ended = update.exec_type in (self._domain.CANCELED, self._domain.EXPIRED)
-        goes_on = update.order_status == "partially_filled"
-        if goes_on and told_executed > order.volume:
+        goes_on = update.order_status == "partially_filled" and told_executed > order.volume
+        if goes_on:
             self.request_sync(f"order {order.txid} goes on beyond its volume: it was amended")
         filled = update.order_status == "filled" or (told_executed >= order.volume and not goes_on)
         if not ended and not filled:

@@ -6,6 +6,7 @@ import pytest
 
 from gridbot.adapters.exchanges.simulated_state import SimulatedOrder
 from gridbot.models.exchange import SELL, ExecutionsUpdateSchema, OnMessageSchema, OrderInfoSchema, TradeInfoSchema
+from gridbot.models.grid import BookOrder
 from tests.world import USERREF, World
 
 
@@ -38,6 +39,16 @@ def booked(world: World, txid: str) -> Decimal:
     return sum((row.info.volume for row in world.desk.trades.of_order(txid)), Decimal(0))
 
 
+def sell_amended_up() -> tuple[World, BookOrder, SimulatedOrder]:
+    """A bought coin's sell that its owner has made far larger: the bot, its order as placed, the exchange's."""
+    world = World("GridSell", base=Decimal(1)).start("50000").price("49500")
+    [sell] = world.sells
+    order = world.exchange.open_orders[sell.txid]
+    amend(world, order, "0.05")
+    told_amended(world, order)
+    return world, sell, order
+
+
 @pytest.mark.parametrize("lag", [60.0, 0.0])
 def test_of_an_order_amended_up_every_fill_is_booked_though_rest_still_tells_the_old_volume(lag: float) -> None:
     world = World("GridSell").start("50000").price("49600")
@@ -63,11 +74,7 @@ def test_of_an_order_amended_up_every_fill_is_booked_though_rest_still_tells_the
 
 
 def test_of_a_sell_amended_up_and_cancelled_only_what_the_bot_bought_is_sold_again() -> None:
-    world = World("GridSell", base=Decimal(1)).start("50000").price("49500")
-    [sell] = world.sells
-    order = world.exchange.open_orders[sell.txid]
-    amend(world, order, "0.05")
-    told_amended(world, order)
+    world, sell, order = sell_amended_up()
     world.clock.now += 100
     world.exchange.cancel_order(order.txid, world.clock.now)
     world.settle()
@@ -94,11 +101,7 @@ def test_a_row_that_sums_up_fills_already_told_is_not_booked_beside_them() -> No
 
 
 def test_dust_of_a_cancelled_sell_goes_to_the_surplus() -> None:
-    world = World("GridSell", base=Decimal(1)).start("50000").price("49500")
-    [sell] = world.sells
-    order = world.exchange.open_orders[sell.txid]
-    amend(world, order, "0.05")
-    told_amended(world, order)
+    world, sell, order = sell_amended_up()
     world.exchange.fill(order.txid, sell.volume - Decimal("0.00002"))
     world.settle()
     world.clock.now += 100
@@ -109,11 +112,7 @@ def test_dust_of_a_cancelled_sell_goes_to_the_surplus() -> None:
 
 
 def test_of_a_sell_amended_up_and_sold_beyond_its_buy_nothing_is_left_to_sell() -> None:
-    world = World("GridSell", base=Decimal(1)).start("50000").price("49500")
-    [sell] = world.sells
-    order = world.exchange.open_orders[sell.txid]
-    amend(world, order, "0.05")
-    told_amended(world, order)
+    world, _, order = sell_amended_up()
     world.exchange.fill(order.txid, Decimal("0.01"))
     world.settle()
     world.exchange.cancel_order(order.txid, world.clock.now)

@@ -654,7 +654,8 @@ def test_a_last_fill_told_as_partial_and_then_as_filled_asks_nothing() -> None:
     for update in ({"order_status": "partially_filled"}, filled):
         row = event.model_copy(update=update)
         world.deliver([OnMessageSchema(channel="executions", type="update", executions=[row])])
-    world.settle()
+        world.settle()
+        assert world.sell_prices() == ["49999.9"]  # all of it is executed, whatever the status says
     world.wait(20)
     assert world.sell_prices() == ["49999.9"]
     assert world.rest.calls == ["create_order"]
