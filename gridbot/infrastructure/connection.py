@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from pathlib import Path
 
 from gridbot.exceptions import DatabaseError
-from gridbot.infrastructure.migrations import Database, migrations
+from gridbot.infrastructure.migrations import Database, migrations, newer_steps
 
 MEMORY = ":memory:"
 BUSY_SECONDS = 10.0  # a backup or a report may hold the file for a moment
@@ -53,6 +53,12 @@ class DBConnect:
         if self.path != MEMORY:
             self.db.enable_wal()
             self.db.execute("PRAGMA synchronous=FULL")
+        if newer := newer_steps(self.db):
+            self.db.conn.close()
+            raise DatabaseError(
+                f"database {self.path}: a newer gridbot has written this file ({', '.join(newer)}). Use that version; "
+                "nothing was changed"
+            )
         migrations.apply(self.db)
 
     def _file_there(self) -> tuple[int, int] | None:
@@ -129,6 +135,8 @@ class DBConnect:
             advice = "Check that the folder exists and that this user may write to it."
         elif "malformed" in text or "not a database" in text:
             advice = "The file is damaged. It is moved aside at the next start and rebuilt from the exchange."
+        elif "no such table" in text or "no such column" in text:
+            advice = "Another version wrote this file. An older one's is brought up to date by the bot's next start."
         else:
             advice = "Nothing was changed by the failed step."
         return DatabaseError(f"database {self.path}: {text}. {advice}")

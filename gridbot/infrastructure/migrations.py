@@ -118,3 +118,9 @@ def m012_trades_by_sale(db: Database) -> None:
 def m013_base_at_the_first_start(db: Database) -> None:
     """Settings change, and past profits must not: NULL in what was begun before, '' where nobody told."""
     db.execute("ALTER TABLE configuration ADD COLUMN base_before TEXT")
+
+
+def newer_steps(db: Database) -> list[str]:
+    """Steps taken by a newer version, which this one does not know; reads only."""
+    known = {step.name for step in migrations.pending(Database(memory=True))}
+    return sorted({step.name for step in migrations.applied(db)} - known)

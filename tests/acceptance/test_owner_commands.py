@@ -22,6 +22,7 @@ from gridbot.core.commands_owner import backup, restore
 from gridbot.core.database_check import problems_in
 from gridbot.core.heartbeat import Heartbeat
 from gridbot.exceptions import ConfigurationError, DatabaseError
+from gridbot.infrastructure.audits import Audits
 from gridbot.infrastructure.database import DBConnect, Orderbook
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeFactory
 from gridbot.interfaces.notification import INotificationChannel
@@ -294,6 +295,17 @@ def test_more_buys_than_allowed_are_found(world: World) -> None:
 def test_a_file_of_a_newer_gridbot_is_not_touched(world: World) -> None:
     _sql(world.path, "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('gridbot', 'm999', 'x')")
     assert problems(world) == ["a newer gridbot has written this file (m999): use that version"]
+    with pytest.raises(DatabaseError, match=r"newer gridbot .* \(m999\). Use that version"):
+        DBConnect(world.path)
+
+
+def test_the_books_of_an_older_gridbot_are_read_after_its_next_start(world: World) -> None:
+    _sql(world.path, "DROP TABLE audits")
+    with (
+        closing(DBConnect(world.path, read_only=True)) as db,
+        pytest.raises(DatabaseError, match=r"no such table: audits\. .* brought up to date by the bot's next start"),
+    ):
+        Audits(db, USERREF).last()
 
 
 # ---- watch ---------------------------------------------------------------------------------------------
