@@ -82,7 +82,8 @@ def look(database: str | os.PathLike[str], now: float | None = None) -> Life:
         return Life(f"the bot was stopped on request at {when}", was_stopped=True)
     if state.startswith(f"{ENDED} "):
         return Life(f"the bot ended {_span(age)} ago ({state.removeprefix(f'{ENDED} ')})")
-    if not _exists(pid) or (age > good_for and not holder_if_running(database)):  # the pid may be another's by now
+    # A pid may be another's by now, or be kept by a parent that does not care; the lock goes with the process.
+    if not _exists(pid) or not holder_if_running(database):
         return Life(f"the bot (pid {pid}) is dead; its last sign of life is {_span(age)} old")
     if age > good_for:
         return Life(

@@ -347,6 +347,7 @@ def test_a_dead_bot_is_told_once_and_its_return_once(tmp_path: Path, monkeypatch
     (tmp_path / "config.ini").write_text(CONFIG)
     words = ["--config", str(tmp_path / "config.ini"), "watch", "--notify"]
     Phone.heard.clear()
+    assert single_instance.claim(str(tmp_path / "gridbot.db")) is None
     alive = Heartbeat(tmp_path / "gridbot.db")
     alive.beat("RUNNING")
     assert main(words) == 0
@@ -365,6 +366,7 @@ def test_a_dead_bot_is_told_once_and_its_return_once(tmp_path: Path, monkeypatch
     os.utime(told, (time.time() - 6 * 3600 - 1,) * 2)
     assert main(words) == 1
     assert len(Phone.heard) == 4, "a bot that stays dead is told again after six hours"
+    single_instance.release_all()
 
 
 def test_a_bot_that_was_stopped_on_request_is_not_alive_and_no_alarm(
