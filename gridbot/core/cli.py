@@ -37,7 +37,7 @@ class Command:
     run        "package.module:function" with function(settings, args) -> exit code
     arguments  there is a function_arguments(parser) -> None beside it
     trades     holds the locks, and tells its story on stdout; others only look
-    light      run is function(args) -> exit code and reads config.ini itself, as far as it must
+    light      run is function(args) -> exit code and reads config.ini itself, if it must
 
     Both functions are imported only when the command is called. A plain class: dataclasses cost a
     second start a fifth of its time.
@@ -122,8 +122,9 @@ COMMANDS = {
     ),
     "replay": Command(
         "run a recorded session again and check that every order and every cancellation is the same, byte for byte. "
-        "Sends nothing",
+        "Sends nothing, and needs no settings",
         "gridbot.core.replay:replay",
+        light=True,
     ),
 }
 

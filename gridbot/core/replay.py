@@ -8,6 +8,7 @@ be more or fewer, so that a later version can be tried on the journal of an earl
 """
 
 import argparse
+import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -18,11 +19,12 @@ from gridbot.core.arguments import write
 from gridbot.core.cli import VERSION
 from gridbot.core.engine import TIMER_SPACING, BotEngine
 from gridbot.core.journal import CUT_OFF, EMPTY, FORMAT, STOPPING, WOKEN, as_json, from_json, records
+from gridbot.core.logging_setup import set_up_logging
 from gridbot.exceptions import ConfigurationError, GridBotError
 from gridbot.infrastructure.database import MEMORY, DBConnect
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import Exchange, IExchangeRESTService, IExchangeWebSocketService
-from gridbot.models.configuration import MetricsConfigDTO, Settings
+from gridbot.models.configuration import LoggingConfigDTO, MetricsConfigDTO, Settings
 
 DECISIONS = ("rest.create_order", "rest.cancel_order")
 SAME, OTHER = 0, 1
@@ -227,9 +229,13 @@ def replay_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
-def replay(settings: Settings, args: argparse.Namespace) -> int:
-    """The command ``replay``: 0 when every decision is the same, 1 when one is not."""
-    engine, script, version = engine_of(records(args.journal), settings.config_path.parent)
+def replay(args: argparse.Namespace) -> int:
+    """
+    The command ``replay``: 0 when every decision is the same, 1 when one is not. The settings are in the journal;
+    --config FILE only says beside which file a strategy of one's own is looked for.
+    """
+    set_up_logging(LoggingConfigDTO(level="DEBUG" if args.verbose else "WARNING"), (), sys.stderr)
+    engine, script, version = engine_of(records(args.journal), Path(args.config).parent)
     try:
         ending, code = play(engine), SAME
     except Diverged as exc:

@@ -352,10 +352,12 @@ def test_a_backtest_imports_nothing_of_the_network(folder):
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_replay_says_that_every_decision_was_the_same(folder, capsys):
+def test_replay_says_that_every_decision_was_the_same_and_needs_no_settings(folder, capsys, monkeypatch):
     session = Session(folder).live(prices(60))
-    out = told(folder, capsys, "replay", str(session.path))
-    assert "all the same, byte for byte" in out
+    monkeypatch.chdir(folder)
+    (folder / "config.ini").unlink()
+    assert main(["replay", str(session.path)]) == 0
+    assert "all the same, byte for byte" in capsys.readouterr().out
 
 
 def test_replay_of_another_decision_ends_with_1(folder, capsys, monkeypatch):
