@@ -155,8 +155,6 @@ class GridStrategyBase(GridCatchUp):
     def _on_execution(self, update: ExecutionsUpdateSchema) -> None:
         if update.symbol is not None and update.symbol != self._symbol:
             return
-        if update.last_price and update.symbol == self._symbol:
-            self._note_price(update.last_price, update.time)
         if not self._desk.configuration.exists:
             return  # before the first comparison of a new database, which will find this, too
         unknown = self._desk.book.get(update.order_id) is None

@@ -80,11 +80,23 @@ def buy_price(reference: Decimal, ticker: Decimal, settings: GridSettings) -> De
 
 
 def sell_price(bought_at: Decimal, ticker: Decimal, settings: GridSettings) -> Decimal:
-    """One interval above the buy, or above the ticker where that would be below the ticker."""
+    """
+    One interval above the buy, or above the ticker where that would be below the ticker. Where the cut to a wide
+    tick would take what two fees leave of the gain: the first tick that pays.
+    """
     price = bought_at * (ONE + settings.interval)
     if price < ticker:
         price = ticker * (ONE + settings.interval)
-    return settings.pair.truncate_price(price)
+    cut = settings.pair.truncate_price(price)
+    if _pays(bought_at, cut, settings):
+        return cut
+    even = bought_at * (ONE + settings.fee) / (ONE - settings.fee)
+    return settings.pair.truncate_price(even) + settings.pair.tick_size
+
+
+def _pays(bought_at: Decimal, sold_at: Decimal, settings: GridSettings) -> bool:
+    """Is anything left of the gain after two fees?"""
+    return sold_at * (ONE - settings.fee) > bought_at * (ONE + settings.fee)
 
 
 def extra_sell_price(ticker: Decimal, highest_buy_price: Decimal, settings: GridSettings) -> Decimal:
@@ -116,8 +128,8 @@ def check_first_cycle(
             f"[grid] amount_per_grid = {settings.amount_per_grid:f}: too little for a buy @ {price:f} and its sell: "
             f"{exc}. Raise amount_per_grid to {smallest_amount(ticker, settings):f} or more."
         ) from exc
-    sold_at = sell_price(price, price, settings)  # once the price has come down to the buy
-    if sell is not None and sold_at * (ONE - settings.fee) <= price * (ONE + settings.fee):
+    sold_at = settings.pair.truncate_price(price * (ONE + settings.interval))
+    if sell is not None and not _pays(price, sold_at, settings):
         raise ConfigurationError(
             f"[grid] interval = {percent(settings.interval)}: prices move in steps of {settings.pair.tick_size:f}, so "
             f"that a buy @ {price:f} would be sold @ {sold_at:f}, and two fees of {percent(settings.fee)} take all "

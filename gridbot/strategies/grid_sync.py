@@ -6,12 +6,12 @@ Nothing here waits. What cannot be done now is noted as a pause, and ``on_timer`
 
 import logging
 
-from gridbot.exceptions import TemporaryFailure
+from gridbot.exceptions import ConfigurationError, TemporaryFailure
 from gridbot.models.events import CaughtUp, Trouble
 from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, News, OrderInfoSchema, TradeInfoSchema
 from gridbot.models.grid import UNKNOWN
 from gridbot.models.money import ZERO
-from gridbot.services.order_desk import CROWDED, DEADLINE, Finished
+from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, DEADLINE, Finished
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_market import GridMarket
 from gridbot.strategies.grid_orders import Surroundings
@@ -25,6 +25,7 @@ SETTLING = "settling"
 SYNC_PAUSE = 1.0  # seconds between two synchronisations, whatever asks for them; longer for each in a row
 LONGEST_SYNC_PAUSE = 8.0
 FAILURE_PAUSE, LONGEST_FAILURE_PAUSE = 5.0, 60.0
+FORGETTING = 2  # so many of the longest pauses without a synchronisation, and the next pause is a short one again
 FUNDS_PAUSE = 10.0
 LONGEST_FUNDS_PAUSE = 60.0
 SETTLE_PAUSE = 3.0
@@ -86,7 +87,7 @@ class GridCatchUp(GridMarket):
         Compare the book with the exchange and catch up: at the start, and again after every lost
         connection or doubt. Raises TemporaryFailure; it is then tried again later.
         """
-        if self._clock.monotonic() - self._last_sync > LONGEST_FAILURE_PAUSE:
+        if self._clock.monotonic() - self._last_sync > FORGETTING * LONGEST_FAILURE_PAUSE:
             self._desk.pauses.end(SYNC)
         self._last_sync = self._clock.monotonic()
         self._check_amount()
@@ -108,7 +109,8 @@ class GridCatchUp(GridMarket):
             SECOND_LOOK if doubt or not stored.is_synced else self.regular_spacing
         )
         early, self._early = self._early, []
-        self._hear(early)
+        for update in early:
+            self._answer(update)
         self._check_price_range()
 
     def _check_amount(self) -> None:
@@ -127,15 +129,20 @@ class GridCatchUp(GridMarket):
 
     def _hear(self, updates: list[ExecutionsUpdateSchema]) -> None:
         """News of our orders; what is told before the first synchronisation has no book to go into yet, and waits."""
-        if not self.is_ready:
-            self._early += updates
-            return
         for update in updates:
-            try:
-                self._on_execution(update)
-            except TemporaryFailure as exc:
-                # What this news called for failed; the news behind it must be heard all the same.
-                self._desk.request_sync(f"{exc}; an order's news was answered only in part")
+            if update.last_price and update.symbol == self._symbol:
+                self._note_price(update.last_price, update.time)
+            if self.is_ready:
+                self._answer(update)
+            else:
+                self._early.append(update)
+
+    def _answer(self, update: ExecutionsUpdateSchema) -> None:
+        try:
+            self._on_execution(update)
+        except TemporaryFailure as exc:
+            # What this news called for failed; the news behind it must be heard all the same.
+            self._desk.request_sync(f"{exc}; an order's news was answered only in part")
 
     def _look_back_to(self) -> float | None:
         """
@@ -273,12 +280,22 @@ class GridCatchUp(GridMarket):
             )
 
     def _tell_of_phantoms(self, news: News) -> None:
-        """Absence proves nothing, but orders of the book that the exchange has never heard of must not go unsaid."""
+        """
+        Absence proves nothing, but orders of the book that the exchange has never heard of must not go unsaid. At
+        the start of an exchange whose answers never lag, it is another exchange. Raises ConfigurationError.
+        """
+        is_another = not (self.is_ready or self._rest_api.answers_lag)
         reported = {info.txid for info in news.reports}
-        old = self._desk.now() - PHANTOM_AGE
+        old = self._desk.now() - (0.0 if is_another else PHANTOM_AGE)
         phantoms = [order.txid for order in self._desk.book if order.txid not in reported and order.placed_at < old]
         if not phantoms:
             self._desk.pauses.end(PHANTOMS)
+        elif is_another:
+            raise ConfigurationError(
+                f"[database] path: the simulated exchange does not know {len(phantoms)} open orders of this database "
+                f"({phantoms[0]}, ...): its own file was removed, or is another one's.\n"
+                "  Put the right *.exchange.db beside the database; or remove both, to begin anew."
+            )
         elif not self._desk.pauses.known(PHANTOMS):
             self._desk.pauses.begin(PHANTOMS)
             self._publish(
@@ -386,7 +403,8 @@ class GridCatchUp(GridMarket):
             self._assign_all_pending_transactions()
         elif self._desk.may_place():
             self._add_missed_sell_orders()
-            if not pauses.over(CROWDED):
+            # Buys that were refused are tried again without waiting for a ticker, which may not come for long.
+            if not pauses.over(CROWDED) or any(pauses.known(what) and pauses.over(what) for what in (BUYING, CROSSING)):
                 self._check_price_range()
         if self._desk.unconfirmed_cancels() and pauses.over(CANCELS):
             pauses.begin(CANCELS, first=SETTLE_PAUSE, longest=LONGEST_SETTLE_PAUSE)

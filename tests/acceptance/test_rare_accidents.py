@@ -15,6 +15,7 @@ from gridbot.exceptions import (
     ConfigurationError,
     ExchangeError,
     InsufficientFunds,
+    PostOnlyWouldCross,
     TemporaryFailure,
     TooManyOrders,
 )
@@ -434,6 +435,35 @@ def test_orders_that_the_exchange_has_never_heard_of_are_told_once() -> None:
     world.wait(1500)
     [told] = [event for event in world.told(Trouble) if "does not know 5 orders" in event.text]
     assert "the key of another account" in told.text
+    assert len(world.buys) == 5
+
+
+def test_a_simulated_exchange_that_was_begun_anew_without_the_database_is_refused_at_the_start() -> None:
+    world = World().start("50000")
+    world.exchange.open_orders.clear()
+    world.exchange.money.quote_held = Decimal(0)
+    world.restart()
+    with pytest.raises(ConfigurationError, match=r"does not know 5 open orders of this database(.|\n)*remove both"):
+        world.price("50000")
+    assert world.exchange.open_orders == {}
+
+
+def test_what_a_price_after_an_absence_has_filled_is_not_the_newer_price() -> None:
+    world = World().start("50000").price("48900")
+    assert len(world.sells) == 2
+    world.restart().price("60000")
+    assert world.strategy.ticker == 60000
+    assert world.buy_prices()[0] == "59405.9"
+    assert [event.ticker for event in world.told(GridShifted)] == [60000]
+
+
+def test_a_buy_refused_for_crossing_is_tried_again_without_a_ticker() -> None:
+    world = World().start("50000")
+    world.rest.faults = [PostOnlyWouldCross("the price is already there")]
+    world.price("52000")
+    assert len(world.buys) < 5
+    world.wait(3)
+    assert world.buy_prices()[0] == "51485.1"
     assert len(world.buys) == 5
 
 

@@ -81,7 +81,16 @@ def test_a_sell_stands_one_interval_above_its_buy_and_never_below_the_ticker(
     expected = bought * (1 + interval)
     if expected < ticker:
         expected = ticker * (1 + interval)
-    assert expected - TICK < price <= expected
+    cut = expected - expected % TICK
+    even = bought * (1 + EXAMPLE.fee) / (1 - EXAMPLE.fee)  # where two fees take all of the gain
+    assert price == (cut if cut > even else even - even % TICK + TICK)
+
+
+@pytest.mark.parametrize(("bought", "sold"), [("0.60", "0.61"), ("0.49", "0.50"), ("2.00", "2.03"), ("1.99", "2.01")])
+def test_a_price_fallen_to_where_a_tick_is_wider_than_the_gain_sells_nothing_at_a_loss(bought: str, sold: str) -> None:
+    pair = EXAMPLE.pair.model_copy(update={"pair_decimals": 2, "tick_size": Decimal("0.01")})
+    settings = replace(EXAMPLE, interval=Decimal("0.015"), pair=pair)
+    assert rules.sell_price(Decimal(bought), Decimal(bought), settings) == Decimal(sold)
 
 
 @given(ticker=prices, highest=prices, interval=intervals)

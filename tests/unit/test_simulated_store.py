@@ -113,12 +113,13 @@ def test_prices_that_fill_nothing_write_nothing(tmp_path):
 
 def test_a_file_that_cannot_be_used_says_what_to_do(tmp_path):
     (tmp_path / "x.db").write_bytes(b"not a database at all" * 100)
-    with pytest.raises(DatabaseError, match="can be moved away"):
+    with pytest.raises(DatabaseError, match="can be removed together with the database"):
         stored(tmp_path / "x.db")
 
 
 def test_the_file_lies_beside_the_bots_database():
     assert store_path(Path("/home/me/gridbot.db")) == Path("/home/me/gridbot.exchange.db")
+    assert store_path(Path("/home/me/gridbot.sqlite")) == Path("/home/me/gridbot.sqlite.exchange.db")
 
 
 KILLED = """

@@ -83,7 +83,10 @@ def _market(demo: DemoConfigDTO, pair: AssetPairInfoSchema, store: SimulatedStor
     if position is None:
         LOG.info("demo: a new market of seed %d begins", seed)
     else:
-        LOG.info("demo: the market of the last run goes on; move %s away to begin a new one", store.path)
+        LOG.info(
+            "demo: the market of the last run goes on; to begin a new one, remove %s and the database beside it",
+            store.path,
+        )
     return DemoMarket(
         start_price=demo.start_price, tick_size=pair.tick_size, volatility=demo.volatility, seed=seed, position=position
     )

@@ -90,10 +90,10 @@ PUT_ACCOUNT = f"UPDATE account SET {', '.join(f'{n} = ?' for n in MONEY_COLUMNS)
 
 
 def store_path(database: Path) -> Path:
-    """The exchange's file beside the bot's: gridbot.db -> gridbot.exchange.db."""
+    """The exchange's file beside the bot's: gridbot.db -> gridbot.exchange.db; no two databases share one."""
     if str(database) == MEMORY:
         return database
-    return database.with_name(f"{database.stem}.exchange.db")
+    return database.with_name(f"{database.name.removesuffix('.db')}.exchange.db")
 
 
 class SimulatedStore:
@@ -220,7 +220,8 @@ class SimulatedStore:
         except sqlite3.Error as exc:
             raise DatabaseError(
                 f"the simulated exchange's file {self.path}: {exc}. Check that there is space and that "
-                f"this user may write there; a damaged file can be moved away: play money then starts anew"
+                f"this user may write there. A damaged file can be removed together with the database beside it: the "
+                "play money then begins anew"
             ) from exc
 
 
@@ -243,7 +244,7 @@ def open_exchange(
     if (money.start_base, money.start_quote) != (base_balance, quote_balance):
         LOG.info(
             "%s goes on with the play money of its first start (%s base, %s quote); what [paper] says now "
-            "(%s and %s) counts for a new book: move %s away to begin one",
+            "(%s and %s) counts for a new book: to begin one, remove %s and the database beside it",
             store.book,
             as_text(money.start_base),
             as_text(money.start_quote),
