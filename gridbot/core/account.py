@@ -53,7 +53,10 @@ class AccountView:
         return replace(status, profit_lines=profit_lines(summary, status.units))
 
     def is_news(self, waiting: tuple[Waiting, ...]) -> bool:
-        """True when levels are missing for other reasons than those kept last; not too often."""
+        """
+        True when levels are missing for other reasons than those kept last; not too often. Simulated fills are news,
+        too: they stand at the price of their order, and only the view knows the market's.
+        """
         return self._kept != self._gist(waiting) and self._books.now() - self._kept_at >= KEEP_SPACING
 
     def keep(self, status: Status) -> None:
@@ -87,4 +90,5 @@ class AccountView:
 
     def _gist(self, waiting: tuple[Waiting, ...]) -> list[str]:
         """The causes alone: prices and amounts change with the market, and a disk should not be written for that."""
-        return sorted({w.cause.value for w in waiting}) + self._pauses()
+        fills = [str(self._books.traded)] if self._settings.bot.simulated else []
+        return sorted({w.cause.value for w in waiting}) + self._pauses() + fills

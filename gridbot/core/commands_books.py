@@ -52,6 +52,7 @@ class Books:
     snapshot: dict[str, Any]
     base_before: Decimal | None  # base the bot was given at its first start
     spoken_for: frozenset[str]  # the buys whose sell is still to come
+    simulated: bool  # a fill is then told at the price of its order, and not at the market's
 
     @property
     def surplus(self) -> Decimal:
@@ -95,6 +96,7 @@ def read_books(settings: Settings) -> Books:
             snapshot=Snapshots(db, userref).last() or {},
             base_before=stored.base_given(base_told(settings)),
             spoken_for=ledger.spoken_for(book, pending, unsold, settings.bot.strategy),
+            simulated=settings.bot.simulated,
         )
     except sqlite3.Error as exc:
         raise db.explained(exc) from exc
@@ -158,7 +160,7 @@ def known_price(books: Books, asked: Decimal | None, now: float) -> tuple[Decima
         return asked, "as asked"
     last = books.rows[-1].info if books.rows else None
     seen_at = float(books.snapshot.get("at", 0.0))
-    if last is not None and last.time >= seen_at:
+    if last is not None and last.time >= seen_at and not (books.simulated and seen_at):
         price, origin, at = last.price, "the last execution", last.time
     elif "price" in books.snapshot:
         price, origin, at = to_decimal(books.snapshot["price"]), "what the bot saw", seen_at

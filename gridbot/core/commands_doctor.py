@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
 
+from gridbot.adapters.exchanges.simulated import ASSUMED_FEE
 from gridbot.core import single_instance
 from gridbot.core.cli import MUST_BE_MENDED, STOPPED_BY_ERROR
 from gridbot.core.clock import SystemClock
@@ -167,6 +168,8 @@ class Doctor:
         if bot.fee is not None and fee is not None and bot.fee != fee:
             yield (HINT, "fee", f"[grid] fee is {percent(bot.fee)} a side, your account pays {percent(fee)}")
         fee = bot.fee if bot.fee is not None else fee
+        if fee is None and bot.dry_run:
+            fee = ASSUMED_FEE
         if fee is None:
             yield (HINT, "fee", "not known without the key; the bot asks for it at the start, or set [grid] fee")
             return
@@ -184,6 +187,8 @@ class Doctor:
                 lowest = rules.buy_price(lowest, price, grid)
             rules.buy_volume(rules.buy_price(price, price, grid), grid)
             rules.volume_returning_quote(rules.sell_price(price, price, grid), grid)
+            if bot.strategy != "cDCA":  # which never sells
+                rules.check_tick_leaves_gain(price, grid)
         except OrderTooSmall as exc:
             yield (WRONG, "minimum", f"amount_per_grid is too small at the present price: {exc.message}. Raise it")
             return

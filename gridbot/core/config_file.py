@@ -106,10 +106,14 @@ class _Reader:
         told = {"telegram": self._model(models.TelegramConfigDTO, telegram)} if telegram else {}
         notification = self._model(models.NotificationConfigDTO, {**self._values("notification"), **told})
         self._check_key(bot, parts["kraken"])
+        database = Path(database_path(str(self.path), self.raw))
+        if database.resolve() == self.path.resolve():  # it would be moved aside as a database that is damaged
+            self._refuse("database", "path", "is this very file. Name another, for example gridbot.db")
         if self.refusals or bot is None or notification is None:
             raise ConfigurationError(self._all_refusals())
-        database = models.DBConfigDTO(path=Path(database_path(str(self.path), self.raw)))
-        return Settings(bot=bot, db=database, notification=notification, config_path=self.path, **parts)
+        return Settings(
+            bot=bot, db=models.DBConfigDTO(path=database), notification=notification, config_path=self.path, **parts
+        )
 
     def _check_names(self) -> None:
         for section, values in self.raw.items():

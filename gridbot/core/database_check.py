@@ -10,7 +10,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from gridbot.infrastructure.connection import read_only
-from gridbot.infrastructure.migrations import Database, newer_steps
+from gridbot.infrastructure.migrations import Database, not_ours
 from gridbot.models.grid import NO_BUY
 
 NUMBERS = {
@@ -58,8 +58,8 @@ def _schema(connection: sqlite3.Connection) -> str:
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if missing := sorted(NUMBERS.keys() - tables):
         return f"this is no database of gridbot: the tables {', '.join(missing)} are missing"
-    newer = newer_steps(Database(connection))
-    return f"a newer gridbot has written this file ({', '.join(newer)}): use that version" if newer else ""
+    problem = not_ours(Database(connection))
+    return f"this file {problem}" if problem else ""
 
 
 class _Books:

@@ -22,7 +22,7 @@ from gridbot.core.registry import resolve
 from gridbot.exceptions import ConfigurationError, OrderTooSmall
 from gridbot.infrastructure.database import StoredConfiguration
 from gridbot.interfaces.exchange import ExchangeSetup
-from gridbot.models.configuration import Settings, smallest_paying_interval
+from gridbot.models.configuration import Settings
 from gridbot.models.events import Event, OrderCancelled, OrderExecuted, OrderPlaced
 from gridbot.models.exchange import BUY, SELL, AssetPairInfoSchema
 from gridbot.models.grid import BookOrder, UnsoldBuy
@@ -131,7 +131,7 @@ def make_plan(play: Play, standing: Standing) -> Plan:
         cycle=one_cycle(world.strategy, standing.price),
         falls=fall_through(world, standing.price, wealth, looks * STEP_SECONDS),
         smallest_amount=rules.smallest_amount(standing.price, settings),
-        smallest_interval=smallest_paying_interval(settings.fee),
+        smallest_interval=rules.smallest_interval(standing.price, settings),
     )
 
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 
-from gridbot.exceptions import DatabaseError
-from gridbot.infrastructure.migrations import Database, migrations, newer_steps
+from gridbot.exceptions import ConfigurationError, DatabaseError
+from gridbot.infrastructure.migrations import Database, migrations, not_ours
 
 MEMORY = ":memory:"
 BUSY_SECONDS = 10.0  # a backup or a report may hold the file for a moment
@@ -27,7 +27,8 @@ class DBConnect:
         """
         Open ``path`` (or ":memory:") and bring its schema up to date.
 
-        Raises DatabaseError when the file cannot be used; ``is_intact`` tells whether it is sound.
+        Raises DatabaseError when the file cannot be used, ConfigurationError when it is not the bot's; ``is_intact``
+        tells whether it is sound.
         """
         self.path = str(path)
         self._read_only = read_only
@@ -49,16 +50,13 @@ class DBConnect:
         self._file = self._file_there()
 
     def _prepare(self) -> None:
+        if problem := not_ours(self.db):
+            self.db.conn.close()
+            raise ConfigurationError(f"[database] path = {self.path}: {problem}. Nothing was changed")
         self.db.execute(f"PRAGMA page_size={PAGE_SIZE}")
         if self.path != MEMORY:
             self.db.enable_wal()
             self.db.execute("PRAGMA synchronous=FULL")
-        if newer := newer_steps(self.db):
-            self.db.conn.close()
-            raise DatabaseError(
-                f"database {self.path}: a newer gridbot has written this file ({', '.join(newer)}). Use that version; "
-                "nothing was changed"
-            )
         migrations.apply(self.db)
 
     def _file_there(self) -> tuple[int, int] | None:

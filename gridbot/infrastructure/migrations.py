@@ -120,7 +120,11 @@ def m013_base_at_the_first_start(db: Database) -> None:
     db.execute("ALTER TABLE configuration ADD COLUMN base_before TEXT")
 
 
-def newer_steps(db: Database) -> list[str]:
-    """Steps taken by a newer version, which this one does not know; reads only."""
+def not_ours(db: Database) -> str:
+    """Why this version must not write into the file, in words that go on after its name; "" when it may. Reads only."""
+    applied = {step.name for step in migrations.applied(db)}
+    if not applied and any("sqlite" not in name for name in db.table_names()):
+        return "is the database of another program"
     known = {step.name for step in migrations.pending(Database(memory=True))}
-    return sorted({step.name for step in migrations.applied(db)} - known)
+    newer = ", ".join(sorted(applied - known))
+    return f"was written by a newer gridbot ({newer}); use that version" if newer else ""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from decimal import ROUND_UP, Decimal
 
 from gridbot.exceptions import ConfigurationError, OrderTooSmall
-from gridbot.models.configuration import BotConfigDTO
+from gridbot.models.configuration import INTERVAL_STEP, BotConfigDTO, smallest_paying_interval
 from gridbot.models.events import GridShifted
 from gridbot.models.exchange import AssetPairInfoSchema
 from gridbot.models.grid import (
@@ -90,6 +90,10 @@ def sell_price(bought_at: Decimal, ticker: Decimal, settings: GridSettings) -> D
     cut = settings.pair.truncate_price(price)
     if _pays(bought_at, cut, settings):
         return cut
+    return _first_that_pays(bought_at, settings)
+
+
+def _first_that_pays(bought_at: Decimal, settings: GridSettings) -> Decimal:
     even = bought_at * (ONE + settings.fee) / (ONE - settings.fee)
     return settings.pair.truncate_price(even) + settings.pair.tick_size
 
@@ -128,13 +132,34 @@ def check_first_cycle(
             f"[grid] amount_per_grid = {settings.amount_per_grid:f}: too little for a buy @ {price:f} and its sell: "
             f"{exc}. Raise amount_per_grid to {smallest_amount(ticker, settings):f} or more."
         ) from exc
+    if sell is not None:
+        check_tick_leaves_gain(ticker, settings)
+
+
+def check_tick_leaves_gain(ticker: Decimal, settings: GridSettings) -> None:
+    """Return when prices cut to the tick leave something of an interval below ``ticker``. Raises ConfigurationError."""
+    price = buy_price(ticker, ticker, settings)
     sold_at = settings.pair.truncate_price(price * (ONE + settings.interval))
-    if sell is not None and not _pays(price, sold_at, settings):
+    if not _pays(price, sold_at, settings):
         raise ConfigurationError(
             f"[grid] interval = {percent(settings.interval)}: prices move in steps of {settings.pair.tick_size:f}, so "
             f"that a buy @ {price:f} would be sold @ {sold_at:f}, and two fees of {percent(settings.fee)} take all "
-            "of it. Raise interval."
+            f"of it. Raise interval to {percent(smallest_interval(ticker, settings), 3)} or more."
         )
+
+
+def smallest_interval(ticker: Decimal, settings: GridSettings) -> Decimal:
+    """The smallest interval, a fraction to five decimals, that pays below ``ticker``, prices cut to the tick."""
+    interval = smallest_paying_interval(settings.fee)
+    while interval < ONE:
+        price = buy_price(ticker, ticker, replace(settings, interval=interval))
+        if price <= 0:
+            break
+        needed = (_first_that_pays(price, settings) / price - ONE).quantize(INTERVAL_STEP, ROUND_UP)
+        if needed <= interval:
+            break
+        interval = needed
+    return interval
 
 
 def smallest_amount(price: Decimal, settings: GridSettings) -> Decimal:

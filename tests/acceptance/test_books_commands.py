@@ -100,7 +100,7 @@ def trade_for_a_while(ticks: int = 150, **changes: str) -> list[Event]:
     return _runs[key][1]
 
 
-def _trade(ticks: int, **changes: str) -> list[Event]:
+def _trade(ticks: int, is_killed: bool = False, **changes: str) -> list[Event]:
     engine = build(load_settings(configure(**changes)), ManualClock())
     told: list[Event] = []
     engine.event_bus.subscribe(Event, told.append)
@@ -110,6 +110,8 @@ def _trade(ticks: int, **changes: str) -> list[Event]:
         while not engine._queue.empty():
             engine.step(0.01)
         engine._clock.now += 1.0  # type: ignore[attr-defined]
+    if is_killed:
+        return told
     engine.strategy.send_status_update()
     engine._end(0, "asked to stop")
     return told
@@ -123,6 +125,20 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
         code = int(str(exc.code))
     out, err = capsys.readouterr()
     return code, out, err
+
+
+def test_a_killed_demo_is_valued_at_the_market_s_price_and_not_at_that_of_its_last_simulated_fill(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _trade(150, is_killed=True)
+    with closing(sqlite3.connect("demo.db")) as db:
+        [(filled_at,)] = db.execute("SELECT max(time) FROM trades").fetchall()
+        [(seen_at, document)] = db.execute("SELECT at, document FROM snapshots").fetchall()
+    assert seen_at > filled_at - 11
+    code, out, _ = run(capsys, "status", "--json")
+    assert code == 0
+    assert json.loads(out)["price_origin"].startswith("from what the bot saw")
+    assert D(json.loads(out)["price"]) == D(json.loads(document)["price"])
 
 
 # ---- audit -------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from gridbot.core.database_check import problems_in
 from gridbot.core.heartbeat import Heartbeat
 from gridbot.exceptions import ConfigurationError, DatabaseError
 from gridbot.infrastructure.audits import Audits
+from gridbot.infrastructure.connection import open_or_rebuild
 from gridbot.infrastructure.database import DBConnect, Orderbook
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeFactory
 from gridbot.interfaces.notification import INotificationChannel
@@ -294,9 +295,17 @@ def test_more_buys_than_allowed_are_found(world: World) -> None:
 
 def test_a_file_of_a_newer_gridbot_is_not_touched(world: World) -> None:
     _sql(world.path, "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('gridbot', 'm999', 'x')")
-    assert problems(world) == ["a newer gridbot has written this file (m999): use that version"]
-    with pytest.raises(DatabaseError, match=r"newer gridbot .* \(m999\). Use that version"):
+    assert problems(world) == ["this file was written by a newer gridbot (m999); use that version"]
+    with pytest.raises(ConfigurationError, match=r"newer gridbot \(m999\); use that version"):
         DBConnect(world.path)
+
+
+def test_the_database_of_another_program_is_not_touched(tmp_path: Path) -> None:
+    _sql(tmp_path / "photos.db", "CREATE TABLE albums (name TEXT)")
+    before = (tmp_path / "photos.db").read_bytes()
+    with pytest.raises(ConfigurationError, match=r"photos.db: is the database of another program"):
+        open_or_rebuild(tmp_path / "photos.db", 0.0)
+    assert (tmp_path / "photos.db").read_bytes() == before
 
 
 def test_the_books_of_an_older_gridbot_are_read_after_its_next_start(world: World) -> None:
@@ -448,6 +457,32 @@ def test_the_doctor_says_what_to_do_about_funds_clock_and_auto_earn(
     assert "but the 5 buys to be placed need 500.00 USD: some will wait" in text
     assert "behind. The bot goes by the exchange's clock" in text
     assert "hint    auto-earn: is on for XBT.F" in text
+
+
+@pytest.mark.parametrize(
+    ("interval", "says"),
+    [
+        ("0.5%", "two fees of 0.4 % cost more than a step of 0.5 % earns"),
+        ("0.81%", "0.40 % a side; an interval of 0.81 % pays"),
+    ],
+)
+def test_the_doctor_knows_the_fee_that_a_dry_run_assumes(
+    kraken: Ground, capsys: pytest.CaptureFixture[str], interval: str, says: str
+) -> None:
+    path = kraken.directory / "config.ini"
+    text = path.read_text().replace("dry_run = no", "dry_run = yes").replace("interval = 1%", f"interval = {interval}")
+    path.write_text("\n".join(line for line in text.splitlines() if not line.startswith("api_")))
+    assert says in doctor(kraken, capsys)[1]
+
+
+def test_the_doctor_tells_a_tick_that_takes_all_of_an_interval(
+    kraken: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kraken.fake.pair("XXBTZUSD").tick_size = Decimal(500)
+    code, text = doctor(kraken, capsys)
+    assert code == 2
+    assert "steps of 500, so that a buy @ 49500 would be sold @ 49500, and two fees of 0.25 % take all of it" in text
+    assert "Raise interval to 1.021 % or more" in text
 
 
 def test_the_doctor_tells_an_amount_that_is_too_small(kraken: Ground, capsys: pytest.CaptureFixture[str]) -> None:

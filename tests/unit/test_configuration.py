@@ -80,6 +80,11 @@ def refusal(path: Path) -> str:
     return caught.value.message.replace(f"{path}", "config.ini")
 
 
+def test_the_settings_themselves_are_not_taken_for_a_damaged_database(write: Write) -> None:
+    told = refusal(write(more="[database]\npath = ./config.ini\n"))
+    assert told.startswith("config.ini, [database] path = ./config.ini: is this very file. Name another")
+
+
 def bot(**changes: Any) -> BotConfigDTO:
     values = {
         "name": "mine",

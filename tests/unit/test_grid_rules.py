@@ -93,6 +93,19 @@ def test_a_price_fallen_to_where_a_tick_is_wider_than_the_gain_sells_nothing_at_
     assert rules.sell_price(Decimal(bought), Decimal(bought), settings) == Decimal(sold)
 
 
+@given(ticker=prices, tick=st.sampled_from(["0.1", "0.5", "1", "10", "0.00001"]), fee=st.sampled_from(["0", "0.0025"]))
+def test_the_smallest_interval_leaves_something_of_the_gain_whatever_the_tick(
+    ticker: Decimal, tick: str, fee: str
+) -> None:
+    pair = EXAMPLE.pair.model_copy(update={"tick_size": Decimal(tick)})
+    settings = replace(EXAMPLE, pair=pair, fee=Decimal(fee))
+    smallest = rules.smallest_interval(ticker, settings)
+    assume(smallest < 1)
+    rules.check_tick_leaves_gain(ticker, replace(settings, interval=smallest))
+    price = rules.buy_price(ticker, ticker, replace(settings, interval=smallest))
+    assert smallest <= max(Decimal(tick) * 2 / price, Decimal("0.00001")) + 3 * Decimal(fee)
+
+
 @given(ticker=prices, highest=prices, interval=intervals)
 def test_an_extra_sell_stands_two_intervals_above_market_and_dearest_buy(
     ticker: Decimal, highest: Decimal, interval: Decimal
