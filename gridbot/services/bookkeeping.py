@@ -148,11 +148,11 @@ class Bookkeeping:
         # Extra sells of coins that were the bot's own until own_base was lowered must not eat up what the grid
         # has bought: what still waits for its sell is its own whatever was told. Not more than that, or extra
         # sells would never be over.
-        sold = {order.sells for order in (*self.book, *pending)}
+        on_its_way = {placement.sells for placement in pending}  # bound already; the books still name it as unsold
         to_sell = ZERO
-        if self.configuration.exists and SURPLUS not in sold:
+        if self.configuration.exists and SURPLUS not in on_its_way:
             to_sell = self.configuration.get().vol_of_unfilled_remaining
-        to_sell += sum((buy.volume for buy in self.unsold.all() if buy.txid not in sold), ZERO)
+        to_sell += sum((buy.volume for buy in self.unsold.all() if buy.txid not in on_its_way), ZERO)
         to_sell += sum((order.executed for order in self.book.buys()), ZERO)
         grid = [order for order in self.book if order.sells != EXTRA], [p for p in pending if p.sells != EXTRA]
         return OwnShare(

@@ -24,12 +24,12 @@ from gridbot.core.cli import main
 from gridbot.core.commands_audit import run_audit
 from gridbot.core.config_file import describe, load_settings
 from gridbot.core.process import build
-from gridbot.exceptions import GridBotError
+from gridbot.exceptions import GridBotError, OrderRejected
 from gridbot.infrastructure.database import DBConnect, Trades
 from gridbot.models.configuration import FundsConfigDTO, Settings
 from gridbot.models.events import BotStarted, Event, FundsShort, StatusUpdate
 from gridbot.models.exchange import BUY
-from gridbot.models.grid import EXTRA
+from gridbot.models.grid import EXTRA, SURPLUS
 from tests.fake_kraken import FakeKraken
 from tests.fake_kraken.server import FakeKrakenServer
 from tests.integration.test_bot_over_sockets import bot, soon
@@ -652,6 +652,51 @@ def test_a_fence_of_no_base_set_after_an_extra_sell_leaves_the_grid_what_it_buys
     assert world.told(FundsShort) == []
     world.desk.refresh_funds()
     assert world.desk.funds.base_available == 0
+
+
+@pytest.mark.parametrize("waits", ["refused", "partly filled", "cancelled"])
+def test_behind_a_fence_of_no_base_what_the_grid_has_bought_is_sold_whatever_it_waits_for(waits: str) -> None:
+    world = swing_that_sold_some_of_the_coins().price("53000", "52480")
+    [extra] = world.sells
+    top, low = world.buys[:2]
+    if waits == "refused":
+        bought = top.volume
+        world.rest.faults = [OrderRejected("EOrder:Whatever")] * 2
+        world.price("52400")
+    elif waits == "partly filled":
+        bought = D("0.0015")
+        world.exchange.fill(top.txid, bought)
+    else:
+        bought = D("0.0011")
+        for buy in (top, low):
+            world.exchange.fill(buy.txid, bought / 2)
+            world.exchange.cancel_order(buy.txid, world.clock.now)
+    world.settle()
+    world.desk.refresh_funds()
+    assert world.desk.funds.base_available == bought
+    assert world.desk.funds.base_balance == bought
+    if waits == "cancelled":  # too little for a sell until now
+        world.exchange.fill(world.buys[0].txid, D("0.0011"))
+        world.exchange.cancel_order(world.buys[0].txid, world.clock.now)
+        world.settle()
+    world.wait(200).price("52400")
+    [sell] = [sell for sell in world.sells if sell != extra]
+    assert sell.sells == (SURPLUS if waits == "cancelled" else top.txid)
+    assert world.told(FundsShort) == []
+    world.desk.refresh_funds()
+    left = world.desk.configuration.get().vol_of_unfilled_remaining
+    assert world.desk.funds.base_balance == sell.volume + left
+
+
+def test_behind_a_fence_of_no_base_a_surplus_is_sold_beside_the_open_sell_of_the_one_before() -> None:
+    world = swing_that_sold_some_of_the_coins().price("53000", "52480")
+    for buy in world.buys[:4]:
+        world.exchange.fill(buy.txid, D("0.0011"))
+        world.exchange.cancel_order(buy.txid, world.clock.now)
+        world.settle()
+        world.desk.refresh_funds()
+    assert [sell.sells for sell in world.sells if sell.sells != EXTRA] == [SURPLUS, SURPLUS]
+    assert world.told(FundsShort) == []
 
 
 def test_a_fence_of_no_base_keeps_the_coins_however_often_the_grid_is_left_upward() -> None:
