@@ -234,5 +234,12 @@ class World:
         orders = [o for o in self.rest.get_open_orders(USERREF) if o.side == side]
         return [f"{o.price:f}" for o in sorted(orders, key=lambda o: o.price, reverse=side == "buy")]
 
+    def money(self) -> tuple[Decimal, ...]:
+        """Balance and free amount of base and quote: as the bot has them, which is as the exchange has them."""
+        funds, there = self.desk.funds, self.exchange
+        here = (funds.base_balance, funds.base_available, funds.quote_balance, funds.quote_available)
+        assert here == (there.money.base, there.base_available, there.money.quote, there.quote_available)
+        return here
+
     def told(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]

@@ -73,6 +73,20 @@ def test_of_an_order_amended_up_every_fill_is_booked_though_rest_still_tells_the
     assert [sell.volume for sell in world.sells] == [Decimal("0.004")]
 
 
+@pytest.mark.parametrize("to", ["0.001", "0.004"])
+def test_an_order_amended_by_hand_binds_as_much_money_as_at_the_exchange(to: str) -> None:
+    world = World("GridSell", base=Decimal(1)).start("50000").price("49500")
+    for mine in (world.buys[0], world.sells[0]):
+        order = world.exchange.open_orders[mine.txid]
+        world.exchange.fill(mine.txid, Decimal("0.0004"))
+        world.settle()
+        order.volume, left = Decimal(to), Decimal(to) - order.executed
+        amend(world, order, str(left))
+        order.volume = Decimal(to)
+        told_amended(world, order)
+        world.money()
+
+
 def test_of_a_sell_amended_up_and_cancelled_only_what_the_bot_bought_is_sold_again() -> None:
     world, sell, order = sell_amended_up()
     world.clock.now += 100

@@ -20,7 +20,7 @@ from gridbot.exceptions import (
     TooManyOrders,
 )
 from gridbot.infrastructure.database import DBConnect
-from gridbot.models.events import CaughtUp, GridShifted, OrderPlaced, OrderRefused, Trouble
+from gridbot.models.events import CaughtUp, GridShifted, OrderExecuted, OrderPlaced, OrderRefused, Trouble
 from gridbot.models.exchange import (
     BUY,
     SELL,
@@ -225,6 +225,53 @@ def test_executions_booked_in_sum_and_told_later_one_by_one_count_once() -> None
     assert order.executed == Decimal("0.0015")
 
 
+def test_a_fill_told_before_the_one_that_was_booked_in_sum_counts_once_too() -> None:
+    world = World("GridSell").start("50000")
+    top = world.buys[0]
+    world.exchange.fill(top.txid, Decimal("0.0005"))
+    [first] = world.exchange.take_events()
+    told = world.rest.get_trades_info
+    world.rest.get_trades_info = lambda exec_ids: {}  # type: ignore[method-assign]  # REST is behind
+    world.desk.request_sync("a test")
+    world.wait(5)
+    assert world.desk.provisional == {top.txid}
+    assert world.desk.traded[0] == Decimal("0.0005")
+    world.exchange.fill(top.txid, Decimal("0.0010"))
+    world.settle()  # the second fill: it takes the place of the first, and half of it is new
+    world.deliver([OnMessageSchema(channel="executions", type="update", executions=[first])])
+    assert world.desk.provisional == frozenset()
+    rows = [row.info for row in world.desk.trades.of_order(top.txid)]
+    assert [row.volume for row in rows] == [Decimal("0.0005"), Decimal("0.0010")]
+    world.money()
+    world.rest.get_trades_info = told  # type: ignore[method-assign]
+    world.exchange.fill(top.txid)
+    world.settle()
+    done, there = world.told(OrderExecuted)[0], world.exchange.finished[top.txid]
+    assert (done.volume, done.cost, done.fee) == (there.executed, there.cost, there.fee)
+    assert world.desk.traded == (world.exchange.money.base, world.exchange.money.quote - world.quote)
+
+
+def test_what_is_left_of_a_sum_keeps_its_share_of_cost_and_fee_and_what_it_sold() -> None:
+    world = World("GridSell").start("50000").price("49500")
+    [sell] = world.sells
+    for part in ("0.0005", "0.0010", "0.00052"):
+        world.exchange.fill(sell.txid, Decimal(part))
+    told, there = world.exchange.take_events(), world.exchange.finished[sell.txid]
+    world.rest.get_trades_info = lambda exec_ids: {}  # type: ignore[method-assign]  # REST is behind
+    world.desk.request_sync("a test")
+    world.wait(5)
+    over = told[-1].model_copy(update={"exec_type": "filled", "exec_id": None})
+    for known, update in enumerate(told, start=1):
+        world.deliver([OnMessageSchema(channel="executions", type="update", executions=[over, update, update])])
+        rows = world.desk.trades.of_order(sell.txid)
+        assert len(rows) == min(known + 1, 3)
+        assert {row.sells for row in rows} == {sell.sells}
+        sums = [sum(getattr(row.info, name) for row in rows) for name in ("volume", "cost", "fee")]
+        assert sums == pytest.approx([there.executed, there.cost, there.fee], rel=Decimal("1E-4"))
+    assert world.desk.provisional == frozenset()
+    assert sum(row.info.fee for row in rows) == there.fee
+
+
 def test_while_the_feed_of_executions_stays_away_fills_are_asked_for_and_the_owner_is_told() -> None:
     world = World().start("50000")
     world.deliver([LOST])
@@ -300,14 +347,6 @@ def test_a_cancellation_the_exchange_refuses_for_an_unknown_reason_is_looked_up(
     assert len(world.on_exchange(BUY)) == 5
 
 
-def money(world: World) -> tuple[Decimal, ...]:
-    """Balance and free amount of base and quote, as the bot has them, and as the exchange has them."""
-    funds, there = world.desk.funds, world.exchange
-    here = (funds.base_balance, funds.base_available, funds.quote_balance, funds.quote_available)
-    assert here == (there.money.base, there.base_available, there.money.quote, there.quote_available)
-    return here
-
-
 @pytest.mark.parametrize("how", ["restart", "reconnect"])
 def test_what_was_filled_unheard_changes_the_balances_once(how: str) -> None:
     world = World("GridSell", quote=Decimal(420)).start("50000").price("48900")
@@ -319,7 +358,7 @@ def test_what_was_filled_unheard_changes_the_balances_once(how: str) -> None:
     else:
         world.deliver([snapshot(world)])
     world.price("48000")
-    assert money(world)[0] > 0
+    assert world.money()[0] > 0
     assert not world.desk.pauses.known("buys")  # nothing was sent that could not be paid for
 
 
