@@ -60,13 +60,14 @@ def compare(
     return audit(OurBooks(rows, orders, pending), other or theirs(), start, "BTC", "USD")
 
 
-def changed(row: Trade, **changes: D) -> TradeInfoSchema:
+def changed(row: Trade, **changes: D | str | float) -> TradeInfoSchema:
     return row.info.model_copy(update=changes)
 
 
 @pytest.mark.parametrize(("off_by", "reconciled"), [("0.000002", True), ("0.00001", False)])
 def test_digits_of_a_cost_that_the_exchange_cuts_in_its_books_are_no_difference(off_by: str, reconciled: bool) -> None:
-    other = theirs(trades=(changed(B1, cost=B1.info.cost + D(off_by)), S1.info), cost_step=D("0.00001"))
+    cut = changed(B1, cost=B1.info.cost + D(off_by), fee=B1.info.fee + D(off_by))
+    other = theirs(trades=(cut, S1.info), cost_step=D("0.00001"))
     assert compare(other=other, start=Start()).is_reconciled is reconciled
 
 
@@ -79,6 +80,14 @@ def test_books_that_agree_are_reconciled_and_say_how() -> None:
         "reconciled",
     ]
     assert (found.is_reconciled, found.difference) == (True, "")
+    assert found.document() == {
+        "reconciled": True,
+        "differences": [],
+        "notes": found.notes,
+        "unexplained": {},
+        "executions": 2,
+        "open_orders": 1,
+    }
 
 
 def test_executions_change_the_account_by_volume_cost_and_fee() -> None:
@@ -122,10 +131,18 @@ def test_an_execution_the_bot_never_heard_of_is_named_and_explains_the_balance()
     assert found.rests == {}
 
 
-def test_an_execution_the_exchange_does_not_know_is_named() -> None:
-    other = theirs(orders=(order("B1", B1), ORDERS[1], ORDERS[2]), trades=(S1.info,), balance=(D(-0), D("1050.37375")))
-    found = compare(other=other)
-    assert "execution T-B1-1 of order B1: the exchange does not know it" in found.differences
+def test_an_execution_the_exchange_does_not_know_is_named_and_explains_the_balance() -> None:
+    other = theirs(orders=(ORDERS[0], order("S1", side="sell"), ORDERS[2]), trades=(B1.info,))
+    found = compare(other=replace(other, balance=theirs(balance=(D("0.002"), D("899.75"))).balance))
+    assert found.differences == ["execution T-S1-2 of order S1: the exchange does not know it"]
+    assert found.rests == {}
+
+
+def test_an_order_of_which_the_exchange_itemises_less_than_it_executed_is_no_proof_yet() -> None:
+    more = ORDERS[0].model_copy(update={"vol": D("0.003"), "vol_exec": D("0.003")})
+    assert compare(other=theirs(orders=(more, *ORDERS[1:]))).differences == [
+        "order B1: the exchange says 0.003 was executed and itemises 0.002; try later"
+    ]
 
 
 def test_money_that_vanished_without_a_trade_is_the_unexplained_rest() -> None:
@@ -146,11 +163,13 @@ def test_executions_the_exchange_no_longer_tells_are_proven_by_equal_balances_on
     assert found.is_reconciled
     assert "1 execution of orders that the exchange does not tell any more" in found.notes[-1]
     shared = compare(other=short, start=Start())
-    assert [line for line in shared.differences if "nothing proves them (the first: T-B1-1)" in line]
+    unequal = compare(other=replace(short, balance=theirs(balance=(D("0.001"), D("950.12374"))).balance))
+    for unproven in (shared, unequal):
+        assert [line for line in unproven.differences if "nothing proves them (the first: T-B1-1)" in line]
 
 
 def test_fills_booked_in_sum_are_a_difference_until_they_are_itemised() -> None:
-    in_sum = Trade(B1.info.model_copy(update={"exec_id": "?B1:0.002"}))
+    in_sum = Trade(changed(B1, exec_id="?B1:0.002", fee=D("0.26")))  # an estimate, which the balance does not follow
     found = compare(rows=(in_sum, S1))
     assert found.differences == ["order B1: 0.002 is booked in sum; the bot itemises its fills at the next comparison"]
     assert found.rests == {}
@@ -168,6 +187,13 @@ def test_fills_booked_in_sum_are_a_difference_until_they_are_itemised() -> None:
 def test_open_orders_are_compared(change: dict[str, object], text: str) -> None:
     found = compare(other=theirs(orders=(*ORDERS[:2], ORDERS[2].model_copy(update=change))))
     assert found.differences == [f"buy B2 @ 49000: {text}"]
+
+
+def test_an_order_executed_further_on_one_side_is_named_and_one_not_yet_open_agrees() -> None:
+    assert compare(orders=(replace(OPEN, executed=D("0.001")),)).differences == [
+        "buy B2 @ 49000: executed 0.001 in the bot's books, 0 at the exchange"
+    ]
+    assert compare(other=theirs(orders=(*ORDERS[:2], ORDERS[2].model_copy(update={"status": "pending"})))).is_reconciled
 
 
 def test_an_order_on_one_side_only_is_named() -> None:
@@ -199,6 +225,7 @@ def test_in_a_shared_account_missing_coins_are_a_difference() -> None:
     found = compare(other=theirs(balance=(D("0.0009"), D(5000))), start=Start())
     assert found.rests == {"BTC": D("-0.0001")}
     assert found.differences == ["BTC: executions brought 0.001, and the account holds only 0.0009"]
+    assert not [note for note in found.notes if note.startswith("BTC")]
 
 
 def test_the_ring_fence_is_shown_and_the_rest_left_alone() -> None:
@@ -213,6 +240,10 @@ def test_the_ring_fence_is_shown_and_the_rest_left_alone() -> None:
     ]
     short = compare(other=theirs(balance=(D("0.501"), D(350))), start=fence)
     assert short.rests == {"USD": D("-0.12375")}
+    assert short.differences == [
+        "USD: the bot's own were 400, -49.87625 by executions: 350.12375; the account holds only 350"
+    ]
+    assert compare(other=theirs(balance=(D("0.101"), D("350.12375"))), start=fence).is_reconciled  # all is the bot's
 
 
 def test_only_the_first_of_many_differences_are_listed() -> None:
