@@ -7,12 +7,21 @@ import pytest
 from gridbot.exceptions import (
     AccessDenied,
     InsufficientFunds,
+    OrderFateUnknown,
     OrderRejected,
     PlacementPaused,
     PostOnlyWouldCross,
 )
 from gridbot.models.events import CaughtUp, FundsShort, OrderExecuted, OrderPlaced, OrderRefused
-from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, OnMessageSchema, PairBalanceSchema
+from gridbot.models.exchange import (
+    BUY,
+    SELL,
+    ExecutionsUpdateSchema,
+    OnMessageSchema,
+    OrderInfoSchema,
+    PairBalanceSchema,
+)
+from gridbot.models.grid import PlaceBuy
 from gridbot.models.money import ZERO
 from tests.world import USERREF, World
 
@@ -32,6 +41,7 @@ def test_a_placement_is_on_disk_before_it_is_on_the_wire() -> None:
         [row] = world.db.execute("SELECT side, price, volume, userref, deadline FROM pending_txids").fetchall()
         seen.append(row)
         assert not world.db.db.conn.in_transaction  # committed, not only written
+        assert (order["deadline"], order["oflags"]) == (row[4], "post,fciq")
         return place(**order)
 
     world.rest.create_order = look  # type: ignore[method-assign]
@@ -67,6 +77,90 @@ def test_an_order_that_never_arrived_is_given_up_after_deadline_lag_and_two_look
     world.wait(25).price("50000")
     assert world.on_exchange(BUY) == FIRST_GRID
     assert len(world.desk.pending) == 0
+
+
+@pytest.mark.parametrize("told_by", ["message", "report"])
+@pytest.mark.parametrize(
+    "unlike",
+    [{}, {"side": SELL}, {"price": Decimal("49504.8")}, {"volume": Decimal("0.00202001")}, {"after": -6.0}],
+)
+def test_only_an_order_that_fits_in_everything_is_the_one_without_an_answer(
+    unlike: dict[str, object], told_by: str
+) -> None:
+    world = World()
+    world.rest.faults = ["lost before"]
+    world.start("50000")
+    [sent] = world.desk.pending.all()
+    fits = {"side": BUY, "price": sent.price, "volume": sent.volume, "after": -4.0}  # clocks may differ
+    side, price, volume, after = (fits | unlike).values()
+    if told_by == "message":
+        update = ExecutionsUpdateSchema(
+            order_id="OTHER",
+            exec_type="new",
+            order_status="new",
+            userref=USERREF,
+            side=side,
+            limit_price=price,
+            order_qty=volume,
+            time=sent.written_at + after,
+        )
+        world.deliver([OnMessageSchema(channel="executions", type="update", executions=[update])])
+    else:
+        info = OrderInfoSchema(
+            pair="BTCUSD",
+            price=price,
+            side=side,
+            status="open",
+            txid="OTHER",
+            userref=USERREF,
+            vol=volume,
+            vol_exec=ZERO,
+            opened_at=sent.written_at + after,
+        )
+        world.desk.settle([info])
+    assert (sent in world.desk.pending.all()) is bool(unlike)
+    if told_by == "message" and not unlike:
+        assert len(world.buys) == 5  # the grid check that waited for the answer goes on
+
+
+def test_an_order_that_was_filled_at_once_while_its_answer_was_lost_and_the_feed_silent_is_sold() -> None:
+    world = World("GridSell", changes={"n_open_buy_orders": 1}).start("50000").wait(700)
+    place = world.rest.create_order
+
+    def unheard(**order: object) -> object:
+        reply = place(**order)
+        if order["side"] == SELL:
+            return reply
+        world.exchange.on_price(Decimal(49000), world.clock.now)
+        world.exchange.take_events()
+        world.frames.clear()
+        raise OrderFateUnknown("the connection broke")
+
+    world.rest.create_order = unheard  # type: ignore[method-assign]
+    world.price("49500")  # a buy is filled and sold, and of the next one nothing is heard
+    [lost] = world.desk.pending.all()
+    world.rest.create_order = place  # type: ignore[method-assign]
+    world.wait(30).price("49000")
+    assert [row.info.price for row in world.desk.trades.all()] == [Decimal("49504.9"), lost.price]
+    assert len(world.sells) == 2
+
+
+@pytest.mark.parametrize("became", ["given up", "found"])
+def test_each_order_without_an_answer_is_looked_for_twice_whatever_became_of_the_one_before(became: str) -> None:
+    world = World()
+    world.rest.faults = ["lost before", "lost before"]
+    world.start("50000")
+    for looks in (1, 2):
+        [placement] = world.desk.pending.all()
+        world.clock.now = placement.deadline + world.rest.answers_lag + 1
+        world.desk.settle([])
+        assert world.desk.pending.all() == (placement,)
+        if became == "given up" or looks == 2:
+            world.desk.settle([])
+        else:
+            world.desk.accepted(placement, "OFOUND")
+        assert len(world.desk.pending) == 0
+        world.desk.place(PlaceBuy(placement.price, placement.volume, "again"))
 
 
 def test_an_order_that_rest_shows_late_is_not_placed_again() -> None:
@@ -259,6 +353,60 @@ def test_when_the_exchange_wants_a_pause_it_gets_one() -> None:
     assert world.rest.calls.count("create_order") == 1
     world.wait(30).price("50000")
     assert world.on_exchange(BUY) == FIRST_GRID
+    assert world.told(OrderRefused) == []
+
+
+@pytest.mark.parametrize(
+    "error", [PlacementPaused("EService:Busy", retry_after=0.0), PostOnlyWouldCross("EOrder:Post only order")]
+)
+def test_pauses_begin_with_a_second_and_grow_to_a_minute(error: Exception) -> None:
+    world = World(changes={"n_open_buy_orders": 1})
+    world.rest.faults = [error] * 12
+    world.start("50000")
+    for _ in range(2000):
+        world.price("50000")
+        if not world.rest.faults:
+            break
+    assert 300 < world.clock.now - 1_790_000_000 < 600  # 1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60
+    world.wait(60).price("50000")
+    assert len(world.buys) == 1
+
+
+def test_after_a_success_the_exchange_gets_a_short_pause_again() -> None:
+    busy = PlacementPaused("EService:Busy", retry_after=0.0)
+    world = World(changes={"n_open_buy_orders": 1})
+    world.rest.faults = [busy] * 4
+    world.start("50000").price(*["50000"] * 20)
+    world.rest.faults = [busy]
+    world.price("51500")
+    assert world.on_exchange(BUY) == []
+    world.price("51500")
+    assert world.on_exchange(BUY) == ["50990.0"]
+
+
+def test_refused_buys_are_told_once_wait_and_are_told_again_when_it_happens_again() -> None:
+    world = World()
+    world.rest.faults = [InsufficientFunds("EOrder:Insufficient funds")]
+    world.start("50000").rest.calls.clear()
+    world.price(*["50000"] * 5).wait(3)
+    assert "create_order" not in world.rest.calls
+    assert "get_open_orders" in world.rest.calls  # money is missing where there should be some
+    world.wait(10).price("50000")
+    assert world.on_exchange(BUY) == FIRST_GRID
+    world.rest.faults = [OrderRejected("EOrder:Whatever")]
+    world.price("51500")
+    assert [event.side for event in world.told(OrderRefused)] == [BUY, BUY]
+
+
+def test_a_key_that_may_not_cancel_ends_the_bot() -> None:
+    world = World().start("50000")
+
+    def denied(txid: str) -> None:
+        raise AccessDenied("EGeneral:Permission denied")
+
+    world.rest.cancel_order = denied  # type: ignore[method-assign]
+    with pytest.raises(AccessDenied):
+        world.price("60000")
 
 
 def test_a_key_without_permission_ends_the_bot_and_leaves_nothing_open() -> None:
