@@ -1,6 +1,7 @@
 """Nothing lost, nothing twice: each step of the order protocol, with the reply that never came."""
 
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -258,6 +259,34 @@ def test_late_news_does_not_revive_an_order() -> None:
     world.deliver([OnMessageSchema(channel="executions", type="update", executions=stale)])
     assert world.desk.book.get(top.txid) is None
     assert world.sell_prices() == ["49999.9"]
+
+
+def test_late_news_does_not_revive_a_cancelled_order_after_comparisons_and_a_restart(tmp_path: Path) -> None:
+    world = World(path=tmp_path / "bot.db").start("50000")
+    top = world.buys[0]
+    world.exchange.cancel_order(top.txid, world.clock.now)
+    world.settle()
+    world.wait(1300)
+    late = ExecutionsUpdateSchema(
+        order_id=top.txid,
+        exec_type="new",
+        order_status="new",
+        userref=USERREF,
+        side=BUY,
+        limit_price=top.price,
+        order_qty=top.volume,
+        time=top.placed_at,
+    )
+    for _ in range(2):
+        world.deliver([OnMessageSchema(channel="executions", type="update", executions=[late])])
+        assert world.desk.book.get(top.txid) is None
+        world.restart().price("50000")
+    world.clock.now += 8 * 86400
+    low = world.buys[-1]
+    world.exchange.cancel_order(low.txid, world.clock.now)
+    world.price("50000").wait(700)  # after a week nobody mentions an order any more, and it is forgotten
+    assert world.db.execute("SELECT txid FROM finished_orders").fetchall() == [(low.txid,)]
+    assert top.txid not in world.desk.finished
 
 
 def test_a_fill_that_wins_the_race_against_a_cancellation_is_a_fill() -> None:
