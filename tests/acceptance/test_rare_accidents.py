@@ -223,6 +223,14 @@ def test_executions_booked_in_sum_and_told_later_one_by_one_count_once() -> None
     order = world.desk.book.get(top.txid)
     assert order is not None
     assert order.executed == Decimal("0.0015")
+    world.rest.get_trades_info = lambda exec_ids: {}  # type: ignore[method-assign]
+    world.exchange.fill(top.txid, Decimal("0.0001"))
+    unheard(world)
+    for answer, provisional in ((world.rest.get_trades_info, {top.txid}), (told, set())):
+        world.rest.get_trades_info = answer  # type: ignore[method-assign]
+        world.desk.request_sync("a test")
+        world.wait(10)
+        assert world.desk.provisional == provisional  # itemised though nothing new was executed
 
 
 def test_a_fill_told_before_the_one_that_was_booked_in_sum_counts_once_too() -> None:
@@ -662,6 +670,66 @@ def test_an_order_of_another_pair_is_asked_for_once() -> None:
     assert asked.count(["OTHER"]) == 1
 
 
+@pytest.mark.parametrize("foreign", [{"pair": "ETHUSD"}, {"userref": 7}])
+def test_orders_of_another_pair_or_userref_are_not_ours_whatever_list_they_stand_in(foreign: dict[str, Any]) -> None:
+    world = World("GridSell").start("50000")
+    mine = world.rest.get_open_orders(USERREF)[-1]
+    listed, closed = world.rest.get_open_orders, world.rest.get_closed_orders
+    world.rest.get_open_orders = lambda *args, **kwargs: [  # type: ignore[method-assign]
+        *listed(*args, **kwargs),
+        mine.model_copy(update={"txid": "OTHER", **foreign}),
+    ]
+    over = {"txid": "OVER", "status": "closed", "vol_exec": mine.vol, "cost": mine.vol * mine.price, **foreign}
+    world.rest.get_closed_orders = lambda *args, **kwargs: [  # type: ignore[method-assign]
+        *closed(*args, **kwargs),
+        mine.model_copy(update=over),
+    ]
+    world.restart().price("50000").wait(1300).price("50000")
+    assert world.on_exchange(BUY) == [f"{order.price:f}" for order in world.buys] + [f"{mine.price:f}"]
+    assert (world.sells, world.desk.trades.all(), world.told(CaughtUp)) == ((), [], [])
+
+
+def test_a_start_looks_back_over_the_lag_for_what_nobody_knew_also_while_an_answer_is_missing(tmp_path: Path) -> None:
+    world = World("GridSell", path=tmp_path / "bot.db", changes={"n_open_buy_orders": 1})
+    world.rest.answers_lag = 60.0
+    world.start("50000").wait(700).price("50000")
+    unknown = world.exchange.create_order(
+        side=BUY, price=Decimal(47000), volume=Decimal("0.002"), userref=USERREF, post_only=True, time=world.clock.now
+    )
+    world.exchange.fill(unknown)
+    unheard(world)
+    world.clock.now += 30
+    world.strategy.remember_the_time()
+    world.clock.now += 600
+    world.rest.faults = ["lost before"]
+    world.price("51500")
+    assert len(world.desk.pending) == 1
+    world.exchange.create_order(
+        side=BUY, price=Decimal(46000), volume=Decimal("0.002"), userref=USERREF, post_only=True, time=world.clock.now
+    )
+    unheard(world)
+    starts, ask = [], world.rest.get_closed_orders
+    world.rest.get_closed_orders = lambda *args, **kw: starts.append(kw["start"]) or ask(*args, **kw)
+    world.restart().price("51500").wait(10)
+    assert [row.info.txid for row in world.desk.trades.all()][:1] == [unknown]
+    assert min(starts) > world.clock.now - 800  # and not at everything there ever was
+    [news] = world.told(CaughtUp)
+    assert (news.buys_filled, news.adopted) == (1, 1)
+
+
+def test_an_order_that_the_feed_told_of_binds_its_money_at_once() -> None:
+    world = World("GridSell", base=Decimal("0.005")).start("50000")
+    told = world.exchange.create_order(
+        side=SELL, price=Decimal(60000), volume=Decimal("0.002"), userref=USERREF, post_only=True, time=world.clock.now
+    )
+    [update] = world.exchange.take_events()
+    more = {"side": SELL, "limit_price": Decimal(60000), "order_qty": Decimal("0.002")}
+    world.frames.clear()
+    world.deliver([OnMessageSchema(channel="executions", executions=[update.model_copy(update=more)])])
+    assert world.desk.book.get(told) is not None
+    world.money()
+
+
 def test_two_orders_of_ours_told_by_their_fills_alone_are_both_booked() -> None:
     world = World("GridSell").start("50000").price("49500")
     world.wait(200)
@@ -679,6 +747,7 @@ def test_two_orders_of_ours_told_by_their_fills_alone_are_both_booked() -> None:
     world.settle()
     world.wait(100)
     assert [len(world.desk.trades.of_order(txid)) for txid in unknown] == [1, 1]
+    assert world.desk.strangers == set()  # they are not asked for again
     assert {sell.sells for sell in world.sells} >= set(unknown)
 
 
