@@ -33,6 +33,13 @@ def test_a_pair_without_fee_ladder():
     assert info.fees_maker == []
 
 
+def test_a_pair_may_step_wider_than_its_decimals_be_closed_and_have_no_least_cost():
+    row = dict(saved("asset_pairs_xbtusd")["XXBTZUSD"]) | {"tick_size": "0.5", "status": "cancel_only"}
+    del row["costmin"]
+    info = parse.asset_pair(row)
+    assert (info.tick_size, info.status, info.costmin) == (Decimal("0.5"), "cancel_only", 0)
+
+
 def test_a_pair_without_tick_size_steps_by_its_decimals():
     row = dict(saved("asset_pairs_xbtusd")["XXBTZUSD"])
     del row["tick_size"]
@@ -109,6 +116,22 @@ def test_a_cancelled_order_keeps_what_was_executed():
     assert (order.vol_exec, order.cost) == (Decimal("0.0004"), Decimal("9.4"))
 
 
+def test_cost_and_fee_of_an_order_are_the_exchanges_and_what_it_leaves_out_is_nothing():
+    row = dict(saved("open_orders")["open"]["OQCLML-BW3P3-BUCMWZ"], fee="28.13425", userref=-5)
+    order = parse.order_info("O", row)
+    assert (order.fee, order.userref) == (Decimal("28.13425"), 0)
+    for name in ("cost", "fee", "opentm", "userref", "reason", "trades"):
+        row.pop(name, None)
+    order = parse.order_info("O", row)
+    assert (order.cost, order.fee, order.opened_at, order.userref, order.reason, order.trades) == (0, 0, 0, 0, "", ())
+
+
+def test_a_market_order_has_only_the_price_it_was_executed_at():
+    row = dict(saved("open_orders")["open"]["OQCLML-BW3P3-BUCMWZ"], price="29999.1")
+    row["descr"] = dict(row["descr"], ordertype="market", price="0")
+    assert parse.order_info("O", row).price == Decimal("29999.1")
+
+
 def test_the_limit_price_is_not_the_average_price():
     row = dict(saved("open_orders")["open"]["OQCLML-BW3P3-BUCMWZ"], price="29999.1")
     assert parse.order_info("O", row).price == Decimal("30010.0")
@@ -136,6 +159,17 @@ def test_a_trade():
 def test_the_last_price_and_the_txid_of_an_accepted_order():
     assert parse.last_price(saved("ticker_xbtusd")) == Decimal("30303.2")
     assert parse.accepted_txid(saved("add_order")) == "OUF4EM-FRGI2-MQMWZD"
+
+
+@pytest.mark.parametrize("price", ["0.00000", "-1"])
+def test_what_is_no_price_is_not_taken_for_one(price):
+    with pytest.raises(ValueError, match="the last price is"):
+        parse.last_price({"XXBTZUSD": {"c": [price, "1"]}})
+
+
+def test_a_balance_without_a_hold_is_free():
+    [row] = parse.balances({"ZUSD": {"balance": "5"}})
+    assert (row.balance, row.hold_trade) == (5, 0)
 
 
 def test_a_ticker_of_the_feed():
@@ -171,6 +205,13 @@ def test_a_fill_carries_its_price_volume_cost_and_fee_to_the_last_digit():
 def test_a_cancellation_tells_why():
     event = parse.execution(frame("canceled"))
     assert (event.exec_type, event.reason, event.cum_qty) == ("canceled", "Post only order", 0)
+
+
+@pytest.mark.parametrize("row", [{"reason": "why"}, {"cancel_reason": "why"}, {"reason": "why", "cancel_reason": "no"}])
+def test_why_an_order_ended_is_told_under_either_name_or_not_at_all(row):
+    event = {"order_id": "O", "exec_type": "canceled"}
+    assert parse.execution(event | row).reason == "why"
+    assert (parse.execution(event).reason, parse.execution(event).order_status) == ("", "")
 
 
 def test_userref_zero_is_none():
