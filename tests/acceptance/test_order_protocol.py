@@ -42,7 +42,7 @@ def test_a_placement_is_on_disk_before_it_is_on_the_wire() -> None:
         [row] = world.db.execute("SELECT side, price, volume, userref, deadline FROM pending_txids").fetchall()
         seen.append(row)
         assert not world.db.db.conn.in_transaction  # committed, not only written
-        assert (order["deadline"], order["oflags"]) == (row[4], "post,fciq")
+        assert (order["deadline"], order["oflags"]) == (row[4], "post,fciq" if row[0] == BUY else "fciq")
         return place(**order)
 
     world.rest.create_order = look  # type: ignore[method-assign]
@@ -51,6 +51,8 @@ def test_a_placement_is_on_disk_before_it_is_on_the_wire() -> None:
     assert seen[0][2:4] == ("0.00202000", USERREF)
     assert seen[0][4] == world.clock.now + 10
     assert len(world.desk.pending) == 0
+    world.price("49500")
+    assert ("sell", "49999.9") in [(side, price) for side, price, *_ in seen]
 
 
 def test_after_a_lost_answer_nothing_is_placed_until_it_is_found() -> None:

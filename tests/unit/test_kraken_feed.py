@@ -157,6 +157,19 @@ def test_orders_of_other_pairs_stay_left_out_when_their_later_events_name_no_pai
     assert [event.order_id for event in message.executions] == ["ONEW"]
 
 
+def test_an_order_of_another_pair_stays_left_out_however_much_another_one_is_talked_of(feed):
+    other = [row("OBUSY", symbol="ETH/USD", exec_type="trade")] * 600
+    hear(feed, executions(1, "snapshot", row("OTHER", symbol="ETH/USD")), executions(2, "update", *other))
+    [message] = hear(feed, executions(3, "update", row("OTHER"), row("ONEW")))
+    assert [event.order_id for event in message.executions] == ["ONEW"]
+
+
+def test_the_same_frames_on_another_connection_are_news(feed):
+    frames = executions(1, "snapshot"), executions(2, "update", row()), executions(3)
+    for number in (1, 2):
+        assert kinds(hear(feed, *frames, number=number)) == ["snapshot", "update", "update"]
+
+
 def test_a_message_told_twice_counts_once(feed):
     frames = (executions(1, "snapshot"), executions(1, "snapshot"), executions(2), executions(2))
     assert kinds(hear(feed, *frames)) == ["snapshot", "update"]
@@ -216,6 +229,7 @@ def test_frames_without_numbers_are_taken_as_they_come(feed):
 def test_a_lost_connection_is_told_once(feed):
     hear(feed, Happening.CONNECTED, executions(1, "snapshot"))
     assert hear(feed, Happening.LOST) == [LOST]
+    assert hear(feed, executions(2), Happening.LOST) == []  # what was still on its way on the lost one
     assert hear(feed, Happening.CONNECTED, Happening.LOST, number=2) == []  # nothing was known since
 
 
@@ -233,6 +247,14 @@ def test_heartbeats_without_a_snapshot_are_not_enough(feed, clock):
     assert hear(feed, Happening.CONNECTED, HEARTBEAT) == []
     clock.advance(21)
     assert hear(feed, HEARTBEAT) == [LOST]
+
+
+@pytest.mark.parametrize(("name", "after"), [("public", []), ("private", [LOST])])
+def test_a_quiet_pair_is_no_loss_once_it_is_subscribed_and_our_orders_need_a_snapshot(feed, clock, name, after):
+    ack = b'{"method":"subscribe","success":true,"result":{"channel":"any"}}'
+    hear(feed, Happening.CONNECTED, ack, name=name)
+    clock.advance(21)
+    assert hear(feed, HEARTBEAT, name=name) == after
 
 
 def test_the_acknowledgement_tells_the_tier(feed, rest):
@@ -253,7 +275,13 @@ def test_the_token_is_in_no_log_and_no_repr(feed, caplog):
 def test_the_subscriptions_are_krakens(feed, rest):
     ticker, mine = feed.get_required_subscriptions(rest)
     assert ticker == {"channel": "ticker", "symbol": ["BTC/USD"], "event_trigger": "trades", "snapshot": True}
-    assert (mine["channel"], mine["snap_orders"], mine["snap_trades"]) == ("executions", True, False)
+    assert mine == {
+        "channel": "executions",
+        "snap_orders": True,
+        "snap_trades": False,
+        "order_status": True,
+        "ratecounter": False,
+    }
 
 
 # ---- reconnecting --------------------------------------------------------------------------------------

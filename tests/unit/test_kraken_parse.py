@@ -50,6 +50,7 @@ def test_balances_as_text_and_as_numbers():
     rows = {row.asset: row for row in parse.balances(saved("balance_ex"))}
     assert rows["ZUSD"].hold_trade == Decimal("8249.76")
     assert rows["XXBT"].balance == Decimal("1.2435")
+    assert parse.balances({"ZUSD": {"balance": "5"}})[0].hold_trade == 0
 
 
 def balance(asset: str, amount: str, hold: str = "0") -> AssetBalanceSchema:
@@ -126,15 +127,11 @@ def test_cost_and_fee_of_an_order_are_the_exchanges_and_what_it_leaves_out_is_no
     assert (order.cost, order.fee, order.opened_at, order.userref, order.reason, order.trades) == (0, 0, 0, 0, "", ())
 
 
-def test_a_market_order_has_only_the_price_it_was_executed_at():
-    row = dict(saved("open_orders")["open"]["OQCLML-BW3P3-BUCMWZ"], price="29999.1")
-    row["descr"] = dict(row["descr"], ordertype="market", price="0")
-    assert parse.order_info("O", row).price == Decimal("29999.1")
-
-
 def test_the_limit_price_is_not_the_average_price():
     row = dict(saved("open_orders")["open"]["OQCLML-BW3P3-BUCMWZ"], price="29999.1")
     assert parse.order_info("O", row).price == Decimal("30010.0")
+    row["descr"] = dict(row["descr"], ordertype="market", price="0")
+    assert parse.order_info("O", row).price == Decimal("29999.1")  # which has no other
 
 
 def test_an_order_amended_to_less_than_it_had_executed_can_be_read():
@@ -165,11 +162,6 @@ def test_the_last_price_and_the_txid_of_an_accepted_order():
 def test_what_is_no_price_is_not_taken_for_one(price):
     with pytest.raises(ValueError, match="the last price is"):
         parse.last_price({"XXBTZUSD": {"c": [price, "1"]}})
-
-
-def test_a_balance_without_a_hold_is_free():
-    [row] = parse.balances({"ZUSD": {"balance": "5"}})
-    assert (row.balance, row.hold_trade) == (5, 0)
 
 
 def test_a_ticker_of_the_feed():

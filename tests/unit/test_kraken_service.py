@@ -413,6 +413,18 @@ def test_a_cancellation_without_an_answer_is_asked_for_once_more(kraken, clock, 
     assert len(kraken.asked("CancelOrder")) == 4
 
 
+@pytest.mark.parametrize(("age", "cost"), [(-30, 8), (4, 8), (50, 2), (400, 0)])
+def test_orders_found_open_cost_by_their_age_to_cancel_and_nothing_once_cancelled(kraken, clock, rest, age, cost):
+    result = saved("open_orders")
+    result["open"]["OQCLML-BW3P3-BUCMWZ"]["opentm"] = clock.time() - age  # from tomorrow, where our clock is behind
+    kraken.will_answer("OpenOrders", result)
+    rest.get_open_orders(USERREF)
+    assert rest.limits.cost_of_cancelling("OQCLML-BW3P3-BUCMWZ") == cost
+    kraken.will_answer("CancelOrder", {"count": 1})
+    rest.cancel_order("OQCLML-BW3P3-BUCMWZ")
+    assert rest.limits.cost_of_cancelling("OQCLML-BW3P3-BUCMWZ") == 0
+
+
 def test_cancelling_young_orders_waits_for_the_engine_counter(kraken, clock, rest):
     kraken.will_answer("AddOrder", *({"txid": [f"O{n}"]} for n in range(7)))
     kraken.will_answer("CancelOrder", {"count": 1})
@@ -533,7 +545,47 @@ def test_there_is_room_for_a_comparison_while_eight_points_are_left(kraken, rest
 def test_every_fill_of_a_taker_is_asked_for(kraken, rest):
     kraken.will_answer("QueryOrders", {})
     rest.get_orders_info(["OA"])
-    assert kraken.asked("QueryOrders")[0]["consolidate_taker"] == "false"
+    assert kraken.asked("QueryOrders") == [{"trades": "true", "consolidate_taker": "false", "txid": "OA"}]
+
+
+@pytest.mark.parametrize(
+    ("method", "ask"),
+    [
+        ("SystemStatus", lambda rest: rest.get_system_status()),
+        ("Time", lambda rest: rest.get_server_time()),
+        ("Ticker", lambda rest: rest.get_last_price()),
+        ("GetWebSocketsToken", lambda rest: rest.get_websocket_token()),
+        ("Balance", lambda rest: rest.get_account_balance()),
+        ("BalanceEx", lambda rest: rest.get_pair_balance()),
+        ("CancelOrder", lambda rest: rest.cancel_order("OA")),
+        ("ClosedOrders", lambda rest: rest.get_closed_orders(USERREF)),
+        ("QueryOrders", lambda rest: rest.get_orders_info(["OA"])),
+        ("QueryTrades", lambda rest: rest.get_trades_info(["TA"])),
+    ],
+)
+@pytest.mark.parametrize("answer", [["of", "another", "shape"], {"OA": "five", "TA": "five"}])
+def test_an_answer_of_another_shape_is_asked_for_again_and_ends_nothing(kraken, rest, method, ask, answer):
+    kraken.will_answer(method, answer)
+    with pytest.raises(TemporaryFailure, match="cannot be read"):
+        ask(rest)
+
+
+def test_pages_of_closed_orders_end_without_a_count_and_before_one_that_is_too_high(kraken, rest):
+    first, second = closed_page(*range(50), count=0), closed_page(50, 51, count=0)
+    del first["count"], second["count"]
+    kraken.will_answer("ClosedOrders", first, second)
+    assert len(rest.get_closed_orders(USERREF)) == 52
+    kraken.will_answer("ClosedOrders", closed_page(1, 2, count=9), closed_page(count=9), {"must": "not be asked"})
+    assert len(rest.get_closed_orders(USERREF)) == 2
+
+
+def test_the_rules_of_the_pair_are_asked_for_anew(kraken, rest):
+    rest.get_asset_pair_info()
+    row = kraken._pair({"pair": "XBTUSD"})
+    row["XXBTZUSD"]["tick_size"] = "0.5"
+    kraken.will_answer("AssetPairs", row)
+    assert rest.get_asset_pair_info().tick_size == Decimal("0.5")
+    assert rest.truncate("30000.7", "price") == "30000.5"
 
 
 def test_an_order_that_shows_up_late_is_waited_for(kraken, clock, rest):
