@@ -87,6 +87,16 @@ def test_an_order_amended_by_hand_binds_as_much_money_as_at_the_exchange(to: str
         world.money()
 
 
+def test_an_order_that_is_filled_with_less_than_its_volume_was_amended_unheard_and_is_over() -> None:
+    world = World("GridSell").start("50000").price("49600")
+    order = world.exchange.open_orders[world.buys[0].txid]
+    amend(world, order, "0.001")
+    world.exchange.fill(order.txid)
+    world.settle()
+    assert world.desk.book.get(order.txid) is None
+    assert [sell.volume for sell in world.sells] == [Decimal("0.001")]
+
+
 def test_of_a_sell_amended_up_and_cancelled_only_what_the_bot_bought_is_sold_again() -> None:
     world, sell, order = sell_amended_up()
     world.clock.now += 100

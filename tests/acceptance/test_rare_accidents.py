@@ -233,6 +233,33 @@ def test_executions_booked_in_sum_and_told_later_one_by_one_count_once() -> None
         assert world.desk.provisional == provisional  # itemised though nothing new was executed
 
 
+@pytest.mark.parametrize("cum_cost", [None, Decimal("99")])
+def test_a_fill_told_without_its_executions_is_booked_at_what_is_known_and_itemised_soon(
+    cum_cost: Decimal | None,
+) -> None:
+    world = World("GridSell").start("50000")
+    top = world.buys[0]
+    world.exchange.fill(top.txid, Decimal("0.0005"))
+    [part] = world.exchange.take_events()
+    world.deliver([OnMessageSchema(channel="executions", executions=[part.model_copy(update={"cost": None})])])
+    world.exchange.fill(top.txid)
+    [last] = world.exchange.take_events()
+    world.frames.clear()
+    nothing = dict.fromkeys(("exec_id", "last_qty", "last_price", "cost", "fee"))
+    sums = {"cum_qty": top.volume if cum_cost else None, "cum_cost": cum_cost}
+    over = last.model_copy(update={"exec_type": "filled", "time": world.clock.now - 3, **nothing, **sums})
+    world.deliver([OnMessageSchema(channel="executions", executions=[over])])
+    known, rest = (row.info for row in sorted(world.desk.trades.of_order(top.txid), key=lambda row: row.info.volume))
+    assert (known.volume, known.cost) == (Decimal("0.0005"), Decimal("0.0005") * top.price)
+    cost = (cum_cost or top.volume * top.price) - known.cost
+    assert (rest.volume, rest.cost, rest.fee) == (Decimal("0.00152"), cost, cost * Decimal("0.0025"))
+    assert rest.time == world.clock.now - 3
+    world.wait(5)
+    there = world.exchange.finished[top.txid]
+    rows = [row.info for row in world.desk.trades.of_order(top.txid)]
+    assert (sum(row.cost for row in rows), sum(row.fee for row in rows)) == (there.cost, there.fee)
+
+
 def test_a_fill_told_before_the_one_that_was_booked_in_sum_counts_once_too() -> None:
     world = World("GridSell").start("50000")
     top = world.buys[0]
