@@ -1,6 +1,7 @@
 """Orders that their owner amends or cancels at the exchange, while the bot looks on."""
 
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -85,6 +86,16 @@ def test_an_order_amended_by_hand_binds_as_much_money_as_at_the_exchange(to: str
         order.volume = Decimal(to)
         told_amended(world, order)
         world.money()
+
+
+def test_a_buy_amended_to_another_price_stands_there_in_the_book_and_on_disk(tmp_path: Path) -> None:
+    world = World("GridSell", path=tmp_path / "bot.db").start("50000")
+    order = world.exchange.open_orders[world.buys[-1].txid]
+    told(world, order, "amended", "new", limit_price=Decimal(46000), order_qty=order.volume)
+    world.settle()
+    assert world.buy_prices()[-1] == "46000"
+    [stored] = world.db.execute("SELECT price FROM orderbook WHERE txid = ?", (order.txid,)).fetchall()
+    assert stored == ("46000",)
 
 
 def test_an_order_that_is_filled_with_less_than_its_volume_was_amended_unheard_and_is_over() -> None:

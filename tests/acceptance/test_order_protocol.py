@@ -250,6 +250,18 @@ def test_the_same_execution_told_again_changes_nothing() -> None:
     assert world.on_exchange(SELL) == ["49999.9"]
 
 
+def test_a_part_of_an_open_order_told_again_counts_once() -> None:
+    world = World().start("50000")
+    top = world.buys[0]
+    world.exchange.fill(top.txid, Decimal("0.0005"))
+    part = world.exchange.take_events()
+    for _ in range(3):
+        world.deliver([OnMessageSchema(channel="executions", type="update", executions=part)])
+    assert world.buys[0].executed == Decimal("0.0005")
+    assert len(world.desk.trades.all()) == 1
+    world.money()
+
+
 def test_late_news_does_not_revive_an_order() -> None:
     world = World().start("50000")
     top = world.buys[0]
