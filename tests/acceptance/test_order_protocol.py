@@ -1,7 +1,9 @@
 """Nothing lost, nothing twice: each step of the order protocol, with the reply that never came."""
 
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -376,6 +378,81 @@ def test_a_sell_without_base_waits_is_said_once_and_comes_when_there_is_base() -
     world.rest.get_pair_balance = told  # type: ignore[method-assign]
     world.wait(120)
     assert world.on_exchange(SELL) == ["49999.9"]
+
+
+def test_base_known_to_be_missing_is_said_once_and_asked_for_at_growing_pauses() -> None:
+    world = World("GridSell").start("50000")
+    world.exchange.on_price(Decimal("49000"), world.clock.now)  # two are filled while nobody was told
+    told = world.rest.get_pair_balance
+    world.rest.get_pair_balance = lambda: told().model_copy(update={"base_available": ZERO})  # type: ignore[method-assign]
+    world.restart().price("49000")
+    world.rest.calls.clear()
+    world.wait(590)
+    short = world.told(FundsShort)
+    assert [(said.side, said.currency, said.available) for said in short] == [(SELL, "BTC", 0)] * 2
+    assert {said.needed for said in short} == {Decimal("0.00202"), Decimal("0.0020402")}
+    assert "create_order" not in world.rest.calls
+    assert 4 <= world.rest.calls.count("get_pair_balance") <= 8  # once for both
+    world.rest.get_pair_balance = told  # type: ignore[method-assign]
+    world.wait(700)
+    assert world.on_exchange(SELL) == ["49504.8", "49999.9"]
+
+
+def test_what_became_too_small_to_be_sold_is_said_once_and_sold_when_the_exchange_takes_less_again() -> None:
+    world = World("GridHODL").start("50000")
+    for share, price in (("0.45", "50000"), ("0.45", "49500"), ("0.9", None)):  # the surplus, too, is worth a sell
+        top = world.buys[0]
+        world.exchange.fill(top.txid, top.volume * Decimal(share))
+        world.exchange.cancel_order(top.txid, world.clock.now)
+        if price is not None:
+            world.price(price)
+    world.exchange.on_price(Decimal("48000"), world.clock.now)
+    pair = world.exchange.pair
+    world.exchange.pair = pair.model_copy(update={"ordermin": Decimal("0.005")})
+    world.restart().price("48000").wait(100)
+    refused = [event for event in world.told(OrderRefused) if event.side == SELL]
+    assert len(refused) == 2
+    assert all("below the pair's smallest volume of 0.005" in told.reason for told in refused)
+    assert world.sells == ()
+    world.exchange.pair = pair
+    world.wait(1300)
+    assert len(world.sells) == 2
+
+
+def test_a_refused_sell_of_the_surplus_is_tried_again_at_growing_pauses() -> None:
+    world = World().start("50000")
+    place = world.rest.create_order
+    tried: list[float] = []
+
+    def refused(**order: Any) -> object:
+        if order["side"] == SELL:
+            tried.append(world.clock.now)
+            if len(tried) < 4:
+                raise OrderRejected("EOrder:Whatever")
+        return place(**order)
+
+    world.rest.create_order = refused  # type: ignore[method-assign]
+    for price in ("50000", "49500"):
+        top = world.buys[0]
+        world.exchange.fill(top.txid, top.volume * Decimal("0.6"))
+        world.exchange.cancel_order(top.txid, world.clock.now)
+        world.price(price, price)
+    world.wait(90).price("49500")
+    assert [later - at for at, later in pairwise(tried)][-2:] == [20, 40]
+    assert len(tried) == 4
+    assert world.sell_prices() == ["49999.9"]
+    assert len(world.told(OrderRefused)) == 1
+
+
+def test_while_the_fate_of_one_sell_is_unknown_no_other_is_placed() -> None:
+    world = World("GridSell").start("50000").wait(100)
+    world.rest.answers_lag = 60.0
+    world.rest.faults = ["lost before"]
+    world.price("49000")  # two buys are filled at one stroke
+    world.wait(60).price("49000")
+    assert world.rest.calls.count("create_order") == 5 + 1
+    world.wait(60).price("49000")
+    assert world.sell_prices() == ["49504.8", "49999.9"]
 
 
 def test_a_crossing_buy_is_computed_anew_and_not_in_a_loop() -> None:
