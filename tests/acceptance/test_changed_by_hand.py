@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gridbot.adapters.exchanges.simulated_state import SimulatedOrder
+from gridbot.models.events import OrderCancelled, OrderExecuted
 from gridbot.models.exchange import SELL, ExecutionsUpdateSchema, OnMessageSchema, OrderInfoSchema, TradeInfoSchema
 from gridbot.models.grid import BookOrder
 from tests.world import USERREF, World
@@ -146,12 +147,55 @@ def test_dust_of_a_cancelled_sell_goes_to_the_surplus() -> None:
     assert world.desk.configuration.get().vol_of_unfilled_remaining == Decimal("0.00002")
 
 
-def test_of_a_sell_amended_up_and_sold_beyond_its_buy_nothing_is_left_to_sell() -> None:
+@pytest.mark.parametrize("sold", ["0.00202", "0.01", "0.05"])
+def test_of_a_sell_amended_up_and_sold_beyond_its_buy_nothing_is_left_to_sell(sold: str) -> None:
     world, _, order = sell_amended_up()
-    world.exchange.fill(order.txid, Decimal("0.01"))
+    world.exchange.fill(order.txid, Decimal(sold))
     world.settle()
-    world.exchange.cancel_order(order.txid, world.clock.now)
+    if order.txid in world.exchange.open_orders:
+        world.exchange.cancel_order(order.txid, world.clock.now)
     world.settle()
     world.wait(100)
+    stored = world.desk.configuration.get()
+    assert world.desk.unsold.all() == ()
+    assert (stored.vol_of_unfilled_remaining, stored.vol_of_unfilled_remaining_max_price) == (0, 0)
+    assert [told.base_kept for told in world.told(OrderExecuted) if told.side == SELL] in ([], [0])
+
+
+def test_the_surplus_whose_sell_its_owner_cancels_is_surplus_again_and_sold_at_the_same_price() -> None:
+    world = World().start("50000")
+    for price in ("50000", "49500"):
+        top = world.buys[0]
+        world.exchange.fill(top.txid, top.volume * Decimal("0.6"))
+        world.exchange.cancel_order(top.txid, world.clock.now)
+        world.price(price, price)
+    for _ in range(3):
+        [sell] = world.sells
+        world.clock.now += 100
+        world.exchange.cancel_order(sell.txid, world.clock.now)
+        world.settle()
+        stored = world.desk.configuration.get()
+        assert stored.vol_of_unfilled_remaining == Decimal("0.00243612")
+        assert stored.vol_of_unfilled_remaining_max_price == Decimal("49504.9")
+        world.wait(30)
+        assert world.sell_prices() == ["49999.9"]
+
+
+def test_a_buy_cancelled_by_its_owner_is_told_with_what_it_had_bought_and_who_cancelled_it() -> None:
+    world = World().start("50000")
+    top = world.buys[0]
+    world.exchange.fill(top.txid, Decimal("0.001"))
+    world.exchange.cancel_order(top.txid, world.clock.now)
+    world.price("50000", "60000")
+    by_hand, *own = world.told(OrderCancelled)
+    assert (by_hand.txid, by_hand.executed, by_hand.reason) == (top.txid, Decimal("0.001"), "User requested")
+    assert [told.reason for told in own] == [""] * 5  # the bot's own: the grid follows the price
+
+
+def test_an_extra_sell_cancelled_by_its_owner_leaves_nothing_that_the_bot_must_sell() -> None:
+    world = World("SWING", base=Decimal("0.01")).start("50000")
+    world.clock.now += 100
+    world.exchange.cancel_order(world.sells[0].txid, world.clock.now)
+    world.settle()
     assert world.desk.unsold.all() == ()
     assert world.desk.configuration.get().vol_of_unfilled_remaining == 0

@@ -133,6 +133,21 @@ def test_short_of_funds_is_said_once_and_asked_again_after_ten_seconds(strategy:
 
 
 @pytest.mark.parametrize("strategy", ALL)
+def test_without_money_for_one_buy_the_bot_waits_for_it_at_no_cost(strategy: str) -> None:
+    world = World(strategy)
+    told = world.rest.get_pair_balance
+    world.rest.get_pair_balance = lambda: told().model_copy(update={"quote_available": Decimal(50)})
+    world.start("50000")
+    world.rest.calls.clear()
+    world.price("50000", "60000", "40000", "50000")
+    assert (world.buys, world.rest.calls) == ((), [])
+    assert len(world.told(FundsShort)) == 1
+    world.rest.get_pair_balance = told
+    world.wait(12).price("50000")
+    assert world.buy_prices() == FIRST_GRID
+
+
+@pytest.mark.parametrize("strategy", ALL)
 def test_a_restart_finds_the_same_grid(strategy: str) -> None:
     world = World(strategy).start("50000").price("49500")
     buys, sells = world.buy_prices(), world.sell_prices()
@@ -231,6 +246,11 @@ def test_swing_never_sells_extra_below_two_intervals_over_its_dearest_buy() -> N
     world.wait(1)
     assert world.desk.configuration.get().highest_buy_price == Decimal("49504.9")
     assert world.sells[0].price >= Decimal("49504.9") * Decimal("1.01") ** 2
+
+
+def test_swing_remembers_its_dearest_buy_after_cheaper_ones() -> None:
+    world = World("SWING").start("50000").price("49500", "49000", "48500")
+    assert world.desk.configuration.get().highest_buy_price == Decimal("49504.9")
 
 
 @pytest.mark.parametrize("strategy", SELLING)
