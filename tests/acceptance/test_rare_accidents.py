@@ -442,6 +442,8 @@ def test_a_level_that_is_too_small_for_an_order_is_told_once() -> None:
     assert world.buys == ()
     [told] = world.told(OrderRefused)
     assert "below the pair's smallest volume" in told.reason
+    world.price("51000")  # and is placed at once where it is large enough
+    assert world.buy_prices()[0] == "50495.0"
 
 
 @pytest.mark.parametrize(
@@ -549,6 +551,23 @@ def test_a_sell_of_unknown_origin_goes_to_the_buy_that_it_stands_one_interval_ab
     assert buy_behind(replace(sell, price=Decimal("50600.0")), buys, settings) == buys[2]
     cheaper = (*buys[:2], UnsoldBuy("near", Decimal("49100"), Decimal("0.002"), 0.0))
     assert buy_behind(sell, cheaper, settings) == buys[1]
+
+
+@pytest.mark.parametrize(
+    "sell",
+    [
+        pytest.param({"price": Decimal("48999.9")}, id="cheaper than the buy"),
+        pytest.param({"volume": Decimal("0.00200001")}, id="more than was bought"),
+        pytest.param({"volume": Decimal("0.001965")}, id="less than returns the quote spent and both fees"),
+        pytest.param({"placed_at": 93.0}, id="placed before the buy was filled"),
+    ],
+)
+def test_a_sell_of_unknown_origin_is_not_the_one_of_a_buy_when_it_is(sell: dict[str, Any]) -> None:
+    settings = World().start("50000").strategy.settings
+    buys = (UnsoldBuy("B", Decimal(49000), Decimal("0.002"), 100.0),)
+    fitting = BookOrder("S", SELL, Decimal("49490.0"), Decimal("0.002"), 96.0)  # two clocks may differ by seconds
+    assert buy_behind(fitting, buys, settings) == buys[0]
+    assert buy_behind(replace(fitting, **sell), buys, settings) is None
 
 
 def refuse(world: World, when: Callable[[dict[str, Any]], bool]) -> None:

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from gridbot.exceptions import OrderTooSmall
 from gridbot.models.exchange import BUY, SELL
-from gridbot.models.grid import EXTRA, BookOrder, CancelOrder, Cause, GridSettings, GridView, PlaceBuy, UnsoldBuy
+from gridbot.models.grid import (
+    EXTRA,
+    BookOrder,
+    CancelOrder,
+    Cause,
+    GridSettings,
+    GridView,
+    PlaceBuy,
+    Placement,
+    UnsoldBuy,
+)
 from gridbot.strategies import grid_rules as rules
 from tests.world import BTC_USD
 
@@ -153,6 +163,11 @@ def test_an_order_below_the_minimums_is_named_before_it_is_sent(amount: str, wha
         )
 
 
+def test_an_order_of_exactly_the_minimums_is_placed() -> None:
+    assert rules.buy_volume(Decimal(50000), replace(EXAMPLE, amount_per_grid=Decimal("2.5"))) == BTC_USD.ordermin
+    assert rules.buy_volume(Decimal(4000), replace(EXAMPLE, amount_per_grid=Decimal("0.5"))) * 4000 == BTC_USD.costmin
+
+
 def test_amounts_of_a_quote_such_as_btc_keep_their_decimals() -> None:
     pair = BTC_USD.model_copy(
         update={"cost_decimals": 10, "pair_decimals": 8, "tick_size": Decimal("1E-8"), "costmin": Decimal("0.00002")}
@@ -211,6 +226,15 @@ def test_the_limit_counts_buys_sells_and_placements_on_their_way() -> None:
 def test_exactly_enough_is_not_enough() -> None:
     assert rules.check_n_open_buy_orders(grid(quote_available=Decimal("100.25"))).intents == ()
     assert len(rules.check_n_open_buy_orders(grid(quote_available=Decimal("100.26"))).intents) == 1
+    # after one buy with its fee 100.15 are left
+    assert len(rules.check_n_open_buy_orders(grid(quote_available=Decimal("200.4"))).intents) == 1
+    assert len(rules.check_n_open_buy_orders(grid(quote_available=Decimal("200.6"))).intents) == 2
+
+
+def test_no_level_is_wanted_at_a_price_of_nothing() -> None:
+    decision = rules.check_n_open_buy_orders(grid(ticker="0.3"))  # 0.29..., 0.19..., 0.09..., cut to the tick of 0.1
+    assert [f"{b.price:f}" for b in decision.intents if isinstance(b, PlaceBuy)] == ["0.2", "0.1"]
+    assert decision.waiting == ()
 
 
 def test_a_sold_level_is_bought_again_one_interval_below() -> None:
@@ -239,11 +263,13 @@ def test_an_extra_sell_needs_a_complete_and_quiet_grid() -> None:
     [sell] = rules.check_extra_sell_order(view).intents
     assert (f"{sell.price:f}", f"{sell.volume:f}", sell.sells) == ("51005.0", "0.00197044", EXTRA)
     unsold = (UnsoldBuy("O1", Decimal(1), Decimal(1), 0.0),)
+    pending = (Placement(1, BUY, Decimal(1), Decimal(1), "", "", 0.0, 10.0),)
     for refusal in (
         grid(*FULL, base_available=Decimal("0.01"), sells=("52000",)),
         grid(*FULL[1:], base_available=Decimal("0.01")),
         grid(*FULL, base_available=Decimal("0.002")),
         grid(*FULL, base_available=Decimal("0.01"), unsold=unsold),
+        grid(*FULL, base_available=Decimal("0.01"), pending=pending),
     ):
         assert rules.check_extra_sell_order(refusal).intents == ()
 
@@ -265,6 +291,12 @@ def test_inside_the_quiet_band_no_check_has_anything_to_do(ticker: Decimal, base
             assert check(moved).intents == ()
 
 
+def test_swing_thinks_again_from_the_price_on_at_which_its_free_base_is_worth_a_sell() -> None:
+    view = grid(*FULL, base_available=Decimal("0.00199"))
+    band = rules.extra_sell_band(view, rules.quiet_band(view, rules.check_n_open_buy_orders(view)))
+    assert band == (0, Decimal("100.25") / Decimal("0.00199"))  # 50376.8..., and the grid follows from 50550.4... on
+
+
 def test_above_the_band_the_grid_follows() -> None:
     view = grid(*FULL)
     low, high = rules.quiet_band(view, rules.check_n_open_buy_orders(view))
@@ -282,6 +314,7 @@ def test_the_surplus_is_sold_from_one_grid_amount_on() -> None:
     price = Decimal("49504.9")
     assert not rules.surplus_is_worth_a_sell(Decimal("0.00202000"), price, EXAMPLE)  # 99.999898
     assert rules.surplus_is_worth_a_sell(Decimal("0.00202001"), price, EXAMPLE)
+    assert rules.surplus_is_worth_a_sell(Decimal("0.002"), Decimal(50000), EXAMPLE)  # 100
     sell = rules.surplus_sell(Decimal("0.00202001"), price, Decimal("49000"), EXAMPLE)
     assert (f"{sell.price:f}", f"{sell.volume:f}") == ("49999.9", "0.00201005")
 
