@@ -23,6 +23,7 @@ from gridbot.models.exchange import (
     OnMessageSchema,
     OrderInfoSchema,
     PairBalanceSchema,
+    TickerUpdateSchema,
 )
 from gridbot.models.grid import PlaceBuy
 from gridbot.models.money import ZERO
@@ -562,6 +563,65 @@ def test_an_order_of_this_userref_found_on_the_exchange_is_adopted() -> None:
     assert not world.told(CaughtUp)
 
 
+def test_the_feed_tells_which_buy_a_sell_belongs_to_whose_answer_was_lost() -> None:
+    world = World("GridSell").start("50000").wait(100)
+    [buy] = world.buys[:1]
+    world.rest.faults = ["lost after and hidden"]
+    world.price("49500")
+    [placement] = world.desk.pending.all()
+    [txid] = world.rest.hidden
+    told = ExecutionsUpdateSchema(
+        order_id=txid,
+        exec_type="new",
+        order_status="new",
+        userref=USERREF,
+        symbol="BTC/USD",
+        side=SELL,
+        limit_price=placement.price,
+        order_qty=placement.volume,
+        time=world.clock.now,
+    )
+    world.deliver([OnMessageSchema(channel="executions", type="update", executions=[told])])
+    assert world.desk.pending.all() == ()
+    assert [(sell.txid, sell.sells) for sell in world.sells] == [(txid, buy.txid)]
+    world.wait(300)
+    assert len(world.sells) == 1
+
+
+def test_what_is_told_of_another_bot_or_another_pair_changes_nothing() -> None:
+    world = World("GridSell").start("50000").wait(100)
+    world.rest.calls.clear()
+    order = {
+        "exec_type": "new",
+        "side": BUY,
+        "limit_price": Decimal(49800),
+        "order_qty": Decimal(1),
+        "time": world.clock.now,
+    }
+    fill = {"exec_type": "trade", "last_price": Decimal(3000), "last_qty": Decimal(1), "time": world.clock.now + 1}
+    told = [
+        ExecutionsUpdateSchema(order_id="O1", symbol="BTC/USD", userref=7, **order),
+        ExecutionsUpdateSchema(order_id="O2", symbol="ETH/USD", userref=USERREF, **order),
+        ExecutionsUpdateSchema(order_id="O2", symbol="ETH/USD", userref=USERREF, **fill),
+    ]
+    price = TickerUpdateSchema(symbol="ETH/USD", last=Decimal(3000), time=world.clock.now + 1)
+    world.deliver([OnMessageSchema(channel="executions", type="update", executions=told)])
+    world.deliver([OnMessageSchema(channel="ticker", type="update", ticker_data=price)])
+    world.wait(30)
+    assert (world.strategy.ticker, world.rest.calls, world.buy_prices()) == (50000, [], FIRST_GRID)
+
+
+def test_of_executions_told_in_the_wrong_order_the_newest_is_the_price() -> None:
+    world = World("GridSell").start("50000")
+    world.clock.now += 5
+    first, second = world.exchange.on_price(Decimal(49000), world.clock.now)
+    first = first.model_copy(update={"time": world.clock.now - 2})
+    for row in (second, first):
+        world.deliver([OnMessageSchema(channel="executions", type="update", executions=[row])])
+    assert f"{world.strategy.ticker:f}" == "49014.7"
+    assert world.sell_prices() == ["49504.8", "49999.9"]
+
+
 def test_while_the_feed_of_executions_is_lost_nothing_is_decided() -> None:
     world = World().start("50000")
     world.deliver([OnMessageSchema(channel="executions", type="lost")])
@@ -597,6 +657,7 @@ def test_a_ticker_inside_the_band_touches_neither_database_nor_exchange() -> Non
     world.rest.calls.clear()
     touched: list[str] = []
     world.db.db.conn.set_trace_callback(touched.append)
+    world.strategy.view = lambda: touched.append("the grid was looked at")  # type: ignore[assignment, func-returns-value]
     world.price(*(f"{50000 + n % 300}" for n in range(500)))
     assert touched == []
     assert world.rest.calls == []

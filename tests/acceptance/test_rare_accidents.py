@@ -15,6 +15,7 @@ from gridbot.exceptions import (
     ConfigurationError,
     ExchangeError,
     InsufficientFunds,
+    OrderRejected,
     PostOnlyWouldCross,
     TemporaryFailure,
     TooManyOrders,
@@ -442,6 +443,7 @@ def test_a_level_that_is_too_small_for_an_order_is_told_once() -> None:
     assert world.buys == ()
     [told] = world.told(OrderRefused)
     assert "below the pair's smallest volume" in told.reason
+    assert (f"{told.price:f}", f"{told.volume:f}") == ("52475.2", "0.00004954")
     world.price("51000")  # and is placed at once where it is large enough
     assert world.buy_prices()[0] == "50495.0"
 
@@ -628,6 +630,33 @@ def test_an_extra_sell_that_finds_no_place_costs_no_buy_its_own() -> None:
     world.price("50000", "50001").wait(600).price("50000")
     assert len(world.buys) == 5
     assert "cancel_order" not in world.rest.calls
+
+
+def test_before_an_extra_sell_the_exchange_is_asked_what_is_free() -> None:
+    world = World("SWING", base=Decimal("0.01"))
+    told = world.rest.get_pair_balance
+    balances = [told, lambda: told().model_copy(update={"base_available": Decimal(0)})]  # the owner sends coins away
+    world.rest.get_pair_balance = lambda: (balances.pop(0) if len(balances) > 1 else balances[0])()
+    world.start("50000").price("50001")
+    assert world.sells == ()
+    assert world.rest.calls.count("create_order") == 5
+
+
+def test_an_extra_sell_that_is_refused_is_not_tried_at_every_price() -> None:
+    world = World("SWING", base=Decimal("0.01"))
+    take, refused = world.rest.create_order, []
+
+    def refuse_sells(**order: Any) -> CreateOrderResponseSchema:
+        if order["side"] == SELL and len(refused) < 5:
+            refused.append(world.clock.now)
+            raise OrderRejected("EOrder:Whatever")
+        return take(**order)
+
+    world.rest.create_order = refuse_sells
+    world.start("50000").price(*["50001"] * 100)
+    assert len(refused) <= 4
+    world.price(*["50001"] * 300)
+    assert len(world.sells) == 1
 
 
 def test_the_surplus_of_a_lost_life_is_not_sold_again_where_the_feed_tells_of_no_order() -> None:

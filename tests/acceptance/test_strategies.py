@@ -1,10 +1,11 @@
 """The four strategies as stories with numbers; the first grid is the worked example of the rules."""
 
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
-from gridbot.models.events import CaughtUp, ExtraSellPlaced, FundsShort, GridShifted, OrderExecuted
+from gridbot.models.events import CaughtUp, ExtraSellPlaced, FundsShort, GridShifted, OrderExecuted, OrderRefused
 from gridbot.models.exchange import BUY, SELL
 from gridbot.models.grid import UnsoldBuy
 from gridbot.services.ledger import by_cycle, cycles, held_by_kind, spoken_for
@@ -53,6 +54,13 @@ def test_a_filled_buy_is_followed_by_a_sell_one_interval_higher(strategy: str, v
     assert len(world.desk.unsold) == 0
     # the level that is now missing is added below
     assert world.buy_prices() == ["49014.7", "48529.4", "48048.9", "47573.1", "47102.0"]
+
+
+def test_the_fee_of_the_settings_counts_and_not_the_one_of_the_account() -> None:
+    world = World(changes={"fee": Decimal("0.001")})
+    world.rest.get_maker_fee = lambda: Decimal("0.004")
+    world.start("50000").price("49500")
+    assert [f"{sell.volume:f}" for sell in world.sells] == ["0.00200401"]  # 100 / (49999.9 · 0.998)
 
 
 def test_cdca_keeps_what_it_bought() -> None:
@@ -119,6 +127,7 @@ def test_the_limit_stops_buying(strategy: str) -> None:
     [waiting] = world.strategy.waiting
     assert (waiting.cause.value, f"{waiting.price:f}") == ("limit", "48048.9")
     assert "max_investment 400.00 reached: 299.99 invested, one more buy needs 100.25" in waiting.reason
+    assert world.told(FundsShort) == world.told(OrderRefused) == []  # it is what its owner asked for
 
 
 @pytest.mark.parametrize("strategy", ALL)
@@ -130,6 +139,22 @@ def test_short_of_funds_is_said_once_and_asked_again_after_ten_seconds(strategy:
     world.price(*["50000"] * 5)
     assert len(world.told(FundsShort)) == 1
     assert world.strategy.waiting[0].reason == "49.50 free, 100.25 needed"
+    world.rest.calls.clear()
+    world.wait(4)  # five seconds have passed with the prices
+    assert world.rest.calls == []
+    world.wait(2)
+    assert world.rest.calls == ["get_pair_balance"]
+    world.wait(1200)
+    assert 18 <= world.rest.calls.count("get_pair_balance") <= 24  # once a minute, at last
+
+
+def test_short_of_funds_is_said_again_when_there_was_enough_meanwhile() -> None:
+    world = World(quote=Decimal(550)).start("50000").price("49500")
+    assert len(world.told(FundsShort)) == 1
+    world.price("50000").wait(60).price("50000")  # the sell has brought its quote
+    assert len(world.buys) == 5
+    world.price("49000").wait(60).price("49000")
+    assert len(world.told(FundsShort)) == 2
 
 
 @pytest.mark.parametrize("strategy", ALL)
@@ -226,8 +251,22 @@ def test_another_amount_rebuilds_the_buys_and_leaves_the_sells(strategy: str) ->
     assert world.buy_prices()[0] == "49009.9"
     assert world.sell_prices() == sells
     assert world.on_exchange(BUY) == world.buy_prices()
+    world.rest.calls.clear()
     world.restart().price("49500")
     assert len(world.buys) == 5
+    assert "cancel_order" not in world.rest.calls  # once is enough
+
+
+def test_another_amount_outlives_a_stop_before_the_buys_of_the_old_one_are_gone(tmp_path: Path) -> None:
+    world = World(path=tmp_path / "bot.db").start("50000")
+    cancel = world.rest.cancel_order
+    world.rest.cancel_order = lambda txid: None  # it gets lost
+    world.restart(amount_per_grid=Decimal(200)).price("50000")
+    assert {f"{order.value:.0f}" for order in world.buys} == {"100"}
+    world.rest.cancel_order = cancel
+    world.restart().price("50000").wait(30).price("50000")
+    assert world.buy_prices() == FIRST_GRID
+    assert {f"{order.value:.0f}" for order in world.buys} == {"200"}
 
 
 def test_swing_sells_base_that_no_buy_brought_in() -> None:
