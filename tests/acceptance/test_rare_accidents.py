@@ -312,7 +312,9 @@ def test_while_the_feed_of_executions_stays_away_fills_are_asked_for_and_the_own
     world = World().start("50000")
     world.deliver([LOST])
     unheard(world, "49400")
+    world.rest.calls.clear()
     world.wait(320)
+    assert world.rest.calls.count("get_open_orders") == 5  # once a minute
     assert world.on_exchange(SELL) == ["50500.0"]  # over the last price known
     assert len(world.on_exchange(BUY)) == 4  # nothing is bought blindly
     world.wait(3600)
@@ -327,6 +329,29 @@ def test_after_weeks_of_health_a_restart_looks_back_hours_only(tmp_path: Path) -
         world.wait(1)
     stored = world.desk.configuration.get()
     assert world.clock.now - stored.synced_at < 8 * 3600
+
+
+@pytest.mark.parametrize(("deaf", "remembered"), [(False, True), (True, False)])
+def test_a_bot_that_stops_while_it_cannot_hear_does_not_claim_to_have_heard(deaf: bool, remembered: bool) -> None:
+    world = World().start("50000").wait(800)
+    world.clock.now += 100
+    if deaf:
+        world.deliver([LOST])
+    world.strategy.remember_the_time()
+    assert (world.desk.configuration.get().synced_at == world.clock.now) == remembered
+
+
+def test_what_is_told_before_the_first_comparison_is_not_lost_where_rest_is_behind(tmp_path: Path) -> None:
+    world = World("GridSell", path=tmp_path / "bot.db").start("50000").wait(100)
+    before = world.rest.get_open_orders(USERREF)
+    world.restart().settle()  # the feed of executions is there, and no price yet
+    world.clock.now += 1
+    fill = world.exchange.on_price(Decimal(49500), world.clock.now)
+    world.rest.get_open_orders = lambda userref, trades=None: before
+    world.rest.get_closed_orders = lambda *args, **kwargs: []
+    world.deliver([OnMessageSchema(channel="executions", type="update", executions=fill), ticker(world, "49500")])
+    assert world.sell_prices() == ["49999.9"]
+    assert len(world.buys) == 5
 
 
 def test_an_order_of_ours_that_nobody_knew_is_found_once_it_is_told() -> None:
@@ -504,6 +529,80 @@ def test_after_an_outage_a_price_from_before_our_own_trade_ends_the_waiting() ->
     world.deliver([OnMessageSchema(channel="ticker", ticker_data=update)])
     assert not world.strategy.is_busy
     assert world.strategy.ticker == 49500
+
+
+@pytest.mark.parametrize(("rest_is_behind", "waits"), [(False, 13), (True, 60)])
+def test_the_loss_of_a_database_is_told_and_its_orders_are_waited_for_and_taken_over(
+    rest_is_behind: bool, waits: int
+) -> None:
+    world = World("GridSell").start("50000").price("49500")
+    world.rest.answers_lag = 60.0
+    there = (world.on_exchange(BUY), world.on_exchange(SELL))
+    told = snapshot(world)
+    if rest_is_behind:
+        world.rest.hidden = {world.sells[0].txid}
+    world.db = DBConnect(":memory:")
+    world.restart()
+    world.frames.clear()
+    world.rest.calls.clear()
+    world.deliver([told, ticker(world, "49500")])
+    world.wait(waits - 1)  # an order that was sent just before the loss may still arrive
+    assert not world.strategy.is_ready
+    world.rest.hidden.clear()
+    world.wait(2)
+    assert world.strategy.is_ready
+    world.price("49500").wait(100)
+    assert (world.buy_prices(), world.sell_prices()) == there
+    assert "create_order" not in world.rest.calls
+    [trouble] = world.told(Trouble)
+    assert "an older database was lost" in trouble.text
+
+
+def test_an_absence_is_told_with_its_own_length() -> None:
+    world = World("GridSell").start("50000").wait(100)
+    for price, seconds in (("49400", 50), ("48900", 10)):
+        world.deliver([LOST])
+        world.clock.now += seconds
+        unheard(world, price)
+        world.deliver([snapshot(world)])
+        world.settle()
+        world.wait(1000)
+    assert [round(told.away_seconds) for told in world.told(CaughtUp)] == [50, 10]
+
+
+def test_comparisons_keep_a_pace_in_a_storm_of_doubts_and_are_prompt_after_it() -> None:
+    world = World().start("50000").wait(100)
+
+    def doubts(seconds: int) -> int:
+        world.rest.calls.clear()
+        for _ in range(seconds):
+            world.desk.request_sync("a doubt")
+            world.wait(1)
+        return world.rest.calls.count("get_open_orders")
+
+    assert 8 <= doubts(64) <= 11  # after 1, 2, 4, 8, 8, ... s
+    world.wait(200)
+    assert doubts(4) == 3
+
+
+def test_a_cancellation_whose_confirmation_is_lost_is_looked_up_with_what_was_executed() -> None:
+    world = World().start("50000").wait(100)
+    top = world.buys[0]
+    world.exchange.fill(top.txid, Decimal("0.001"))
+    unheard(world, "60000")
+    world.deliver([ticker(world, "60000")])
+    world.exchange.take_events()
+    world.frames.clear()
+    asked, ask = [], world.rest.get_orders_info
+    world.rest.get_orders_info = lambda txids: asked.append(world.clock.now) or ask(txids)
+    assert len(world.buys) == 5
+    world.wait(2)
+    assert asked == []  # the confirmation may be on its way
+    world.wait(3)
+    assert world.buy_prices() == ["59405.9", "58817.7", "58235.3", "57658.7", "57087.8"]
+    assert world.desk.configuration.get().vol_of_unfilled_remaining == Decimal("0.001")
+    assert [row.info.volume for row in world.desk.trades.of_order(top.txid)] == [Decimal("0.001")]
+    assert world.desk.provisional == frozenset()
 
 
 def test_orders_that_the_exchange_has_never_heard_of_are_told_once() -> None:
