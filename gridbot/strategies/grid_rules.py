@@ -380,9 +380,8 @@ def extra_sell_band(grid: GridView, band: Band) -> Band:
     free = _base_of_nobody(grid)
     if grid.sells or free <= 0:
         return band
-    worth_a_sell = grid.settings.amount_with_fee / free
-    # Above that price the rule was asked and said no for another reason: ask again every time.
-    return NO_BAND if grid.ticker >= worth_a_sell else (band[0], min(band[1], worth_a_sell))
+    # Above that price the rule was asked and said no for another reason: it is asked again every time.
+    return band[0], min(band[1], grid.settings.amount_with_fee / free)
 
 
 def _base_of_nobody(grid: GridView) -> Decimal:
