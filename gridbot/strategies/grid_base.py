@@ -155,8 +155,6 @@ class GridStrategyBase(GridCatchUp):
     def _on_execution(self, update: ExecutionsUpdateSchema) -> None:
         if update.symbol is not None and update.symbol != self._symbol:
             return
-        if not self._desk.configuration.exists:
-            return  # before the first comparison of a new database, which will find this, too
         unknown = self._desk.book.get(update.order_id) is None
         if unknown and not self._is_ours_after_all(update):
             return
