@@ -447,6 +447,20 @@ def test_the_buy_after_a_sell_comes_once_the_fate_of_another_order_is_known() ->
     assert world.buy_prices() == ["49014.6", "48529.4", "48048.9", "47573.1", "47102.0"]
 
 
+def test_the_buy_after_a_sell_comes_once_the_price_no_longer_outruns_the_buys() -> None:
+    world = World("GridSell", changes={"max_investment": Decimal(700)}).start("50000").price("49500", "49000")
+    world.clock.now += 100
+    world.exchange.cancel_order(world.buys[-1].txid, world.clock.now)
+    world.settle()
+    world.rest.faults = [PostOnlyWouldCross("EOrder:Post only order")] * 3
+    world.price("49000", "49000", "49000", "49000")  # tried after 1 and 2 s, and not again for 4
+    assert world.rest.faults == []
+    world.price("49505")  # a sell is filled, and no buy may be placed now
+    assert "49014.6" not in world.buy_prices()
+    world.wait(10).price("49505")
+    assert world.buy_prices() == ["49014.6", "48529.4", "48048.9", "47573.1", "47102.0"]
+
+
 def test_sells_filled_in_one_absence_are_followed_by_buys_in_the_order_of_the_fills() -> None:
     world = World("GridSell", changes={"n_open_buy_orders": 1}).start("50000")
     world.price("49500", "49000", "48500")
