@@ -111,6 +111,7 @@ def _trade(ticks: int, is_killed: bool = False, **changes: str) -> list[Event]:
             engine.step(0.01)
         engine._clock.now += 1.0  # type: ignore[attr-defined]
     if is_killed:
+        engine.strategy.stop()  # the thread of the market dies with the process
         return told
     engine.strategy.send_status_update()
     engine._end(0, "asked to stop")
