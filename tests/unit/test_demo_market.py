@@ -77,6 +77,7 @@ def demo(path: Path, **changes) -> Exchange:
 
 
 def prices(exchange: Exchange, ticks: int) -> list[Decimal]:
+    exchange.feed.on_message(Frame.WAKE)  # what calls have caused is heard first
     messages = exchange.feed.on_message(("demo", ticks))
     return [m.ticker_data.last for m in messages if m.channel == "ticker"]
 
@@ -181,13 +182,25 @@ def test_the_feed_opens_with_an_empty_snapshot_and_tells_prices_at_the_real_time
 def test_a_fill_is_told_before_the_price_that_caused_it(tmp_path):
     exchange = demo(tmp_path)
     txid = place_near(exchange, "0.998")
-    messages = exchange.feed.on_message(("demo", 2000))
+    messages = [*exchange.feed.on_message(Frame.WAKE), *exchange.feed.on_message(("demo", 2000))]
     executions = [m for m in messages if m.channel == "executions"]
     assert [e.exec_type for m in executions for e in m.executions] == ["new", "trade"]
     fill = messages.index(executions[-1])
     [event] = messages[fill].executions
     assert event.order_id == txid
     assert messages[fill + 1].ticker_data.last < event.last_price
+
+
+def test_no_price_is_made_before_the_bot_has_heard_what_its_own_calls_have_caused(tmp_path):
+    exchange = demo(tmp_path, demo={"speed": "0.01"})
+    frames: list[object] = []
+    exchange.feed.start(frames.append)
+    place_near(exchange, "0.99")
+    [message] = exchange.feed.on_message(("demo", 1))
+    assert [e.exec_type for e in message.executions] == ["new"]
+    assert frames == [Frame.SNAPSHOT, Frame.WAKE, ("demo", 1)], "the tick comes once more"
+    exchange.feed.close()
+    exchange.rest.close()
 
 
 def test_an_order_is_told_without_waiting_for_a_price(tmp_path):
@@ -277,13 +290,13 @@ def test_the_thread_counts_ticks_at_the_configured_speed_and_ends_when_closed(tm
 
     def put(frame: object) -> None:
         frames.append(frame)
-        if len(frames) == 4:
+        if len(frames) == 8:
             enough.set()
 
     feed.start(put)
     assert enough.wait(5)
     feed.close()
-    assert frames[:4] == [Frame.SNAPSHOT, ("demo", 2), ("demo", 3), ("demo", 2)]
+    assert frames[:8] == [Frame.SNAPSHOT, *[("demo", 1)] * 7]  # 2, 3 and 2 at a time
     assert not any(t.name == "demo-market" for t in threading.enumerate())
     exchange.rest.close()
 

@@ -16,7 +16,7 @@ from decimal import Decimal
 
 from gridbot.adapters.exchanges.demo_market import DemoMarket
 from gridbot.adapters.exchanges.simulated import ASSUMED_FEE, SimulatedRESTService
-from gridbot.adapters.exchanges.simulated_feed import SimulatedFeed
+from gridbot.adapters.exchanges.simulated_feed import SimulatedFeed, executions
 from gridbot.adapters.exchanges.simulated_store import SimulatedStore, open_exchange, store_path
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeFactory
@@ -27,9 +27,9 @@ from gridbot.models.money import step_of
 LOG = logging.getLogger(__name__)
 
 PRICE_DIGITS = 6  # digits of the start price, its decimals included: 50000.0 moves in steps of 0.1
-SHORTEST_PAUSE = 0.1  # seconds between two frames; a faster market puts more ticks into one
+SHORTEST_PAUSE = 0.1  # seconds between two looks at the clock; a faster market has several ticks at once
 LONGEST_PAUSE = 1.0
-MOST_TICKS = 1000  # in one frame: a machine that slept does not make up for it
+MOST_TICKS = 1000  # at once: a machine that slept does not make up for it
 
 
 class DemoExchange(IExchangeFactory):
@@ -103,10 +103,12 @@ class DemoFeed(SimulatedFeed):
         self._speed = speed
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._put: Callable[[object], None]
 
     def start(self, put: Callable[[object], None]) -> None:
         """Begin to tick: ("demo", n) means that n ticks are due."""
         super().start(put)
+        self._put = put
         self._thread = threading.Thread(target=self._tick, args=(put,), name="demo-market", daemon=True)
         self._thread.start()
 
@@ -117,10 +119,14 @@ class DemoFeed(SimulatedFeed):
             due = int((self._clock.monotonic() - began) * self._speed) - told
             if due > 0:
                 told += due
-                put(("demo", min(due, MOST_TICKS)))
+                for _ in range(min(due, MOST_TICKS)):  # one by one: each is answered before the next is traded
+                    put(("demo", 1))
 
     def _market_said(self, frame: object) -> list[OnMessageSchema]:
         match frame:
+            case ("demo", _) if events := self._rest.exchange.take_events():
+                self._put(frame)  # the bot hears what its own calls have caused before the next price is made
+                return executions(events)
             case ("demo", int(due)):
                 return [message for _ in range(due) for message in self._next_tick()]
         LOG.warning("demo: a frame that nobody here has sent was left aside: %r", frame)

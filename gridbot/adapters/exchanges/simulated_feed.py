@@ -49,7 +49,7 @@ class SimulatedFeed(IExchangeWebSocketService):
         if message is Frame.SNAPSHOT:
             return [OnMessageSchema(channel="executions", type="snapshot", executions=[])]
         if message is Frame.WAKE:
-            return _executions(self._rest.exchange.take_events())
+            return executions(self._rest.exchange.take_events())
         return self._market_said(message)
 
     @abstractmethod
@@ -66,8 +66,9 @@ class SimulatedFeed(IExchangeWebSocketService):
         exchange = self._rest.exchange
         events = exchange.take_events()
         events += exchange.on_price(ticker.last, ticker.time or now)
-        return [*_executions(events), message]
+        return [*executions(events), message]
 
 
-def _executions(events: list[ExecutionsUpdateSchema]) -> list[OnMessageSchema]:
+def executions(events: list[ExecutionsUpdateSchema]) -> list[OnMessageSchema]:
+    """The message that tells them; none for none."""
     return [OnMessageSchema(channel="executions", type="update", executions=events)] if events else []
