@@ -134,7 +134,7 @@ class Doctor:
                 "the exchange's clock, but logs and other programs do not: sudo timedatectl set-ntp true",
             )
         pair = rest.get_asset_pair_info()
-        if pair.status == "online":
+        if pair.takes_orders:
             bot = self._settings.bot
             limits = [(pair.ordermin, bot.base_currency), (pair.costmin, bot.quote_currency)]
             smallest = " and ".join(f"{digits(least)} {currency}" for least, currency in limits if least)

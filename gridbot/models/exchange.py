@@ -73,6 +73,11 @@ class AssetPairInfoSchema(ExchangeModel):
             raise ValueError(f"{amount_type!r} cannot be truncated; right are 'price' and 'volume'")
         return as_text(cut(to_decimal(amount)))
 
+    @property
+    def takes_orders(self) -> bool:
+        """True when the exchange now takes the limit orders of a grid."""
+        return self.status in ("online", "limit_only")
+
     def truncate_price(self, price: Decimal) -> Decimal:
         """``price`` cut toward zero to the tick."""
         return truncate(price, self.tick_size)

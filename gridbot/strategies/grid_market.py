@@ -8,7 +8,7 @@ from gridbot.exceptions import ConfigurationError, ExchangeError
 from gridbot.models.configuration import check_interval_pays, check_one_buy_fits
 from gridbot.models.events import Trouble
 from gridbot.models.grid import EXTRA, SURPLUS, GridSettings
-from gridbot.services.order_desk import BUYING
+from gridbot.services.order_desk import BUYING, PLACING
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_orders import GridOrders, Surroundings
 
@@ -67,7 +67,7 @@ class GridMarket(GridOrders):
         """The exchange may change what it asks of an order, and the fee: asked for daily, and after a refusal."""
         age = self._clock.monotonic() - self._rules_read_at
         pauses = self._desk.pauses
-        is_refused = len(self._desk.unsold) or pauses.known(BUYING) or pauses.known(UNPAID)
+        is_refused = len(self._desk.unsold) or any(map(pauses.known, (PLACING, BUYING, UNPAID)))
         if age < (REFUSED_AGE if is_refused else RULES_AGE):
             return
         before, self._rules_read_at = self.settings, self._clock.monotonic()

@@ -11,7 +11,7 @@ from gridbot.models.events import CaughtUp, Trouble
 from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, News, OrderInfoSchema, TradeInfoSchema
 from gridbot.models.grid import UNKNOWN
 from gridbot.models.money import ZERO
-from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, DEADLINE, Finished
+from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, DEADLINE, PLACING, Finished
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_market import GridMarket
 from gridbot.strategies.grid_orders import Surroundings
@@ -404,7 +404,8 @@ class GridCatchUp(GridMarket):
         elif self._desk.may_place():
             self._add_missed_sell_orders()
             # Buys that were refused are tried again without waiting for a ticker, which may not come for long.
-            if not pauses.over(CROWDED) or any(pauses.known(what) and pauses.over(what) for what in (BUYING, CROSSING)):
+            refused = [what for what in (PLACING, BUYING, CROSSING) if pauses.known(what)]
+            if not pauses.over(CROWDED) or (refused and all(map(pauses.over, refused))):
                 self._check_price_range()
         if self._desk.unconfirmed_cancels() and pauses.over(CANCELS):
             pauses.begin(CANCELS, first=SETTLE_PAUSE, longest=LONGEST_SETTLE_PAUSE)

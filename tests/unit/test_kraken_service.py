@@ -170,6 +170,14 @@ def test_a_pair_kraken_does_not_know_is_a_matter_for_the_configuration(kraken, c
         service(kraken, clock, base, quote).get_asset_pair_info()
 
 
+@pytest.mark.parametrize("status", ["delisted", "disabled"])
+def test_a_pair_that_is_traded_no_more_is_a_matter_for_the_configuration(kraken, rest, status):
+    row = saved("asset_pairs_xbtusd")["XXBTZUSD"] | {"status": status}
+    kraken.will_answer("AssetPairs", {"XXBTZUSD": row})
+    with pytest.raises(ConfigurationError, match=f"BTC/USD as '{status}', it is traded no more"):
+        rest.get_asset_pair_info()
+
+
 def test_a_pair_that_is_not_online_is_told(kraken, rest, caplog):
     row = saved("asset_pairs_xbtusd")["XXBTZUSD"] | {"status": "cancel_only"}
     kraken.will_answer("AssetPairs", {"XXBTZUSD": row})

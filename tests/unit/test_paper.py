@@ -7,7 +7,7 @@ import pytest
 
 from gridbot.adapters.exchanges.paper import PaperExchange
 from gridbot.adapters.exchanges.simulated_feed import Frame
-from gridbot.exceptions import TemporaryFailure
+from gridbot.exceptions import PlacementPaused, TemporaryFailure
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup
 from gridbot.models.configuration import PaperConfigDTO, Settings
 from gridbot.models.exchange import OnMessageSchema, TickerUpdateSchema
@@ -38,6 +38,7 @@ class PublicRest:
         self.asked: list[str] = []
         self.last = Decimal("50000.0")
         self.server_time = 1_800_000_000.0
+        self.pair = PAIR
 
     def __getattr__(self, name: str):
         raise AssertionError(f"paper must not ask Kraken for {name}")
@@ -53,7 +54,7 @@ class PublicRest:
 
     def get_asset_pair_info(self):
         self.asked.append("pair")
-        return PAIR
+        return self.pair
 
     def get_last_price(self) -> Decimal:
         return self.last
@@ -137,6 +138,16 @@ def test_public_questions_go_to_kraken_and_money_is_play_money(paper):
     assert (paper.rest.rest_symbol, paper.rest.rest_altname) == ("BTC/USD", "XBTUSD")
     assert paper.rest.get_account_balance() == {"XXBT": Decimal("0.5"), "ZUSD": Decimal("1000")}
     assert paper.public.asked == ["pair"]
+
+
+def test_a_pair_that_takes_no_orders_takes_none_on_paper_either_until_kraken_says_otherwise(paper):
+    paper.public.pair = PAIR.model_copy(update={"status": "cancel_only"})
+    paper.price("50000.0")
+    with pytest.raises(PlacementPaused, match="'cancel_only' now"):
+        paper.buy("49000.0")
+    paper.public.pair = PAIR.model_copy(update={"status": "limit_only"})
+    assert paper.rest.get_asset_pair_info().status == "limit_only"
+    assert paper.buy("49000.0") in paper.rest.exchange.open_orders
 
 
 def test_the_fee_is_the_configured_one_or_a_dear_guess(tmp_path):

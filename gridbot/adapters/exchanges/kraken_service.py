@@ -151,10 +151,18 @@ class KrakenRESTService(IExchangeRESTService):
         return find_pair(self.client, self._base, self._quote)
 
     def get_asset_pair_info(self) -> AssetPairInfoSchema:
-        """As Kraken lists the pair now; warns when it is not open for the orders of a grid."""
+        """
+        As Kraken lists the pair now; warns when it is not open for the orders of a grid. Raises ConfigurationError
+        for one that is traded no more.
+        """
         self.__dict__["_pair"] = find_pair(self.client, self._base, self._quote)
         info = self._pair.info
-        if info.status not in ("online", "limit_only"):
+        if info.status in ("delisted", "disabled"):
+            raise ConfigurationError(
+                f"[bot] base_currency, quote_currency: Kraken lists {self.rest_symbol} as {info.status!r}, traded "
+                "no more. Choose another pair"
+            )
+        if not info.takes_orders:
             LOG.warning("Kraken lists %s as %r: not every order will be taken", self.rest_symbol, info.status)
         return info
 

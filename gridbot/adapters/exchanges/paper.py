@@ -19,7 +19,7 @@ from gridbot.adapters.exchanges.simulated_store import SimulatedStore, open_exch
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeFactory, IExchangeRESTService
 from gridbot.models.configuration import Settings
-from gridbot.models.exchange import OnMessageSchema
+from gridbot.models.exchange import AssetPairInfoSchema, OnMessageSchema
 
 SILENT_SECONDS = 60.0  # without a price from the feed: then one asked for over REST is newer for sure
 
@@ -63,6 +63,12 @@ class PaperRESTService(SimulatedRESTService):
             fee=ASSUMED_FEE if settings.bot.fee is None else settings.bot.fee,
             symbol=self._public.ws_symbol,
         )
+
+    def get_asset_pair_info(self) -> AssetPairInfoSchema:
+        """As Kraken lists it now."""
+        if self._opened is not None:
+            self._opened.pair = self._public.get_asset_pair_info()
+        return self.exchange.pair
 
     def check_exchange_status(self, tries: int = 0) -> None:
         """Whether Kraken is online: without it there are no prices."""

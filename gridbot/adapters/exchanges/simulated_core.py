@@ -48,6 +48,7 @@ from gridbot.models.money import ZERO, step_of, truncate
 NEVER_BELOW = ZERO  # no buy is open: no price is below this
 NEVER_ABOVE = Decimal("Infinity")  # no sell is open
 KEEP_FINISHED = 1000  # finished orders, and executions, held in memory
+MODE_PAUSE = 30.0  # seconds until a pair that takes no orders is worth another try
 CANCEL_REASON = "User requested"  # Kraken's words
 
 
@@ -170,11 +171,13 @@ class SimulatedExchange:
         Whether such an order would be taken now; returns the last price.
 
         Raises OrderRejected (side, precision), OrderTooSmall, PostOnlyWouldCross, InsufficientFunds,
-        and PlacementPaused before the first price is known.
+        and PlacementPaused before the first price is known and while the pair takes no orders.
         """
         pair = self.pair
         if side not in (BUY, SELL):
             raise OrderRejected(f"simulated exchange: {side!r} is not a side; right are {BUY!r} and {SELL!r}")
+        if not pair.takes_orders:
+            raise PlacementPaused(f"the market of {self.symbol} is {pair.status!r} now", retry_after=MODE_PAUSE)
         if price <= 0 or price % pair.tick_size:
             raise OrderRejected(f"price {price:f} {pair.quote} is not a multiple of {pair.tick_size:f}")
         if volume <= 0 or volume % pair.lot:
