@@ -12,6 +12,7 @@ from collections.abc import Callable
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
@@ -311,14 +312,24 @@ class FundsConfigDTO(Section):
     own_quote: NotNegative | None = None
 
 
+def _read_socket_address(value: object) -> object:
+    address = urlsplit(str(value))
+    if address.scheme not in ("ws", "wss") or not address.hostname:
+        raise ValueError("this is no address of a websocket")
+    return value
+
+
+SocketAddress = Annotated[Text, BeforeValidator(_read_socket_address)]
+
+
 class KrakenConfigDTO(Section):
     """[kraken]: the API key (from the environment, preferably) and Kraken's addresses."""
 
     api_public_key: str = Field(default="", repr=False)
     api_secret_key: SecretStr = SecretStr("")
     rest_url: Text = "https://api.kraken.com"
-    ws_url: Text = "wss://ws.kraken.com/v2"
-    ws_auth_url: Text = "wss://ws-auth.kraken.com/v2"
+    ws_url: SocketAddress = "wss://ws.kraken.com/v2"
+    ws_auth_url: SocketAddress = "wss://ws-auth.kraken.com/v2"
 
     @property
     def has_key(self) -> bool:

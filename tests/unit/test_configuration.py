@@ -80,6 +80,13 @@ def refusal(path: Path) -> str:
     return caught.value.message.replace(f"{path}", "config.ini")
 
 
+@pytest.mark.parametrize("key", ["ws_url", "ws_auth_url"])
+@pytest.mark.parametrize("address", ["x", "http://ws.kraken.com", "wss://"])
+def test_an_address_that_is_no_websocket_s_is_refused(write: Write, key: str, address: str) -> None:
+    told = refusal(write(more=f"[kraken]\n{key} = {address}\n"))
+    assert told.startswith(f"config.ini, [kraken] {key} = {address}: this is no address of a websocket. Right would be")
+
+
 def test_the_settings_themselves_are_not_taken_for_a_damaged_database(write: Write) -> None:
     told = refusal(write(more="[database]\npath = ./config.ini\n"))
     assert told.startswith("config.ini, [database] path = ./config.ini: is this very file. Name another")
