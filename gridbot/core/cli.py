@@ -194,12 +194,16 @@ def _give_up_stdout() -> None:
 
 
 def _leave_at_once_when_asked() -> None:
-    """While the bot is only being imported nothing is in hand: a stop is a stop by request."""
+    """
+    While the bot is only being imported nothing is in hand: a stop is a stop by request. Not as an exception, which
+    compiled packages take amiss.
+    """
     import signal
 
     def leave(_signum: int, _frame: object) -> None:
-        raise KeyboardInterrupt
+        os._exit(STOPPED_BY_REQUEST)
 
+    signal.signal(signal.SIGINT, leave)
     signal.signal(signal.SIGTERM, leave)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it
         signal.signal(signal.SIGHUP, leave)

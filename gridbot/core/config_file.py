@@ -67,7 +67,6 @@ WOULD_BE_RIGHT = {
     "rest_url": "https://api.kraken.com",
     "ws_url": "wss://ws.kraken.com/v2",
     "ws_auth_url": "wss://ws-auth.kraken.com/v2",
-    "level": "DEBUG, INFO, WARNING or ERROR",
     "token": "the token @BotFather gave you",
     "chat_id": "the number of the chat that shall hear the bot",
     "port": "a whole number from 1 to 65535",
@@ -192,7 +191,7 @@ class _Reader:
             self.refusals.append(missing.rstrip())
         else:
             says_what_would_be_right = ". " in message or "for example" in message
-            self._refuse(section, key, message if says_what_would_be_right else f"{message}. {_right(key)}")
+            self._refuse(section, key, message if says_what_would_be_right else f"{message.rstrip('.')}. {_right(key)}")
 
     def _check_key(self, bot: models.BotConfigDTO | None, kraken: models.KrakenConfigDTO | None) -> None:
         if kraken is None:

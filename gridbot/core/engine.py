@@ -93,6 +93,7 @@ class BotEngine:
             )
         )
         self._account = AccountView(settings, db, self.desk)
+        self._asked_price: OnMessageSchema | None = None
         self._document: dict[str, object] = {}
         self._listeners: list[Callable[[], object]] = []  # closed at the end
         self.alive: Callable[[float], None] = lambda _good_for: None  # told once a second, and before a long wait
@@ -123,6 +124,8 @@ class BotEngine:
                 self.strategy.run(self._queue.put)
                 return
             except TemporaryFailure as exc:
+                if self._clock.stopping():
+                    return
                 LOG.warning("cannot start yet: %s; trying again in %.0f s", exc, max(pause, exc.retry_after))
                 wait = max(pause, exc.retry_after)
                 self.alive(wait + LONGEST_START_PAUSE)
@@ -234,6 +237,10 @@ class BotEngine:
 
     def _watch_price(self, now: float) -> None:
         """A quiet pair is not a dead one: ask for its price before calling the silence an error."""
+        if self._asked_price is not None:
+            # A turn later: what this price has filled in a simulation was told meanwhile.
+            message, self._asked_price = self._asked_price, None
+            self.handle(message)
         silent = now - self._last_price_at
         if silent < (QUIET_PAIR if self.strategy.is_ready else QUIET_START) or now < self._next_price_question:
             return
@@ -249,7 +256,8 @@ class BotEngine:
             LOG.warning("no price for %.0f minutes, and asking for it failed: %s", silent / 60, exc)
             return
         symbol = self._exchange.rest.ws_symbol
-        self.handle(OnMessageSchema(channel="ticker", ticker_data=TickerUpdateSchema(symbol=symbol, last=price)))
+        ticker = TickerUpdateSchema(symbol=symbol, last=price)
+        self._asked_price = OnMessageSchema(channel="ticker", ticker_data=ticker)
 
     def _open_ears(self) -> None:
         """Notification and status server; neither stops a trade."""

@@ -175,6 +175,22 @@ def test_a_quiet_pair_is_asked_for_its_price_before_the_silence_is_an_error(tmp_
     assert house.engine.strategy.ticker == Decimal("50010")
 
 
+def test_what_a_price_that_was_asked_for_fills_on_paper_is_told_before_it(tmp_path: Path) -> None:
+    house = House(tmp_path).start()
+    exchange = house.world.exchange
+
+    def answer() -> Decimal:  # as the dry run's: orders are matched with it
+        price = Decimal("49400.0")
+        exchange.announce(exchange.on_price(price, house.clock.now))
+        return price
+
+    silent(house, answer)
+    for _ in range(310):
+        house.turn(1.0)
+    assert [f"{sell.price:f}" for sell in house.engine.desk.book.sells()] == ["49999.9"]
+    assert len(house.engine.desk.book.buys()) == 5, "the ladder is completed by the price behind the fill"
+
+
 def test_no_price_for_ten_minutes_is_an_error(tmp_path: Path) -> None:
     house = House(tmp_path).start()
     silent(house, unreachable)
