@@ -151,6 +151,8 @@ class _View:
         books = self._books
         if books.pending:
             return "the exchange's word on the order sent"
+        if not self._running and books.simulated:
+            return "a start of the bot; nothing is filled until then"
         if not self._running:
             return "a start of the bot; what is filled until then is booked at that start"
         events = []

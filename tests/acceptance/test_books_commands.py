@@ -414,7 +414,7 @@ def test_status_shows_the_ladder_and_what_comes_next(capsys: pytest.CaptureFixtu
     assert lines[0] == "mine: GridHODL on BTC/USD, play money, NOT RUNNING"
     assert len([line for line in lines if line.startswith("buy  ")]) == 5
     assert [line for line in lines if line.lstrip().startswith(">")]
-    assert "next     a start of the bot; what is filled until then is booked at that start" in lines
+    assert "next     a start of the bot; nothing is filled until then" in lines
 
 
 def test_status_knows_a_running_bot(capsys: pytest.CaptureFixture[str]) -> None:
