@@ -110,9 +110,9 @@ def test_the_smallest_interval_leaves_something_of_the_gain_whatever_the_tick(
     pair = EXAMPLE.pair.model_copy(update={"tick_size": Decimal(tick)})
     settings = replace(EXAMPLE, pair=pair, fee=Decimal(fee))
     smallest = rules.smallest_interval(ticker, settings)
-    assume(smallest < 1)
-    rules.check_tick_leaves_gain(ticker, replace(settings, interval=smallest))
     price = rules.buy_price(ticker, ticker, replace(settings, interval=smallest))
+    assume(smallest < 1 and price > 0)
+    rules.check_tick_leaves_gain(ticker, replace(settings, interval=smallest))
     assert smallest <= max(Decimal(tick) * 2 / price, Decimal("0.00001")) + 3 * Decimal(fee)
 
 

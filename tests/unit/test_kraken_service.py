@@ -174,7 +174,7 @@ def test_a_pair_kraken_does_not_know_is_a_matter_for_the_configuration(kraken, c
 def test_a_pair_that_is_traded_no_more_is_a_matter_for_the_configuration(kraken, rest, status):
     row = saved("asset_pairs_xbtusd")["XXBTZUSD"] | {"status": status}
     kraken.will_answer("AssetPairs", {"XXBTZUSD": row})
-    with pytest.raises(ConfigurationError, match=f"BTC/USD as '{status}', it is traded no more"):
+    with pytest.raises(ConfigurationError, match=f"BTC/USD as '{status}', traded no more"):
         rest.get_asset_pair_info()
 
 
