@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from gridbot.exceptions import ConfigurationError
+from gridbot.models.money import decimals_of
 
 BLOCK = 65536  # characters read at once: larger blocks leave the processor's cache and are slower
 CANDLE_COLUMNS = 7  # time, open, high, low, close, volume, trades
@@ -179,10 +180,9 @@ class Where:
 def _decimals(price: str) -> int:
     """How many decimals a price is written with, whatever the notation; 0 for what is no number."""
     try:
-        exponent = Decimal(price).as_tuple().exponent
+        return decimals_of(Decimal(price))
     except InvalidOperation:
         return 0
-    return max(0, -exponent) if isinstance(exponent, int) else 0
 
 
 class MarketFile:

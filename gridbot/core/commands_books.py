@@ -30,7 +30,7 @@ from gridbot.infrastructure.database import (
 )
 from gridbot.models.configuration import Settings
 from gridbot.models.grid import BookOrder, Placement, UnsoldBuy
-from gridbot.models.money import step_of, to_decimal
+from gridbot.models.money import decimals_of, step_of, to_decimal
 from gridbot.services import ledger, report
 from gridbot.services.messages import Units, duration
 from gridbot.services.status_report import headline
@@ -140,15 +140,10 @@ def units_of(settings: Settings, books: Books) -> Units:
     return Units(
         settings.bot.base_currency,
         settings.bot.quote_currency,
-        seen.get("price_decimals", max((_decimals(price) for price in prices), default=2)),
+        seen.get("price_decimals", max(map(decimals_of, prices), default=2)),
         seen.get("lot_decimals", 8),
         seen.get("quote_decimals", 2),
     )
-
-
-def _decimals(value: Decimal) -> int:
-    exponent = value.as_tuple().exponent
-    return max(0, -exponent) if isinstance(exponent, int) else 0
 
 
 def known_price(books: Books, asked: Decimal | None, now: float) -> tuple[Decimal, str]:

@@ -164,9 +164,7 @@ def start_money(settings: Settings, args: argparse.Namespace) -> tuple[Decimal, 
     Base and quote to begin with: as asked, or [paper]'s as far as it is the bot's own. What lies beyond [funds]
     is left out altogether: a bot that never touches it trades the same without it. Raises ConfigurationError.
     """
-    paper, own = settings.paper, settings.funds
-    base = paper.base_balance if own.own_base is None else min(paper.base_balance, own.own_base)
-    quote = paper.quote_balance if own.own_quote is None else min(paper.quote_balance, own.own_quote)
+    base, quote = settings.own_play_money
     base = base if args.base is None else args.base
     quote = quote if args.quote is None else args.quote
     if not base and not quote:

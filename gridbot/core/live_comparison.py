@@ -8,14 +8,12 @@ live - orders only in the backtest.
 """
 
 from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
 
 from gridbot.core.backtest_result import Fill, Result
-from gridbot.core.commands_books import check_owner
+from gridbot.core.commands_books import read_books
 from gridbot.exceptions import ConfigurationError
-from gridbot.infrastructure.database import Configuration, DBConnect, Trades
 from gridbot.models.configuration import Settings
 from gridbot.models.exchange import BUY
 from gridbot.models.money import ZERO, as_text
@@ -88,22 +86,17 @@ class LiveTrades:
 
     @classmethod
     def read(cls, settings: Settings) -> "LiveTrades":
-        """From the bot's database, without changing it. Raises ConfigurationError, DatabaseError."""
-        path, userref = settings.db.path, settings.bot.userref
-        if not path.exists():
-            raise ConfigurationError(f"--against-live: there is no database {path}; the bot has not run yet")
-        with closing(DBConnect(path, read_only=True)) as db:
-            check_owner(db, settings, path)
-            stored = Configuration(db, userref).get()
-            rows = Trades(db, userref).all()
-        if not rows:
-            raise ConfigurationError(f"--against-live: {path} holds no trades of userref {userref} yet")
+        """From the bot's books. Raises ConfigurationError, DatabaseError."""
+        books = read_books(settings)
+        if not books.rows:
+            raise ConfigurationError(f"--against-live: {settings.db.path} holds no trades of this bot yet")
         orders: dict[str, Fill] = {}
-        for t in (row.info for row in rows):
+        for t in (row.info for row in books.rows):
             before = orders.get(t.txid, Fill(t.time, t.side, t.price, ZERO, ZERO, None))
             volume, cost = before.volume + t.volume, before.price * before.volume + t.cost
             orders[t.txid] = Fill(t.time, t.side, cost / volume, volume, before.fee + t.fee, None)
-        return cls(tuple(orders.values()), stored.created_at, max(rows[-1].info.time, stored.synced_at))
+        end = max(books.rows[-1].info.time, books.stored.synced_at)
+        return cls(tuple(orders.values()), books.stored.created_at, end)
 
     def compare(self, past: list[Fill], result: Result) -> Comparison:
         """Against the fills of the backtest that came to ``result``."""

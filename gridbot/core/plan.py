@@ -264,11 +264,7 @@ def _standing(
     """The bot's books, if it has any, and the money to count with: asked for, the bot's last, or [paper]'s."""
     snapshot = books.snapshot if books is not None else {}
     seen = books is not None and "quote_untraded" in snapshot
-    own, paper = settings.funds, settings.paper
-    free = {
-        "base": paper.base_balance if own.own_base is None else min(paper.base_balance, own.own_base),
-        "quote": paper.quote_balance if own.own_quote is None else min(paper.quote_balance, own.own_quote),
-    }
+    free = dict(zip(("base", "quote"), settings.own_play_money, strict=True))
     if books is not None and seen:
         bound = bound_by(books.orders, books.pending, to_decimal(snapshot["fee"]))
         traded = flow(row.info for row in books.rows)

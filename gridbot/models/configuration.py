@@ -402,6 +402,14 @@ class Settings(Section):
     logging: LoggingConfigDTO = LoggingConfigDTO()
     config_path: Path = Path("config.ini")
 
+    @property
+    def own_play_money(self) -> tuple[Decimal, Decimal]:
+        """Base and quote of [paper], as far as they are the bot's own."""
+        paper, own = self.paper, self.funds
+        base = paper.base_balance if own.own_base is None else min(paper.base_balance, own.own_base)
+        quote = paper.quote_balance if own.own_quote is None else min(paper.quote_balance, own.own_quote)
+        return base, quote
+
     def secrets(self) -> list[str]:
         """What must never reach a log: the API key, both halves, and the Telegram token."""
         telegram = self.notification.telegram

@@ -23,6 +23,17 @@ def from_json(text: str) -> Any:
     return JSON_DECODER.decode(text)
 
 
+def decimals_of(value: Decimal) -> int:
+    """
+    How many decimals a number is written with, whatever the notation.
+
+    >>> decimals_of(Decimal("50123.40")), decimals_of(Decimal("5E+4"))
+    (2, 0)
+    """
+    exponent = value.as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
+
+
 def to_decimal(value: str | int | Decimal) -> Decimal:
     """
     A finite Decimal from text, an integer or a Decimal. A float is refused: it has already lost digits.

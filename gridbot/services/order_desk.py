@@ -25,7 +25,7 @@ from gridbot.infrastructure.database import DBConnect
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import IExchangeRESTService
 from gridbot.models.events import Event, OrderPlaced, OrderRefused
-from gridbot.models.exchange import BUY, ExecutionsUpdateSchema, OrderInfoSchema
+from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, OrderInfoSchema
 from gridbot.models.grid import EXTRA, SURPLUS, BookOrder, PlaceBuy, Placement, PlaceSell
 from gridbot.models.money import as_text
 from gridbot.services.bookkeeping import Bookkeeping
@@ -43,8 +43,7 @@ CLOCK_TOLERANCE = 5.0
 # "It is not there" is believed after this many look-ups that found nothing, all after the lag.
 CLEAN_SWEEPS = 2
 # Buys must not take (post), and both sides pay their fee in quote (fciq), so that a buy of V brings V.
-FLAGS = {BUY: "post,fciq"}
-SELL_FLAGS = "fciq"
+FLAGS = {BUY: "post,fciq", SELL: "fciq"}
 
 PLACING = "placing"  # pauses: any order at all
 BUYING = "buys"
@@ -100,7 +99,7 @@ class OrderDesk(Bookkeeping):
                 volume=placement.volume,
                 price=placement.price,
                 userref=self._userref,
-                oflags=FLAGS.get(placement.side, SELL_FLAGS),
+                oflags=FLAGS[placement.side],
                 deadline=placement.deadline,
             )
         except OrderFateUnknown as exc:
