@@ -46,7 +46,7 @@ STORY = logging.getLogger("gridbot.story")
 TIMER_PATIENCE = 5.0  # seconds
 TIMER_SPACING = 1.0  # seconds
 STATUS_SPACING = 3600.0
-QUIET_START = 15.0  # seconds: the feed begins with a price, or should
+QUIET_START = 15.0  # seconds: the feed begins with a price, or should; refused buys wait for one, too
 QUIET_PAIR = 300.0  # no ticker for so long: ask for the price over REST
 PRICE_QUESTION_SPACING = 30.0
 PRICE_TIMEOUT = 600.0  # no price for so long: an error
@@ -242,7 +242,8 @@ class BotEngine:
             message, self._asked_price = self._asked_price, None
             self.handle(message)
         silent = now - self._last_price_at
-        if silent < (QUIET_PAIR if self.strategy.is_ready else QUIET_START) or now < self._next_price_question:
+        is_patient = self.strategy.is_ready and not self.strategy.wants_price
+        if silent < (QUIET_PAIR if is_patient else QUIET_START) or now < self._next_price_question:
             return
         self._next_price_question = now + PRICE_QUESTION_SPACING
         try:

@@ -78,6 +78,13 @@ class GridCatchUp(GridMarket):
         return self._started_at is not None
 
     @property
+    def wants_price(self) -> bool:
+        """True when refused buys may be tried again. That takes a price, and a quiet pair does not tell one."""
+        pauses = self._desk.pauses
+        refused = [what for what in (PLACING, BUYING, CROSSING) if pauses.known(what)]
+        return bool(refused) and all(map(pauses.over, refused))
+
+    @property
     def next_look(self) -> float:
         """When the whole book is compared again unasked, on the monotonic clock."""
         return self._next_look
@@ -403,9 +410,7 @@ class GridCatchUp(GridMarket):
             self._assign_all_pending_transactions()
         elif self._desk.may_place():
             self._add_missed_sell_orders()
-            # Buys that were refused are tried again without waiting for a ticker, which may not come for long.
-            refused = [what for what in (PLACING, BUYING, CROSSING) if pauses.known(what)]
-            if not pauses.over(CROWDED) or (refused and all(map(pauses.over, refused))):
+            if not pauses.over(CROWDED):
                 self._check_price_range()
         if self._desk.unconfirmed_cancels() and pauses.over(CANCELS):
             pauses.begin(CANCELS, first=SETTLE_PAUSE, longest=LONGEST_SETTLE_PAUSE)

@@ -648,14 +648,19 @@ def test_what_a_price_after_an_absence_has_filled_is_not_the_newer_price() -> No
     assert [event.ticker for event in world.told(GridShifted)] == [60000]
 
 
-def test_a_buy_refused_for_crossing_is_tried_again_without_a_ticker() -> None:
+def test_a_buy_refused_for_crossing_is_tried_again_at_the_next_price_and_not_before() -> None:
     world = World().start("50000")
     world.rest.faults = [PostOnlyWouldCross("the price is already there")]
     world.price("52000")
     assert len(world.buys) < 5
-    world.wait(3)
-    assert world.buy_prices()[0] == "51485.1"
-    assert len(world.buys) == 5
+    assert not world.strategy.wants_price
+    world.wait(30)
+    assert len(world.buys) < 5, "the price known may be an older one"
+    assert world.strategy.wants_price
+    world.price("52001")
+    assert world.buy_prices()[0] == "51486.1"
+    world.wait(61).price("52002")
+    assert not world.strategy.wants_price
 
 
 def test_a_sell_of_unknown_origin_goes_to_the_buy_that_it_stands_one_interval_above() -> None:

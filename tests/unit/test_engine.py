@@ -19,6 +19,7 @@ from gridbot.exceptions import (
     ConfigurationError,
     DatabaseError,
     GridBotError,
+    PostOnlyWouldCross,
     TemporaryFailure,
 )
 from gridbot.infrastructure.database import Configuration, DBConnect, Orderbook, open_or_rebuild
@@ -173,6 +174,16 @@ def test_a_quiet_pair_is_asked_for_its_price_before_the_silence_is_an_error(tmp_
         house.turn(1.0)
     assert len(asked) == 4
     assert house.engine.strategy.ticker == Decimal("50010")
+
+
+def test_a_refused_buy_of_a_quiet_pair_does_not_wait_five_minutes_for_a_price(tmp_path: Path) -> None:
+    house = House(tmp_path).start()
+    house.world.rest.faults = [PostOnlyWouldCross("the price is already there")]
+    house.price("52000")
+    silent(house, lambda: Decimal("52000.0"))
+    for _ in range(20):
+        house.turn(1.0)
+    assert len(house.engine.desk.book.buys()) == 5
 
 
 def test_what_a_price_that_was_asked_for_fills_on_paper_is_told_before_it(tmp_path: Path) -> None:
