@@ -82,7 +82,7 @@ class GridCatchUp(GridMarket):
         """True when refused buys may be tried again. That takes a price, and a quiet pair does not tell one."""
         pauses = self._desk.pauses
         refused = [what for what in (PLACING, BUYING, CROSSING) if pauses.known(what)]
-        return bool(refused) and all(map(pauses.over, refused))
+        return self._band == rules.NO_BAND and bool(refused) and all(map(pauses.over, refused))
 
     @property
     def next_look(self) -> float:

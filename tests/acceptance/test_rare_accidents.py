@@ -659,7 +659,6 @@ def test_a_buy_refused_for_crossing_is_tried_again_at_the_next_price_and_not_bef
     assert world.strategy.wants_price
     world.price("52001")
     assert world.buy_prices()[0] == "51486.1"
-    world.wait(61).price("52002")
     assert not world.strategy.wants_price
 
 
