@@ -31,7 +31,6 @@ from gridbot.adapters.exchanges.simulated import SimulatedExchange, SimulatedRES
 from gridbot.core.registry import resolve
 from gridbot.exceptions import InsufficientFunds, OrderFateUnknown, PlacementPaused, TemporaryFailure
 from gridbot.infrastructure.database import DBConnect
-from gridbot.interfaces.exchange import IExchangeRESTService
 from gridbot.models.exchange import CreateOrderResponseSchema, OrderInfoSchema, PairBalanceSchema
 from gridbot.services.book_sync import BookSync
 from gridbot.services.order_desk import OrderDesk
@@ -60,7 +59,6 @@ class Rest(SimulatedRESTService):
     """Knows the orders of the corpus; records every order that is wanted."""
 
     rest_altname = "XBTUSD"
-    answers_lag = IExchangeRESTService.answers_lag  # as Kraken: an order it does not show may be there
 
     def __init__(self, clock: ManualClock, orders: list[OrderInfoSchema], lively: random.Random | None) -> None:
         exchange = SimulatedExchange(

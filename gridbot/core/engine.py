@@ -155,6 +155,7 @@ class BotEngine:
         """One message to the strategy. A question that was not answered is asked again later."""
         if message.ticker_data is not None:
             self._last_price_at = self._clock.monotonic()
+            self._asked_price = None  # what the feed tells is newer
         try:
             self.strategy.on_message(message)
         except TemporaryFailure as exc:
@@ -239,8 +240,7 @@ class BotEngine:
         """A quiet pair is not a dead one: ask for its price before calling the silence an error."""
         if self._asked_price is not None:
             # A turn later: what this price has filled in a simulation was told meanwhile.
-            message, self._asked_price = self._asked_price, None
-            self.handle(message)
+            self.handle(self._asked_price)
         silent = now - self._last_price_at
         is_patient = self.strategy.is_ready and not self.strategy.wants_price
         if silent < (QUIET_PAIR if is_patient else QUIET_START) or now < self._next_price_question:
@@ -257,7 +257,7 @@ class BotEngine:
             LOG.warning("no price for %.0f minutes, and asking for it failed: %s", silent / 60, exc)
             return
         symbol = self._exchange.rest.ws_symbol
-        ticker = TickerUpdateSchema(symbol=symbol, last=price)
+        ticker = TickerUpdateSchema(symbol=symbol, last=price, time=self.desk.now())
         self._asked_price = OnMessageSchema(channel="ticker", ticker_data=ticker)
 
     def _open_ears(self) -> None:

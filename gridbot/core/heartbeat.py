@@ -14,7 +14,7 @@ import sys
 import time
 
 from gridbot.core import ini_file
-from gridbot.core.single_instance import holder_if_running
+from gridbot.core.single_instance import holder_if_running, lock_path
 
 TYPE_CHECKING = False  # as typing has it, without the milliseconds that importing typing takes
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def look(database: str | os.PathLike[str], now: float | None = None) -> Life:
     if state.startswith(f"{ENDED} "):
         return Life(f"the bot ended {_span(age)} ago ({state.removeprefix(f'{ENDED} ')})")
     # A pid may be another's by now, or be kept by a parent that does not care; the lock goes with the process.
-    if not _exists(pid) or not holder_if_running(database):
+    if not _exists(pid) or (os.path.exists(lock_path(database)) and not holder_if_running(database)):
         return Life(f"the bot (pid {pid}) is dead; its last sign of life is {_span(age)} old")
     if age > good_for:
         return Life(

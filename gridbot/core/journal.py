@@ -35,7 +35,7 @@ from gridbot.models.configuration import Settings
 
 LOG = logging.getLogger(__name__)
 
-FORMAT = 4
+FORMAT = 5
 FLUSH_SECONDS = 5.0  # so much of a session is lost at the most when the process is killed
 BLOT = "(removed)"
 CUT_OFF = "cut off"  # stands behind the last record of a journal whose process did not end it

@@ -41,6 +41,11 @@ def lock_file(path: str) -> int | None:
     return handle
 
 
+def lock_path(database: str | os.PathLike[str]) -> str:
+    """The lock of a database; two ways to one file are one database."""
+    return f"{os.path.realpath(database)}.lock"
+
+
 def holder_of(path: str) -> str:
     """``pid 123``: who wrote itself into the lock file; for people only."""
     try:
@@ -52,7 +57,7 @@ def holder_of(path: str) -> str:
 
 def holder_if_running(database: str | os.PathLike[str]) -> str:
     """``pid 123`` of the bot that holds the database's lock, "" when none does."""
-    path = f"{os.path.realpath(database)}.lock"
+    path = lock_path(database)
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -74,10 +79,9 @@ def claim(database: str, public_key: str = "", *, key_only: bool = False) -> str
     None when it is; otherwise the line that says who is. Raises ConfigurationError when a lock file
     cannot be written.
     """
-    database = os.path.realpath(database)  # two ways to one file are one database
-    wanted = {} if key_only else {f"{database}.lock": f"on this database: {database}"}
+    wanted = {} if key_only else {lock_path(database): f"on this database: {os.path.realpath(database)}"}
     if public_key:
-        path = str(key_state_path(public_key, os.path.dirname(database))) + ".lock"
+        path = str(key_state_path(public_key, os.path.dirname(os.path.realpath(database)))) + ".lock"
         wanted[path] = "with this API key; a second bot needs a key of its own"
     for path, what in wanted.items():
         if path in _held:

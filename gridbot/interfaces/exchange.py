@@ -43,6 +43,10 @@ class IExchangeRESTService(ABC):
         """True when an earlier process was cut off minutes ago at the most: what it sent may still arrive."""
         return False
 
+    def is_foreign(self, txid: str) -> bool:
+        """True for an order that certainly was not placed here, as a simulated exchange sees by the id."""
+        return False
+
     @property
     def comparison_wait(self) -> float:
         """Seconds until the whole book can be asked for without waiting for the exchange's limit of requests."""

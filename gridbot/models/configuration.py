@@ -313,8 +313,13 @@ class FundsConfigDTO(Section):
 
 
 def _read_socket_address(value: object) -> object:
-    address = urlsplit(str(value))
-    if address.scheme not in ("ws", "wss") or not address.hostname:
+    text = str(value)
+    try:
+        address = urlsplit(text)
+        is_one = text.startswith(("ws://", "wss://")) and address.hostname and address.port != 0
+    except ValueError:  # as a port of letters is
+        is_one = False
+    if not is_one:
         raise ValueError("this is no address of a websocket")
     return value
 

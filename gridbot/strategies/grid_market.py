@@ -83,11 +83,21 @@ class GridMarket(GridOrders):
         self._desk.pauses.cut_short([BUYING, SURPLUS, EXTRA, *(buy.txid for buy in self._desk.unsold.all())])
 
     def _check_market(self) -> None:
-        """The database holds the orders of one market; another one would find none of them, or sell play money."""
+        """
+        The database holds the orders of one market; another one would find none of them, or sell play money. Raises
+        ConfigurationError.
+        """
         stored = self._desk.configuration
         if stored.exists and stored.get().market != self.market:
             raise ConfigurationError(
                 f"[database] path: this database holds the orders of userref {self._config.userref} on "
                 f"{stored.get().market}, and the settings ask for {self.market}.\n"
                 "  Give every exchange and every pair a database of its own, or another userref."
+            )
+        foreign = [order.txid for order in self._desk.book if self._rest_api.is_foreign(order.txid)]
+        if foreign:
+            raise ConfigurationError(
+                f"[database] path: {len(foreign)} open orders of this database ({foreign[0]}, ...) were placed at another "
+                f"simulated exchange than the one whose file lies beside it ({self.market}): that was removed, or "
+                "exchanged.\n  Put it back; or remove both, to begin anew."
             )

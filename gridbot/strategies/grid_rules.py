@@ -82,7 +82,7 @@ def buy_price(reference: Decimal, ticker: Decimal, settings: GridSettings) -> De
 def sell_price(bought_at: Decimal, ticker: Decimal, settings: GridSettings) -> Decimal:
     """
     One interval above the buy, or above the ticker where that would be below the ticker. Where the cut to a wide
-    tick would take what two fees leave of the gain: the first tick that pays.
+    tick, or a fee that has grown since the buy, would take all of the gain: the first tick that pays.
     """
     price = bought_at * (ONE + settings.interval)
     if price < ticker:

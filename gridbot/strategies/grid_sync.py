@@ -6,7 +6,7 @@ Nothing here waits. What cannot be done now is noted as a pause, and ``on_timer`
 
 import logging
 
-from gridbot.exceptions import ConfigurationError, TemporaryFailure
+from gridbot.exceptions import TemporaryFailure
 from gridbot.models.events import CaughtUp, Trouble
 from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, News, OrderInfoSchema, TradeInfoSchema
 from gridbot.models.grid import UNKNOWN
@@ -287,22 +287,12 @@ class GridCatchUp(GridMarket):
             )
 
     def _tell_of_phantoms(self, news: News) -> None:
-        """
-        Absence proves nothing, but orders of the book that the exchange has never heard of must not go unsaid. At
-        the start of an exchange whose answers never lag, it is another exchange. Raises ConfigurationError.
-        """
-        is_another = not (self.is_ready or self._rest_api.answers_lag)
+        """Absence proves nothing, but orders of the book that the exchange has never heard of must not go unsaid."""
         reported = {info.txid for info in news.reports}
-        old = self._desk.now() - (0.0 if is_another else PHANTOM_AGE)
+        old = self._desk.now() - PHANTOM_AGE
         phantoms = [order.txid for order in self._desk.book if order.txid not in reported and order.placed_at < old]
         if not phantoms:
             self._desk.pauses.end(PHANTOMS)
-        elif is_another:
-            raise ConfigurationError(
-                f"[database] path: the simulated exchange does not know {len(phantoms)} open orders of this database "
-                f"({phantoms[0]}, ...): its own file was removed, or is another one's.\n"
-                "  Put the right *.exchange.db beside the database; or remove both, to begin anew."
-            )
         elif not self._desk.pauses.known(PHANTOMS):
             self._desk.pauses.begin(PHANTOMS)
             self._publish(

@@ -81,7 +81,9 @@ def refusal(path: Path) -> str:
 
 
 @pytest.mark.parametrize("key", ["ws_url", "ws_auth_url"])
-@pytest.mark.parametrize("address", ["x", "http://ws.kraken.com", "wss://"])
+@pytest.mark.parametrize(
+    "address", ["x", "http://ws.kraken.com", "wss://", "wss://ws.kraken.com:abc", "WSS://ws.kraken.com", "ws://a:99999"]
+)
 def test_an_address_that_is_no_websocket_s_is_refused(write: Write, key: str, address: str) -> None:
     told = refusal(write(more=f"[kraken]\n{key} = {address}\n"))
     assert told.startswith(f"config.ini, [kraken] {key} = {address}: this is no address of a websocket. Right would be")

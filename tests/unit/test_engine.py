@@ -176,6 +176,17 @@ def test_a_quiet_pair_is_asked_for_its_price_before_the_silence_is_an_error(tmp_
     assert house.engine.strategy.ticker == Decimal("50010")
 
 
+def test_a_price_that_was_asked_for_does_not_replace_the_newer_one_of_the_feed(tmp_path: Path) -> None:
+    house = House(tmp_path).start()
+    asked = []
+    silent(house, lambda: asked.append(1) or Decimal("50000"))  # type: ignore[func-returns-value]
+    while not asked:
+        house.turn(1.0)
+    house.price("49800")
+    house.turn(1.0)
+    assert house.engine.strategy.ticker == Decimal(49800)
+
+
 def test_a_refused_buy_of_a_quiet_pair_does_not_wait_five_minutes_for_a_price(tmp_path: Path) -> None:
     house = House(tmp_path).start()
     house.world.rest.faults = [PostOnlyWouldCross("the price is already there")]

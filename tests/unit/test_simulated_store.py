@@ -122,6 +122,13 @@ def test_the_file_lies_beside_the_bots_database():
     assert store_path(Path("/home/me/gridbot.sqlite")) == Path("/home/me/gridbot.sqlite.exchange.db")
 
 
+def test_a_file_under_its_former_name_is_still_found_and_not_shared(tmp_path):
+    (tmp_path / "bot.exchange.db").touch()
+    assert store_path(tmp_path / "bot.sqlite") == tmp_path / "bot.exchange.db"
+    (tmp_path / "bot.db").touch()
+    assert store_path(tmp_path / "bot.sqlite") == tmp_path / "bot.sqlite.exchange.db"
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path

@@ -29,7 +29,7 @@ LOG = logging.getLogger(__name__)
 PRICE_DIGITS = 6  # digits of the start price, its decimals included: 50000.0 moves in steps of 0.1
 SHORTEST_PAUSE = 0.1  # seconds between two looks at the clock; a faster market has several ticks at once
 LONGEST_PAUSE = 1.0
-MOST_TICKS = 1000  # at once: a machine that slept does not make up for it
+MOST_TICKS = 1000  # on the queue: a machine that slept, or is too slow, does not make up for it
 
 
 class DemoExchange(IExchangeFactory):
@@ -104,6 +104,8 @@ class DemoFeed(SimulatedFeed):
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._put: Callable[[object], None]
+        self._put_so_far = 0  # ticks, by the thread alone
+        self._made = 0  # ticks, by the main thread alone
 
     def start(self, put: Callable[[object], None]) -> None:
         """Begin to tick: ("demo", n) means that n ticks are due."""
@@ -119,8 +121,9 @@ class DemoFeed(SimulatedFeed):
             due = int((self._clock.monotonic() - began) * self._speed) - told
             if due > 0:
                 told += due
-                for _ in range(min(due, MOST_TICKS)):  # one by one: each is answered before the next is traded
-                    put(("demo", 1))
+                for _ in range(min(due, MOST_TICKS - (self._put_so_far - self._made))):
+                    self._put_so_far += 1
+                    put(("demo", 1))  # one by one: each is answered before the next is traded
 
     def _market_said(self, frame: object) -> list[OnMessageSchema]:
         match frame:
@@ -133,6 +136,7 @@ class DemoFeed(SimulatedFeed):
         return []
 
     def _next_tick(self) -> list[OnMessageSchema]:
+        self._made += 1
         price = self._market.advance()
         return [] if price is None else self._traded(price, self._rest.now())
 

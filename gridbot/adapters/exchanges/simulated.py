@@ -218,6 +218,10 @@ class SimulatedRESTService(IExchangeRESTService):
         """Kraken's words: reports of both can be compared."""
         return ExchangeDomain(EXCHANGE=self._name)
 
+    def is_foreign(self, txid: str) -> bool:
+        """True for an order that another book has numbered: its id carries another tag."""
+        return self.exchange.is_foreign(txid)
+
     def _known(self, txid: str) -> SimulatedOrder | None:
         return self.exchange.open_orders.get(txid) or self.exchange.finished.get(txid)
 

@@ -239,6 +239,11 @@ class SimulatedExchange:
         self._save([order], [trade])
         self.announce([self._told(order, trade)])
 
+    def is_foreign(self, txid: str) -> bool:
+        """True for an id as simulated exchanges give them, with the tag of another one."""
+        number, tag, side = [*txid.split("-"), "", ""][:3]
+        return side in (BUY.upper(), SELL.upper()) and number.startswith("S") and tag != self._tag
+
     def take_events(self) -> list[ExecutionsUpdateSchema]:
         """The events that calls have caused since the last time, oldest first; they are handed out once."""
         events, self.pending_events = self.pending_events, []

@@ -93,7 +93,11 @@ def store_path(database: Path) -> Path:
     """The exchange's file beside the bot's: gridbot.db -> gridbot.exchange.db; no two databases share one."""
     if str(database) == MEMORY:
         return database
-    return database.with_name(f"{database.name.removesuffix('.db')}.exchange.db")
+    path = database.with_name(f"{database.name.removesuffix('.db')}.exchange.db")
+    # As it was called before, provided that it is not that of a database with the usual suffix.
+    older = database.with_name(f"{database.stem}.exchange.db")
+    is_its_own = older.exists() and not (path.exists() or database.with_suffix(".db").exists())
+    return older if is_its_own else path
 
 
 class SimulatedStore:
