@@ -117,9 +117,8 @@ class _Reader:
         notification = self._model(models.NotificationConfigDTO, {**self._values("notification"), **told})
         self._check_key(bot, parts["kraken"])
         database = Path(database_path(str(self.path), self.raw))
-        if os.path.realpath(database) == os.path.realpath(
-            self.path
-        ):  # it would be moved aside as a database that is damaged
+        # It would be moved aside as a database that is damaged.
+        if os.path.realpath(database) == os.path.realpath(self.path):
             self._refuse("database", "path", "is this very file. Name another, for example gridbot.db")
         if self.refusals or bot is None or notification is None:
             raise ConfigurationError(self._all_refusals())

@@ -97,7 +97,7 @@ class GridMarket(GridOrders):
         foreign = [order.txid for order in self._desk.book if self._rest_api.is_foreign(order.txid)]
         if foreign:
             raise ConfigurationError(
-                f"[database] path: {len(foreign)} open orders of this database ({foreign[0]}, ...) were placed at another "
-                f"simulated exchange than the one whose file lies beside it ({self.market}): that was removed, or "
-                "exchanged.\n  Put it back; or remove both, to begin anew."
+                f"[database] path: {len(foreign)} open orders of this database ({foreign[0]}, ...) were placed at "
+                "another simulated exchange than the one whose file lies beside it: that was removed, or exchanged.\n"
+                "  Put it back; or remove both, to begin anew."
             )
