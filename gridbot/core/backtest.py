@@ -40,7 +40,7 @@ from gridbot.services.book_sync import BookSync
 from gridbot.services.order_desk import OrderDesk
 from gridbot.strategies.grid_base import GridStrategyBase
 from gridbot.strategies.grid_orders import Surroundings
-from gridbot.strategies.grid_sync import FUNDS
+from gridbot.strategies.grid_retry import FUNDS
 
 SAMPLE_SECONDS = 3600  # how often wealth is looked at, for drawdown and chart
 TIER_SECONDS = 30 * 86400.0

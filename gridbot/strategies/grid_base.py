@@ -34,7 +34,7 @@ from gridbot.services.order_desk import (
 )
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_orders import Surroundings, short_lived
-from gridbot.strategies.grid_sync import (
+from gridbot.strategies.grid_retry import (
     BLIND,
     BLIND_TOLD,
     CANCELS,
@@ -42,9 +42,9 @@ from gridbot.strategies.grid_sync import (
     FUNDS_PAUSE,
     LONGEST_FUNDS_PAUSE,
     LONGEST_SETTLE_PAUSE,
-    SETTLE_PAUSE,
-    GridCatchUp,
+    GridRetry,
 )
+from gridbot.strategies.grid_sync import SETTLE_PAUSE
 
 ACCEPTED = ("pending_new", "new")  # events of an order in the book that say nothing new
 MINIMUM = "minimum"  # pause: an order would be too small
@@ -54,7 +54,7 @@ BY_HAND = "User requested"  # Kraken's words for a cancellation by its owner: th
 MAX_STEPS = 50  # a grid check settles in three or four; more means two rules undo each other
 
 
-class GridStrategyBase(GridCatchUp):
+class GridStrategyBase(GridRetry):
     """
     Base of all grid strategies. Override ``sell_after`` and, where needed, one of the checks.
 

@@ -1,7 +1,7 @@
 """
-Catching up: the comparison with the exchange at the start and after every doubt, and what is retried.
+Catching up: the comparison with the exchange at the start and after every doubt.
 
-Nothing here waits. What cannot be done now is noted as a pause, and ``on_timer`` looks again.
+Nothing here waits. What cannot be done now is noted as a pause, and grid_retry looks again.
 """
 
 import logging
@@ -11,36 +11,25 @@ from gridbot.models.events import CaughtUp, Trouble
 from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, News, OrderInfoSchema, TradeInfoSchema
 from gridbot.models.grid import UNKNOWN
 from gridbot.models.money import ZERO
-from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, DEADLINE, PLACING, Finished
+from gridbot.services.order_desk import DEADLINE, Finished
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_market import GridMarket
 from gridbot.strategies.grid_orders import Surroundings
 
 LOG = logging.getLogger(__name__)
 
-FUNDS = "funds"  # pauses: asking the exchange for balances
-SYNC = "synchronisation"
-CANCELS = "cancels"
-SETTLING = "settling"
+SYNC = "synchronisation"  # a pause
 SYNC_PAUSE = 1.0  # seconds between two synchronisations, whatever asks for them; longer for each in a row
 LONGEST_SYNC_PAUSE = 8.0
 FAILURE_PAUSE, LONGEST_FAILURE_PAUSE = 5.0, 60.0
 FORGETTING = 2  # so many of the longest pauses without a synchronisation, and the next pause is a short one again
-FUNDS_PAUSE = 10.0
-LONGEST_FUNDS_PAUSE = 60.0
 SETTLE_PAUSE = 3.0
 REGULAR_SPACING = 600.0  # a slow look at the whole book, whatever the feed says
-BLIND, BLIND_TOLD = "blind", "blind, and told"
-BLIND_SPACING = 60.0  # without the feed of executions they are asked for so often, in seconds
-LONGEST_BLINDNESS = 300.0  # after which the owner is told
 SYNCED_AGE = 3600.0  # so far back a restart asks for closed orders, at most, while all is well
 MEMORY = 7 * 86400.0  # after the loss of the database the exchange is asked for so much of the past
 SECOND_LOOK = 70.0  # after a doubt: REST may have answered from a minute ago
-PASSED = "passed"
-PASSED_PATIENCE = 10.0  # seconds in which a fill should be told, once the price has passed its order
 PHANTOMS = "phantoms"
 PHANTOM_AGE = 300.0  # seconds: a young order may be unknown to an exchange that answers from a minute ago
-LONGEST_SETTLE_PAUSE = 20.0  # one look-up costs 5 of Kraken's counter of 15, which loses 1 in 3 s
 
 
 class GridCatchUp(GridMarket):
@@ -59,7 +48,6 @@ class GridCatchUp(GridMarket):
         self._last_sync = self._clock.monotonic()
         self._next_look = self._clock.monotonic() + self.regular_spacing
         self._early: list[ExecutionsUpdateSchema] = []  # told before the first synchronisation
-        self._passed: set[str] = set()  # orders that the price has been beyond
         self._blind_since: float | None = None  # since when the executions were not heard, exchange's clock
 
     def _check_price_range(self) -> None:
@@ -70,19 +58,10 @@ class GridCatchUp(GridMarket):
         """One event of one order; see GridStrategyBase."""
         raise NotImplementedError
 
-    # ---- comparing -----------------------------------------------------------------------------
-
     @property
     def is_ready(self) -> bool:
         """True once the first synchronisation is done."""
         return self._started_at is not None
-
-    @property
-    def wants_price(self) -> bool:
-        """True when refused buys may be tried again. That takes a price, and a quiet pair does not tell one."""
-        pauses = self._desk.pauses
-        refused = [what for what in (PLACING, BUYING, CROSSING) if pauses.known(what)]
-        return self._band == rules.NO_BAND and bool(refused) and all(map(pauses.over, refused))
 
     @property
     def next_look(self) -> float:
@@ -358,104 +337,6 @@ class GridCatchUp(GridMarket):
             self._send(self._next_buy(finished))
         elif finished is not None:
             self._add_missed_sell_orders()
-
-    # ---- what can only be done later -----------------------------------------------------------
-
-    def on_timer(self) -> None:
-        """Called about once a second: what was put off and may be tried now."""
-        if not self.is_ready or self._waiting_for or self._desk.sync_reason:
-            self._synchronise_if_due()
-            self._look_while_blind()
-            return
-        if self._clock.monotonic() >= self._next_look:
-            self._synchronise_if_due()
-            return
-        try:
-            self._retry_what_waits()
-        except TemporaryFailure as exc:
-            LOG.warning("%s; trying again later", exc)
-
-    def _look_for_untold_fills(self) -> None:
-        """The price has passed an order of ours and nobody told of its fill: the message may be lost, or late."""
-        book, pauses = self._desk.book, self._desk.pauses
-        nearest = (*book.buys()[:1], *book.sells()[:1])
-        passed = {o.txid for o in nearest if o.price != self.ticker and (self.ticker < o.price) == (o.side == BUY)}
-        self._passed |= passed
-        if self._passed and all(book.get(txid) is None for txid in self._passed):
-            self._passed.clear()
-            pauses.end(PASSED)
-        if not self._passed:
-            return
-        if not pauses.known(PASSED):
-            pauses.begin(PASSED, first=PASSED_PATIENCE)
-        elif pauses.over(PASSED):
-            pauses.begin(PASSED, longest=self.regular_spacing)
-            self._passed.clear()
-            self._desk.request_sync("the price has passed an order whose fill nobody told")
-
-    def _retry_what_waits(self) -> None:
-        self._look_for_untold_fills()
-        pauses = self._desk.pauses
-        if len(self._desk.pending):
-            self._assign_all_pending_transactions()
-        elif self._desk.may_place():
-            self._add_missed_sell_orders()
-            if not pauses.over(CROWDED):
-                self._check_price_range()
-        if self._desk.unconfirmed_cancels() and pauses.over(CANCELS):
-            pauses.begin(CANCELS, first=SETTLE_PAUSE, longest=LONGEST_SETTLE_PAUSE)
-            self._look_up_cancels()
-        if pauses.known(FUNDS) and pauses.over(FUNDS):
-            pauses.begin(FUNDS, first=FUNDS_PAUSE, longest=LONGEST_FUNDS_PAUSE)
-            self._desk.refresh_funds()
-            self._band = rules.NO_BAND
-
-    def _assign_all_pending_transactions(self) -> None:
-        """Placements of unknown fate: ask the exchange, at growing intervals."""
-        pauses = self._desk.pauses
-        if not pauses.over(SETTLING):
-            return
-        longest = min(LONGEST_SETTLE_PAUSE, max(SETTLE_PAUSE, self._desk.until_absence_counts()))
-        pauses.begin(SETTLING, first=SETTLE_PAUSE, longest=longest)
-        self._desk.sync_reason = "an order's fate is unknown"
-        self._synchronise_if_due()
-        if not len(self._desk.pending):
-            pauses.end(SETTLING)
-
-    def _look_up_cancels(self) -> None:
-        """Cancellations the feed has not confirmed."""
-        for txid in self._desk.unconfirmed_cancels():
-            self._assign_order_by_txid(txid)
-        if not self._desk.unconfirmed_cancels():
-            self._desk.pauses.end(CANCELS)
-            self._check_price_range()
-
-    def _assign_order_by_txid(self, txid: str) -> None:
-        """Ask the exchange for one order of the book and book its answer."""
-        info = self._rest_api.get_orders_info([txid]).get(txid)
-        if info is None:
-            return
-        if info.status == self._rest_api.get_exchange_domain().OPEN:
-            self._desk.book.forget_cancel_request(txid)
-        self._handle_closed_meanwhile(info)
-
-    def _look_while_blind(self) -> None:
-        """The feed of executions stays away: say so, and ask over REST, so that filled buys get their sells."""
-        if not self.is_ready or self._blind_since is None or not self._desk.pauses.over(BLIND):
-            return
-        blind = self._desk.now() - self._blind_since
-        if blind < BLIND_SPACING:
-            return
-        if blind >= LONGEST_BLINDNESS and not self._desk.pauses.known(BLIND_TOLD):
-            self._desk.pauses.begin(BLIND_TOLD)
-            self._publish(
-                Trouble(
-                    f"no connection to the feed of our orders for {blind / 60:.0f} minutes: no buy is placed until it "
-                    "is back, and fills are asked for every minute. Check the key's WebSocket permission"
-                )
-            )
-        self._desk.pauses.begin(BLIND, first=BLIND_SPACING, longest=BLIND_SPACING)
-        self._try_to_prepare()
 
     def _synchronise_if_due(self) -> None:
         """

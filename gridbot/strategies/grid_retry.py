@@ -1,0 +1,136 @@
+"""What is looked at once a second, because it could not be done at once or was not told: nothing here waits."""
+
+import logging
+
+from gridbot.exceptions import TemporaryFailure
+from gridbot.models.events import Trouble
+from gridbot.models.exchange import BUY
+from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, PLACING
+from gridbot.strategies import grid_rules as rules
+from gridbot.strategies.grid_orders import Surroundings
+from gridbot.strategies.grid_sync import SETTLE_PAUSE, GridCatchUp
+
+LOG = logging.getLogger(__name__)
+
+FUNDS = "funds"  # pauses: asking the exchange for balances
+CANCELS = "cancels"
+SETTLING = "settling"
+FUNDS_PAUSE = 10.0
+LONGEST_FUNDS_PAUSE = 60.0
+BLIND_SPACING = 60.0  # without the feed of executions they are asked for so often, in seconds
+LONGEST_BLINDNESS = 300.0  # after which the owner is told
+BLIND, BLIND_TOLD = "blind", "blind, and told"
+PASSED = "passed"
+PASSED_PATIENCE = 10.0  # seconds in which a fill should be told, once the price has passed its order
+LONGEST_SETTLE_PAUSE = 20.0  # one look-up costs 5 of Kraken's counter of 15, which loses 1 in 3 s
+
+
+class GridRetry(GridCatchUp):
+    """Unknown fates, lost confirmations, untold fills, sells that found no place: again, at growing pauses."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        super().__init__(surroundings)
+        self._passed: set[str] = set()  # orders that the price has been beyond
+
+    @property
+    def wants_price(self) -> bool:
+        """True when refused buys may be tried again. That takes a price, and a quiet pair does not tell one."""
+        pauses = self._desk.pauses
+        refused = [what for what in (PLACING, BUYING, CROSSING) if pauses.known(what)]
+        return self._band == rules.NO_BAND and bool(refused) and all(map(pauses.over, refused))
+
+    def on_timer(self) -> None:
+        """Called about once a second: what was put off and may be tried now."""
+        if not self.is_ready or self._waiting_for or self._desk.sync_reason:
+            self._synchronise_if_due()
+            self._look_while_blind()
+            return
+        if self._clock.monotonic() >= self._next_look:
+            self._synchronise_if_due()
+            return
+        try:
+            self._retry_what_waits()
+        except TemporaryFailure as exc:
+            LOG.warning("%s; trying again later", exc)
+
+    def _look_for_untold_fills(self) -> None:
+        """The price has passed an order of ours and nobody told of its fill: the message may be lost, or late."""
+        book, pauses = self._desk.book, self._desk.pauses
+        nearest = (*book.buys()[:1], *book.sells()[:1])
+        passed = {o.txid for o in nearest if o.price != self.ticker and (self.ticker < o.price) == (o.side == BUY)}
+        self._passed |= passed
+        if self._passed and all(book.get(txid) is None for txid in self._passed):
+            self._passed.clear()
+            pauses.end(PASSED)
+        if not self._passed:
+            return
+        if not pauses.known(PASSED):
+            pauses.begin(PASSED, first=PASSED_PATIENCE)
+        elif pauses.over(PASSED):
+            pauses.begin(PASSED, longest=self.regular_spacing)
+            self._passed.clear()
+            self._desk.request_sync("the price has passed an order whose fill nobody told")
+
+    def _retry_what_waits(self) -> None:
+        self._look_for_untold_fills()
+        pauses = self._desk.pauses
+        if len(self._desk.pending):
+            self._assign_all_pending_transactions()
+        elif self._desk.may_place():
+            self._add_missed_sell_orders()
+            if not pauses.over(CROWDED):
+                self._check_price_range()
+        if self._desk.unconfirmed_cancels() and pauses.over(CANCELS):
+            pauses.begin(CANCELS, first=SETTLE_PAUSE, longest=LONGEST_SETTLE_PAUSE)
+            self._look_up_cancels()
+        if pauses.known(FUNDS) and pauses.over(FUNDS):
+            pauses.begin(FUNDS, first=FUNDS_PAUSE, longest=LONGEST_FUNDS_PAUSE)
+            self._desk.refresh_funds()
+            self._band = rules.NO_BAND
+
+    def _assign_all_pending_transactions(self) -> None:
+        """Placements of unknown fate: ask the exchange, at growing intervals."""
+        pauses = self._desk.pauses
+        if not pauses.over(SETTLING):
+            return
+        longest = min(LONGEST_SETTLE_PAUSE, max(SETTLE_PAUSE, self._desk.until_absence_counts()))
+        pauses.begin(SETTLING, first=SETTLE_PAUSE, longest=longest)
+        self._desk.sync_reason = "an order's fate is unknown"
+        self._synchronise_if_due()
+        if not len(self._desk.pending):
+            pauses.end(SETTLING)
+
+    def _look_up_cancels(self) -> None:
+        """Cancellations the feed has not confirmed."""
+        for txid in self._desk.unconfirmed_cancels():
+            self._assign_order_by_txid(txid)
+        if not self._desk.unconfirmed_cancels():
+            self._desk.pauses.end(CANCELS)
+            self._check_price_range()
+
+    def _assign_order_by_txid(self, txid: str) -> None:
+        """Ask the exchange for one order of the book and book its answer."""
+        info = self._rest_api.get_orders_info([txid]).get(txid)
+        if info is None:
+            return
+        if info.status == self._rest_api.get_exchange_domain().OPEN:
+            self._desk.book.forget_cancel_request(txid)
+        self._handle_closed_meanwhile(info)
+
+    def _look_while_blind(self) -> None:
+        """The feed of executions stays away: say so, and ask over REST, so that filled buys get their sells."""
+        if not self.is_ready or self._blind_since is None or not self._desk.pauses.over(BLIND):
+            return
+        blind = self._desk.now() - self._blind_since
+        if blind < BLIND_SPACING:
+            return
+        if blind >= LONGEST_BLINDNESS and not self._desk.pauses.known(BLIND_TOLD):
+            self._desk.pauses.begin(BLIND_TOLD)
+            self._publish(
+                Trouble(
+                    f"no connection to the feed of our orders for {blind / 60:.0f} minutes: no buy is placed until it "
+                    "is back, and fills are asked for every minute. Check the key's WebSocket permission"
+                )
+            )
+        self._desk.pauses.begin(BLIND, first=BLIND_SPACING, longest=BLIND_SPACING)
+        self._try_to_prepare()
