@@ -182,10 +182,10 @@ class Doctor:
             grid = rules.grid_settings(bot, rest.get_asset_pair_info(), fee)
             check_interval_pays(bot.interval, fee)
             check_one_buy_fits(bot.max_investment, grid.amount_with_fee, bot.n_open_buy_orders)
-            lowest = price
-            for _ in range(bot.n_open_buy_orders):
+            highest = lowest = rules.first_level(price, grid)
+            for _ in range(bot.n_open_buy_orders - 1):
                 lowest = rules.buy_price(lowest, price, grid)
-            rules.buy_volume(rules.buy_price(price, price, grid), grid)
+            rules.buy_volume(highest, grid)
             rules.volume_returning_quote(rules.sell_price(price, price, grid), grid)
             if bot.strategy != "cDCA":  # which never sells
                 rules.check_tick_leaves_gain(price, grid)
@@ -193,7 +193,6 @@ class Doctor:
             yield (WRONG, "minimum", f"amount_per_grid is too small at the present price: {exc.message}. Raise it")
             return
         yield (GOOD, "fee", f"{percent(fee)} a side; an interval of {percent(bot.interval)} pays")
-        highest = rules.buy_price(price, price, grid)
         yield (GOOD, "minimum", f"every order is large enough; buys from {highest:f} down to {lowest:f}")
 
     def _funds(self, rest: IExchangeRESTService) -> Iterator[Finding]:

@@ -70,7 +70,6 @@ WOULD_BE_RIGHT = {
     "token": "the token @BotFather gave you",
     "chat_id": "the number of the chat that shall hear the bot",
     "port": "a whole number from 1 to 65535",
-    "speed": "ticks per second, more than 0 and at most 1000",
 }
 
 Model = TypeVar("Model", bound=Section)

@@ -175,7 +175,7 @@ def imagined(play: Play, standing: Standing, events: list[Event]) -> tuple[Backt
 def one_cycle(strategy: GridStrategyBase, price: Decimal) -> Cycle:
     """What one round of the first level below ``price`` brings after both fees."""
     settings = strategy.settings
-    level = rules.buy_price(price, price, settings)
+    level = rules.first_level(price, settings)
     strategy.ticker = level  # where the price is when this level has just been filled
     try:
         bought = rules.buy_volume(level, settings)

@@ -30,11 +30,11 @@ STRATEGIES = {
 }
 CHANNELS = {"telegram": "gridbot.adapters.notification:TelegramNotificationChannel"}
 
-# kind -> (known names, the class that everything of this kind must be a subclass of)
-KINDS: dict[str, tuple[dict[str, str], str]] = {
-    "exchange": (EXCHANGES, "gridbot.interfaces.exchange:IExchangeFactory"),
-    "strategy": (STRATEGIES, "gridbot.strategies.grid_base:GridStrategyBase"),
-    "channel": (CHANNELS, "gridbot.interfaces.notification:INotificationChannel"),
+# kind -> (where config.ini names it, known names, the class that everything of this kind must be a subclass of)
+KINDS: dict[str, tuple[str, dict[str, str], str]] = {
+    "exchange": ("[bot] exchange", EXCHANGES, "gridbot.interfaces.exchange:IExchangeFactory"),
+    "strategy": ("[bot] strategy", STRATEGIES, "gridbot.strategies.grid_base:GridStrategyBase"),
+    "channel": ("[notification] channels", CHANNELS, "gridbot.interfaces.notification:INotificationChannel"),
 }
 
 
@@ -48,19 +48,20 @@ def resolve(kind: str, name: str, directory: Path | None = None) -> type[Any]:
 
     Raises ConfigurationError saying what is missing and what would be right.
     """
-    known, interface_path = KINDS[kind]
+    key, known, interface_path = KINDS[kind]
+    where = f"{key} = {name}"
     path = known.get(name, name)
     module_name, colon, class_name = path.partition(":")
     if not colon:
         hint = did_you_mean(name, list(known)) or f"choose one of {', '.join(known)}."
-        raise ConfigurationError(f"{kind} = {name}: unknown; {hint} Your own is named package.module:Class")
+        raise ConfigurationError(f"{where}: unknown; {hint} Your own is named package.module:Class")
     if path == name:
         _make_importable(directory)
-    found = _load(f"{kind} = {name}", module_name, class_name)
-    interface = _load(f"{kind} = {name}", *interface_path.split(":"))
+    found = _load(where, module_name, class_name)
+    interface = _load(where, *interface_path.split(":"))
     if not (isinstance(found, type) and issubclass(found, interface)):
         raise ConfigurationError(
-            f"{kind} = {name}: {class_name} is not a subclass of {interface.__name__} "
+            f"{where}: {class_name} is not a subclass of {interface.__name__} "
             f"({interface.__module__}); derive it from that class and write the methods named there"
         )
     return found

@@ -34,6 +34,7 @@ SUSPICIOUS_INTERVAL = Decimal("0.25")
 SUSPICIOUS_FEE = Decimal("0.01")
 MAX_FEE = Decimal("0.1")
 MAX_VOLATILITY = Decimal("0.05")
+MAX_SPEED = 1000  # ticks per second
 # The smallest interval that pays is named to this many decimals.
 INTERVAL_STEP = Decimal("0.00001")
 
@@ -122,6 +123,12 @@ def _read_volatility(value: Any) -> Decimal:
     if not ZERO <= volatility <= MAX_VOLATILITY:
         raise ValueError("must be between 0 % and 5 % per tick, for example 0.1%")
     return volatility
+
+
+def _read_speed(value: Any) -> Decimal:
+    if not ZERO < (speed := to_decimal(value)) <= MAX_SPEED:
+        raise ValueError(f"must be more than 0 and at most {MAX_SPEED}, for example 5")
+    return speed
 
 
 def read_whole(value: Any) -> int:
@@ -354,7 +361,7 @@ class DemoConfigDTO(Section):
     start_price: Positive = Decimal(50000)  # quote
     volatility: Annotated[Decimal, BeforeValidator(_read_volatility)] = Decimal("0.001")  # typical move per tick
     seed: Whole | None = None  # the same seed gives the same prices; None: other prices every time
-    speed: Annotated[Positive, Field(le=1000)] = Decimal(5)  # ticks per second
+    speed: Annotated[Decimal, BeforeValidator(_read_speed)] = Decimal(5)  # ticks per second
 
 
 class DBConfigDTO(Section):

@@ -79,6 +79,17 @@ def buy_price(reference: Decimal, ticker: Decimal, settings: GridSettings) -> De
     return settings.pair.truncate_price(price)
 
 
+def first_level(ticker: Decimal, settings: GridSettings) -> Decimal:
+    """The highest buy of a grid below ``ticker``. Raises ConfigurationError where the tick leaves no room for one."""
+    price = buy_price(ticker, ticker, settings)
+    if price <= 0:
+        raise ConfigurationError(
+            f"[bot] base_currency, quote_currency: the price {ticker:f} is so near the pair's smallest step of "
+            f"{settings.pair.tick_size:f} that no buy fits below it. Choose another pair."
+        )
+    return price
+
+
 def sell_price(bought_at: Decimal, ticker: Decimal, settings: GridSettings) -> Decimal:
     """
     One interval above the buy, or above the ticker where that would be below the ticker. Where the cut to a wide
@@ -124,7 +135,7 @@ def check_first_cycle(
     Return when a first buy below ``ticker`` and its sell are large enough for the exchange and pay. Raises
     ConfigurationError naming the amount_per_grid that would do, or an interval that prices cut to the tick eat up.
     """
-    price = buy_price(ticker, ticker, settings)
+    price = first_level(ticker, settings)
     try:
         sell = sell_after(UnsoldBuy("", price, buy_volume(price, settings), 0.0))
     except OrderTooSmall as exc:
@@ -255,7 +266,7 @@ def buy_after_sell(sold_at: Decimal, grid: GridView) -> Decision:
     if not grid.sells or len(grid.buys) >= settings.n_open_buy_orders:
         return Decision()
     price = buy_price(sold_at, grid.ticker, settings)
-    if any(_too_near(price, other.price, settings) for other in grid.buys):
+    if price <= 0 or any(_too_near(price, other.price, settings) for other in grid.buys):
         return Decision()
     return _buys_if_affordable([price], grid)
 

@@ -395,7 +395,8 @@ def test_a_class_of_one_s_own_is_found_beside_config_ini(beside_config: Path) ->
 def test_a_name_that_leads_nowhere_is_refused_with_help(beside_config: Path, kind: str, name: str, says: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         registry.resolve(kind, name, beside_config)
-    assert caught.value.message.startswith(f"{kind} = {name}: ")
+    key = {"channel": "[notification] channels", "exchange": "[bot] exchange", "strategy": "[bot] strategy"}[kind]
+    assert caught.value.message.startswith(f"{key} = {name}: ")
     assert says in caught.value.message
 
 

@@ -272,6 +272,12 @@ def test_an_unknown_name_refuses_the_start_and_names_the_nearest(write: Write, m
     assert says in refusal(write(more=more))
 
 
+@pytest.mark.parametrize("speed", ["0", "1000.1", "-5"])
+def test_a_market_that_is_too_fast_is_refused_in_our_words(write: Write, speed: str) -> None:
+    text = refusal(write(more=f"[demo]\nspeed = {speed}\n"))
+    assert f"[demo] speed = {speed}: must be more than 0 and at most 1000, for example 5" in text
+
+
 @pytest.mark.parametrize("word", ["yes", "true", "on", "1", "Yes", "TRUE"])
 def test_words_for_yes(write: Write, word: str) -> None:
     assert load_settings(write(("userref", f"dry_run = {word}\nuserref"))).bot.dry_run is True

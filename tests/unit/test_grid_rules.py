@@ -7,13 +7,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gridbot.exceptions import OrderTooSmall
+from gridbot.exceptions import ConfigurationError, OrderTooSmall
 from gridbot.models.exchange import BUY, SELL
 from gridbot.models.grid import (
     EXTRA,
     BookOrder,
     CancelOrder,
     Cause,
+    Decision,
     GridSettings,
     GridView,
     PlaceBuy,
@@ -235,6 +236,12 @@ def test_no_level_is_wanted_at_a_price_of_nothing() -> None:
     decision = rules.check_n_open_buy_orders(grid(ticker="0.3"))  # 0.29..., 0.19..., 0.09..., cut to the tick of 0.1
     assert [f"{b.price:f}" for b in decision.intents if isinstance(b, PlaceBuy)] == ["0.2", "0.1"]
     assert decision.waiting == ()
+    assert rules.buy_after_sell(TICK, grid(ticker="0.1", sells=("50500",))) == Decision()
+
+
+def test_a_price_of_one_tick_is_refused_in_words_before_anything_is_bought() -> None:
+    with pytest.raises(ConfigurationError, match=r"the price 0\.1 is so near the pair's smallest step of 0\.1 that no"):
+        rules.check_first_cycle(TICK, EXAMPLE, lambda buy: None)
 
 
 def test_a_sold_level_is_bought_again_one_interval_below() -> None:
