@@ -32,6 +32,7 @@ from gridbot.services.messages import counted
 
 MOST_JOBS = 10_000
 MOST_PROCESSES = 256
+MOST_SHOWN = 20  # settings; more only where more are judged
 
 
 @dataclass(frozen=True)
@@ -253,9 +254,9 @@ def text(ranked: list[Outcome], judged: list[Outcome], refused: list[str]) -> st
     job = ranked[0].job
     lines = [f"{counted(len(ranked), 'setting')} tried on {ranked[0].result.span}, the best first"]
     lines.append(_row("", "gain", "holding", "fixed times", "fall", "cycles"))
-    lines += [_line(outcome) for outcome in ranked[: max(20, len(judged))]]
-    if len(ranked) > 20:
-        lines.append(f"... and {len(ranked) - 20} worse ones (--json shows all)")
+    lines += [_line(outcome) for outcome in ranked[: max(MOST_SHOWN, len(judged))]]
+    if (left_out := len(ranked) - max(MOST_SHOWN, len(judged))) > 0:
+        lines.append(f"... and {left_out} worse (--json shows all)")
     lines += ["", f"the best on {judged[0].result.span}, which had no say in choosing them"]
     lines += [_line(outcome) for outcome in judged]
     lines += [f"left out: {reason}" for reason in refused]

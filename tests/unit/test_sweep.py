@@ -190,6 +190,13 @@ def test_the_text_names_settings_and_verdict(file):
     assert shown.splitlines()[-1].startswith("verdict: holding was better")
 
 
+@pytest.mark.parametrize(("judged", "said"), [(5, "... and 12 worse"), (30, "... and 2 worse"), (32, "")])
+def test_the_settings_that_are_not_shown_are_counted(file, judged, said):
+    one = outcome(file, "0.01", "0.02")
+    shown = text([one] * 32, [one] * judged, [])
+    assert [line for line in shown.splitlines() if "worse" in line] == ([f"{said} (--json shows all)"] if said else [])
+
+
 def test_processes_of_this_machine_do_the_same_work(file):
     with workers(2, None) as executor:
         ranked, judged, _ = search(executor, [job(file), job(file, interval="2%")], Period(), top=1)
