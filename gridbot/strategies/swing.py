@@ -25,8 +25,8 @@ class SwingStrategy(GridHODLStrategy):
         return (
             f"{super().describe()}.\n"
             f"found {found} {self._config.base_currency} free that no buy of this bot brought in; SWING will sell them,"
-            f" about {shown(amount, pair.money_decimals)} {self._config.quote_currency} at a time, whenever the "
-            "price has left the grid upward. To keep them, set own_base = 0 under [funds] and start again"
+            f" about {shown(amount, pair.money_decimals)} {self._config.quote_currency} at a time, two intervals above "
+            "the price, while no other sell is open. To keep them, set own_base = 0 under [funds] and start again"
         )
 
     def _still_for_sale(self) -> str:
