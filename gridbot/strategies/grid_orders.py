@@ -203,7 +203,7 @@ class GridOrders:
         said_before = self._desk.pauses.known(intent.sells)
         self._desk.pauses.begin(intent.sells)
         if not said_before:
-            consequence = "the buy stays noted as unsold and is sold when there is enough"
+            consequence = "what it sells stays noted and is sold when there is enough"
             self._publish(FundsShort(SELL, self._config.base_currency, intent.volume, free, consequence))
         return None
 
