@@ -72,7 +72,7 @@ COMMANDS = {
         "gridbot.core.selftest:run",
     ),
     "watch": Command(
-        "is the bot alive? Exit code 0: yes; 1: dead or stuck, with what to do. For a second line in cron",
+        "is the bot alive? Exit code 0: yes; 1: dead, stuck or stopped, with what to do. For a second line in cron",
         "gridbot.core.heartbeat:watch",
         light=True,
     ),
@@ -133,7 +133,7 @@ Without a command the bot runs: on play money, until config.ini says exchange = 
 A second start while it runs says so and leaves with 0, so cron may start it every minute.
 
 exit codes: 0 stopped by request, or already running
-            1 stopped by an error; a restart may help
+            1 stopped by an error; a restart may help. audit, check, replay, selftest, watch: not in order
             2 configuration or credentials must be mended; a restart will not help
             130 interrupted: a command other than run was ended by Ctrl-C, without a result
 """
