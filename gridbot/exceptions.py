@@ -7,6 +7,7 @@ The errors of gridbot, named for the reaction they call for.
     │   ├── TemporaryFailure        may pass by itself: a question may be asked again
     │   ├── OrderRejected           certainly not on the exchange
     │   │   ├── InsufficientFunds   the exchange has less free than the order needs
+    │   │   ├── TooManyOrders       the exchange allows no more open orders on the pair
     │   │   ├── OrderTooSmall       below the pair's smallest volume or cost
     │   │   ├── PostOnlyWouldCross  the price has moved: compute a new one
     │   │   └── PlacementPaused     nothing is wrong with the order: slow down, decide again later

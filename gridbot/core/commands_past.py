@@ -1,4 +1,7 @@
-"""The commands about the past and about what would be: backtest, plan, sweep, replay. Arguments in, text out."""
+"""
+The command ``backtest``, and the options that it shares with ``sweep`` and ``plan``: the market of a file, and
+other settings for this once.
+"""
 
 import argparse
 import sys

@@ -360,7 +360,7 @@ class DemoConfigDTO(Section):
 
     start_price: Positive = Decimal(50000)  # quote
     volatility: Annotated[Decimal, BeforeValidator(_read_volatility)] = Decimal("0.001")  # typical move per tick
-    seed: Whole | None = None  # the same seed gives the same prices; None: other prices every time
+    seed: Whole | None = None  # the same seed gives the same prices; None: other prices for every new book
     speed: Annotated[Decimal, BeforeValidator(_read_speed)] = Decimal(5)  # ticks per second
 
 

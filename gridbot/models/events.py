@@ -56,7 +56,7 @@ class OrderExecuted(Event):
 
 @dataclass(frozen=True)
 class OrderCancelled(Event):
-    """An order left the book unfilled. ``executed``: what had been filled of it, in base."""
+    """An order left the book before it was completely filled. ``executed``: what had been filled of it, in base."""
 
     side: str
     price: Decimal

@@ -197,8 +197,8 @@ class OnMessageSchema(ExchangeModel):
     """
     One message of the feed: ``channel`` "ticker" or "executions", or one of the feed's own.
 
-    type      "snapshot" | "update" of the exchange; for "executions" also "lost": the private
-              connection is gone, and what happens meanwhile must be asked for after the next snapshot.
+    type      "snapshot" | "update" of the exchange, and "lost" when the connection is gone. Of "executions": what
+              happens meanwhile must be asked for after the next snapshot. Of "ticker": the price known is old.
     """
 
     channel: Text

@@ -2,8 +2,8 @@
 The order desk: the only place that sends, cancels and books orders.
 
 Kraken has no idempotent placement, so the safety lies in the order of the steps. They are numbered
-in ``write_down``, ``send`` and ``settle``; a process that dies between any two of them finds the
-placement in ``pending_txids`` at its next start, and asks the exchange before anything else is placed.
+in ``write_down`` and ``send``; a process that dies between any two of them finds the placement in
+``pending_txids`` at its next start, and asks the exchange before anything else is placed (``settle``).
 """
 
 import logging

@@ -224,7 +224,7 @@ class SimulatedExchange:
 
     def fill(self, txid: str, volume: Decimal | None = None) -> None:
         """
-        For tests: execute ``volume`` (None: all the rest) of an open order at its limit price, now.
+        For selftest and tests: execute ``volume`` (None: all the rest) of an open order at its limit price, now.
 
         Raises UnknownOrderError when it is not open, OrderRejected when less than ``volume`` is left.
         """
