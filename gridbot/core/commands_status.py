@@ -21,7 +21,7 @@ from gridbot.services.messages import Units, duration
 from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, PLACING
 from gridbot.services.status_report import away, headline, ladder
 from gridbot.services.tables import moment
-from gridbot.strategies.grid_rules import SHIFT_UP_MARGIN
+from gridbot.strategies.grid_rules import shift_up_threshold
 
 # Why no buy is placed for a while, in plain words.
 PAUSES = {
@@ -161,7 +161,7 @@ class _View:
         if books.sells:
             events.append(f"a rise to {self._at(books.sells[0].price)} fills a sell")
         elif books.buys:
-            shift = books.buys[0].price * (ONE + self._bot.interval) ** 2 * SHIFT_UP_MARGIN
+            shift = shift_up_threshold(books.buys[0].price, self._bot.interval)
             events.append(f"a rise above {self._at(shift)} moves the grid up")
         return ", ".join(events) or "the next price; no order is open"
 

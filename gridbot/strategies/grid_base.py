@@ -44,9 +44,8 @@ from gridbot.strategies.grid_retry import (
     LONGEST_SETTLE_PAUSE,
     GridRetry,
 )
-from gridbot.strategies.grid_sync import SETTLE_PAUSE
+from gridbot.strategies.grid_sync import ACCEPTED, SETTLE_PAUSE
 
-ACCEPTED = ("pending_new", "new")  # events of an order in the book that say nothing new
 MINIMUM = "minimum"  # pause: an order would be too small
 YOUNG = 60.0  # seconds: an order that the exchange cancels before is not simply placed again
 OUT_OF_ORDER = 60.0  # seconds: a price told so much late is old; with more the two clocks have nothing in common

@@ -338,7 +338,7 @@ def make_room(grid: GridView) -> Decision:
 
 def shift_buy_orders_up(grid: GridView) -> Decision:
     """The ticker has left the grid upward: all buys are cancelled, to be placed again below it."""
-    if not grid.buys or grid.ticker <= shift_up_threshold(grid.buys[0].price, grid.settings):
+    if not grid.buys or grid.ticker <= shift_up_threshold(grid.buys[0].price, grid.settings.interval):
         return Decision()
     if grid.settings.held_back:
         return Decision()  # nothing would be placed in their stead
@@ -348,9 +348,9 @@ def shift_buy_orders_up(grid: GridView) -> Decision:
     return Decision(tuple(CancelOrder(o.txid, why) for o in grid.buys), event=GridShifted(grid.ticker, len(grid.buys)))
 
 
-def shift_up_threshold(highest_buy: Decimal, settings: GridSettings) -> Decimal:
+def shift_up_threshold(highest_buy: Decimal, interval: Decimal) -> Decimal:
     """The ticker above which the grid follows the price: highest open buy · (1+i)² · 1.001."""
-    return highest_buy * (ONE + settings.interval) ** 2 * SHIFT_UP_MARGIN
+    return highest_buy * (ONE + interval) ** 2 * SHIFT_UP_MARGIN
 
 
 def check_extra_sell_order(grid: GridView) -> Decision:
@@ -383,7 +383,7 @@ def quiet_band(grid: GridView, decision: Decision) -> Band:
         return NO_BAND
     if not grid.buys or grid.settings.held_back:
         return ZERO, INFINITY
-    return ZERO, shift_up_threshold(grid.buys[0].price, grid.settings)
+    return ZERO, shift_up_threshold(grid.buys[0].price, grid.settings.interval)
 
 
 def extra_sell_band(grid: GridView, band: Band) -> Band:

@@ -18,6 +18,8 @@ from gridbot.strategies.grid_orders import Surroundings
 
 LOG = logging.getLogger(__name__)
 
+ACCEPTED = ("pending_new", "new")  # events of an order that is open and has nothing executed yet
+
 SYNC = "synchronisation"  # a pause
 SYNC_PAUSE = 1.0  # seconds between two synchronisations, whatever asks for them; longer for each in a row
 LONGEST_SYNC_PAUSE = 8.0
@@ -226,7 +228,7 @@ class GridCatchUp(GridMarket):
     def _adopt_told(self, update: ExecutionsUpdateSchema) -> bool:
         """True when the feed told of an open order with our userref that was unknown; it is ours now."""
         price, volume, side = update.limit_price, update.order_qty, update.side
-        over = update.exec_type not in ("pending_new", "new")
+        over = update.exec_type not in ACCEPTED
         if over or not (price and volume and side) or self._desk.knows(update.order_id):
             return False
         LOG.warning("order %s carries our userref and is not in the book; adopted", update.order_id)
