@@ -4,7 +4,7 @@ What an exchange tells the bot, as frozen and strict models: a float where money
 Times are unix seconds on the exchange's clock (float: they are not money).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Self
@@ -207,11 +207,11 @@ class OnMessageSchema(ExchangeModel):
     executions: list[ExecutionsUpdateSchema] | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class News:
     """What an exchange reports of our orders after a look at all of them; executions by order id."""
 
-    reports: list[OrderInfoSchema] = field(default_factory=list)
-    trades: dict[str, list[TradeInfoSchema]] = field(default_factory=dict)
-    adopted: list[OrderInfoSchema] = field(default_factory=list)
-    balance: PairBalanceSchema | None = None  # what the account has now, all of this news included
+    reports: list[OrderInfoSchema]
+    trades: dict[str, list[TradeInfoSchema]]
+    adopted: list[OrderInfoSchema]
+    balance: PairBalanceSchema  # what the account has now, all of this news included

@@ -176,8 +176,7 @@ class GridCatchUp(GridMarket):
                 finished.append(done)
             else:
                 is_lost = True
-        if news.balance is not None:
-            self._desk.funds_are(news.balance)  # only now: booking the executions has changed the estimate
+        self._desk.funds_are(news.balance)  # only now: booking the executions has changed the estimate
         if is_lost:
             self._tell_of_a_lost_database()
         self._tell_of_phantoms(news)
