@@ -21,7 +21,7 @@ from gridbot.core import arguments
 from gridbot.core.registry import resolve
 from gridbot.core.trial import BUYS, ENDS, INVESTED, LEVELS, Trial
 from gridbot.infrastructure.database import DBConnect, Orderbook, Trade, Trades, UnsoldBuyOrderTXIDs
-from gridbot.models.configuration import DemoConfigDTO, FundsConfigDTO, NotificationConfigDTO, Settings
+from gridbot.models.configuration import DemoConfigDTO, Settings
 from gridbot.models.exchange import BUY, SELL
 from gridbot.models.money import as_text
 from gridbot.services.messages import counted
@@ -73,15 +73,13 @@ def run(settings: Settings, args: argparse.Namespace) -> int:
 
 
 def trial_settings(settings: Settings, directory: Path) -> Settings:
-    """The owner's strategy and numbers on the demo; no key, no notification, no status server."""
+    """The owner's strategy and numbers on the demo; no key, no [funds], no notification, no status server."""
     bot = settings.bot
     # Two fees must leave something of an interval, whatever the owner's real fee is.
     fee = min(ASSUMED_FEE, bot.interval / 4) if bot.fee is None else bot.fee
     return Settings(
         bot=bot.model_copy(update={"exchange": "Demo", "dry_run": True, "fee": fee}),
         demo=DemoConfigDTO(volatility=min(bot.interval / 10, Decimal("0.01"))),
-        funds=FundsConfigDTO(),
-        notification=NotificationConfigDTO(),
         db=settings.db.model_copy(update={"path": directory / "trial.db"}),
         config_path=settings.config_path,
     )

@@ -162,7 +162,7 @@ def _caught_up(event: events.CaughtUp, _units: Units) -> str:
         )
         if number
     ]
-    return f"away {duration(event.away_seconds)}: " + (", ".join(news) or "no order had changed")
+    return f"away {duration(event.away_seconds)}: {', '.join(news)}"
 
 
 def _as_it_is(event: events.StatusUpdate | events.Trouble, _units: Units) -> str:

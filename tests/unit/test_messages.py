@@ -75,7 +75,6 @@ CASES = [
         CaughtUp(11_520.0, 2, 1, 1, 0),
         "away 3 h 12 min: 2 buys filled, 1 sell filled, 1 order cancelled",
     ),
-    (CaughtUp(45.0, 0, 0, 0, 0), "away 45 s: no order had changed"),
     (BotStarted("pi", "5 buys of 100 USD"), "pi started\n5 buys of 100 USD"),
     (
         BotStopped("pi", "Ctrl-C", "6 orders stay open on Kraken"),
