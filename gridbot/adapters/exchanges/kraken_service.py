@@ -61,7 +61,7 @@ Info = TypeVar("Info", OrderInfoSchema, TradeInfoSchema)
 
 class KrakenRESTService(IExchangeRESTService):
     """
-    One pair of one Kraken account. Without keys only the public questions work.
+    One pair of one Kraken account. With empty keys only the public questions work.
 
     Only the engine changes the state of the bot, so the ``state_machine`` of the documented
     constructor is gone: what goes wrong is raised.
@@ -74,10 +74,10 @@ class KrakenRESTService(IExchangeRESTService):
 
     def __init__(
         self,
-        api_public_key: str = "",
-        api_secret_key: str = "",
-        base_currency: str = "BTC",
-        quote_currency: str = "USD",
+        api_public_key: str,
+        api_secret_key: str,
+        base_currency: str,
+        quote_currency: str,
         *,
         clock: IClock,
         rest_url: str = REST_URL,
@@ -171,9 +171,9 @@ class KrakenRESTService(IExchangeRESTService):
         try:
             result = self.client.ask("TradeVolume", {"pair": self.rest_altname}, private=True)
             return parse.maker_fee(result)
-        except (TemporaryFailure, AccessDenied) as exc:
-            if isinstance(exc, PermissionMissing):
-                return None
+        except PermissionMissing:
+            return None
+        except (TemporaryFailure, AccessDenied):
             raise
         except (*parse.UNREADABLE, ExchangeError, ConfigurationError) as exc:
             LOG.warning("Kraken did not tell the fee for %s (%s)", self.rest_symbol, type(exc).__name__)
