@@ -27,7 +27,8 @@ from gridbot.adapters.exchanges import kraken_parse
 from gridbot.adapters.exchanges.kraken_feed import PRIVATE, PUBLIC, KrakenWebSocketService
 from gridbot.adapters.exchanges.kraken_limits import KrakenLimits
 from gridbot.adapters.exchanges.kraken_socket import Happening
-from gridbot.adapters.exchanges.simulated import SimulatedExchange, SimulatedRESTService
+from gridbot.adapters.exchanges.simulated import SimulatedRESTService
+from gridbot.adapters.exchanges.simulated_core import SimulatedExchange
 from gridbot.core.registry import resolve
 from gridbot.exceptions import InsufficientFunds, OrderFateUnknown, PlacementPaused, TemporaryFailure
 from gridbot.infrastructure.database import DBConnect
@@ -151,7 +152,7 @@ class House:
                 sync=BookSync(desk, self.rest, USERREF).run,
                 clock=self.clock,
                 publish=lambda _event: None,
-                report=lambda _strategy: "",
+                report=lambda: "",
             )
         )
         self.strategy.run(lambda _frame: None)

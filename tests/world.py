@@ -8,7 +8,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from gridbot.adapters.exchanges.simulated import SimulatedExchange, SimulatedRESTService
+from gridbot.adapters.exchanges.simulated import SimulatedRESTService
+from gridbot.adapters.exchanges.simulated_core import SimulatedExchange
 from gridbot.adapters.exchanges.simulated_feed import SimulatedFeed
 from gridbot.core.registry import resolve
 from gridbot.exceptions import OrderFateUnknown
@@ -165,7 +166,7 @@ class World:
                 sync=BookSync(self.desk, self.rest, self.config.userref).run,
                 clock=self.clock,
                 publish=self.events.append,
-                report=lambda _strategy: "",
+                report=lambda: "",
             )
         )
 

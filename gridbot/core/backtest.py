@@ -190,7 +190,7 @@ class Backtest:
                 sync=BookSync(self.desk, self.rest, userref).run,
                 clock=self.clock,
                 publish=tell,
-                report=lambda _strategy: "",
+                report=lambda: "",
             )
         )
         # Nothing is lost between this exchange and its bot: no look at the whole book without a reason.
@@ -203,7 +203,6 @@ class Backtest:
         self._low, self._high = NEVER  # candles between these prices are passed over
         self._sample_every = max(1, int(SAMPLE_SECONDS // step))
         self._to_sample = self._sample_every
-        self.acted = 0  # candles that were not passed over
         self.strategy.run(self._frames.append)
 
     def check_step(self, price: Decimal) -> None:
@@ -289,7 +288,6 @@ class Backtest:
             self.strategy.on_timer()
             self._work_off()
             self._low, self._high = self._quiet_prices()
-        self.acted += 1
 
     def say(self, time: float, price: Decimal) -> None:
         """One price without a file, for those who ask what would be; the timers follow half a minute later."""

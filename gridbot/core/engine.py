@@ -89,7 +89,7 @@ class BotEngine:
                 sync=BookSync(self.desk, exchange.rest, bot.userref).run,
                 clock=clock,
                 publish=self.event_bus.publish,
-                report=lambda _strategy: status_message(self._account.with_profit(self.status())),
+                report=lambda: status_message(self._account.with_profit(self.status())),
             )
         )
         self._account = AccountView(settings, db, self.desk)
@@ -126,8 +126,8 @@ class BotEngine:
             except TemporaryFailure as exc:
                 if self._clock.stopping():
                     return
-                LOG.warning("cannot start yet: %s; trying again in %.0f s", exc, max(pause, exc.retry_after))
                 wait = max(pause, exc.retry_after)
+                LOG.warning("cannot start yet: %s; trying again in %.0f s", exc, wait)
                 self.alive(wait + LONGEST_START_PAUSE)
                 self._clock.wait(wait)
                 pause = min(pause * 2, LONGEST_START_PAUSE)

@@ -18,7 +18,8 @@ from typing import Any
 
 from gridbot.adapters.exchanges.demo import demo_pair
 from gridbot.adapters.exchanges.demo_market import DemoMarket
-from gridbot.adapters.exchanges.simulated import ASSUMED_FEE, SimulatedExchange, SimulatedRESTService
+from gridbot.adapters.exchanges.simulated import ASSUMED_FEE, SimulatedRESTService
+from gridbot.adapters.exchanges.simulated_core import SimulatedExchange
 from gridbot.adapters.exchanges.simulated_feed import SimulatedFeed
 from gridbot.core.engine import BotEngine
 from gridbot.exceptions import OrderFateUnknown, PlacementPaused, TemporaryFailure

@@ -374,4 +374,4 @@ class GridStrategyBase(GridRetry):
         return rules.explain_settings(self.settings)
 
     def send_status_update(self) -> None:
-        self._publish(StatusUpdate(self._report(self)))
+        self._publish(StatusUpdate(self._report()))

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any
 
 from gridbot.exceptions import OrderTooSmall
 from gridbot.interfaces.clock import IClock
@@ -36,7 +35,7 @@ from gridbot.strategies import grid_rules as rules
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a strategy works with, made by the engine. ``report``: strategy -> status message."""
+    """What a strategy works with, made by the engine. ``report``: makes the status message."""
 
     config: BotConfigDTO
     rest_api: IExchangeRESTService
@@ -45,7 +44,7 @@ class Surroundings:
     sync: Callable[[float | None], News]
     clock: IClock
     publish: Callable[[Event], None]
-    report: Callable[[Any], str]
+    report: Callable[[], str]
 
 
 class GridOrders:

@@ -15,7 +15,8 @@ from unittest.mock import Mock
 import pytest
 
 from gridbot.adapters.exchanges.demo import demo_pair
-from gridbot.adapters.exchanges.simulated import SimulatedExchange, SimulatedRESTService
+from gridbot.adapters.exchanges.simulated import SimulatedRESTService
+from gridbot.adapters.exchanges.simulated_core import SimulatedExchange
 from gridbot.core import heartbeat, single_instance
 from gridbot.core.cli import main
 from gridbot.core.commands_owner import backup, restore

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gridbot.adapters.exchanges.simulated import SimulatedExchange, SimulatedRESTService
-from gridbot.adapters.exchanges.simulated_core import NEVER_ABOVE, NEVER_BELOW
+from gridbot.adapters.exchanges.simulated import SimulatedRESTService
+from gridbot.adapters.exchanges.simulated_core import NEVER_ABOVE, NEVER_BELOW, SimulatedExchange
 from gridbot.exceptions import (
     BotStateError,
     InsufficientFunds,

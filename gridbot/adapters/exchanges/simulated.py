@@ -23,8 +23,6 @@ from gridbot.models.exchange import (
 )
 from gridbot.models.money import ZERO
 
-__all__ = ["ASSUMED_FEE", "SimulatedExchange", "SimulatedRESTService"]
-
 # Per side, when [grid] fee is not set. Kraken tells its fees only to an account; 0.40 % is the dearest
 # maker fee of its documentation: play money should not earn what real money might not.
 ASSUMED_FEE = Decimal("0.0040")
