@@ -5,22 +5,25 @@ with what to do about it. It places no order, and uses the API key only while no
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from decimal import Decimal
 
 from gridbot.adapters.exchanges.simulated import ASSUMED_FEE
 from gridbot.core import single_instance
+from gridbot.core.backtest import Backtest, Play
 from gridbot.core.cli import MUST_BE_MENDED, STOPPED_BY_ERROR
 from gridbot.core.clock import SystemClock
 from gridbot.core.commands_books import check_market
 from gridbot.core.config_file import describe, require_key
 from gridbot.core.database_check import problems_in
-from gridbot.core.registry import exchange_of
-from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError, OrderTooSmall, TemporaryFailure
+from gridbot.core.registry import exchange_of, resolve
+from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError, TemporaryFailure
 from gridbot.infrastructure.database import Configuration, DBConnect, Orderbook
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeRESTService
 from gridbot.models.configuration import Settings, check_interval_pays, check_one_buy_fits
+from gridbot.models.exchange import AssetPairInfoSchema
+from gridbot.models.grid import PlaceSell, UnsoldBuy
 from gridbot.models.money import ZERO, digits, percent
 from gridbot.services.messages import Units, counted
 from gridbot.strategies import grid_rules as rules
@@ -182,18 +185,25 @@ class Doctor:
             grid = rules.grid_settings(bot, rest.get_asset_pair_info(), fee)
             check_interval_pays(bot.interval, fee)
             check_one_buy_fits(bot.max_investment, grid.amount_with_fee, bot.n_open_buy_orders)
-            highest = lowest = rules.first_level(price, grid)
-            for _ in range(bot.n_open_buy_orders - 1):
-                lowest = rules.buy_price(lowest, price, grid)
-            rules.buy_volume(highest, grid)
-            rules.volume_returning_quote(rules.sell_price(price, price, grid), grid)
-            if bot.strategy != "cDCA":  # which never sells
-                rules.check_tick_leaves_gain(price, grid)
-        except OrderTooSmall as exc:
-            yield (WRONG, "minimum", f"amount_per_grid is too small at the present price: {exc.message}. Raise it")
+            rules.check_first_cycle(price, grid, self._sell_after(grid.pair, fee, price))
+        except ConfigurationError as exc:
+            yield (WRONG, "settings", exc.message)
             return
         yield (GOOD, "fee", f"{percent(fee)} a side; an interval of {percent(bot.interval)} pays")
+        highest = lowest = rules.buy_price(price, price, grid)
+        for _ in range(bot.n_open_buy_orders - 1):
+            lowest = rules.buy_price(lowest, price, grid)
         yield (GOOD, "minimum", f"every order is large enough; buys from {highest:f} down to {lowest:f}")
+
+    def _sell_after(
+        self, pair: AssetPairInfoSchema, fee: Decimal, price: Decimal
+    ) -> Callable[[UnsoldBuy], PlaceSell | None]:
+        """How the strategy answers a filled buy at this price. Asked of itself: each one sells another volume."""
+        bot = self._settings.bot
+        strategy = resolve("strategy", bot.strategy, self._settings.config_path.parent)
+        imagined = Backtest(Play(bot, strategy, pair, fee, ZERO, ZERO), step=60.0).strategy
+        imagined.ticker = price
+        return imagined.sell_after
 
     def _funds(self, rest: IExchangeRESTService) -> Iterator[Finding]:
         bot, money = self._settings.bot, rest.get_pair_balance()

@@ -491,7 +491,21 @@ def test_the_doctor_tells_an_amount_that_is_too_small(kraken: Ground, capsys: py
     path.write_text(path.read_text().replace("amount_per_grid = 100", "amount_per_grid = 2"))
     code, text = doctor(kraken, capsys)
     assert code == 2
-    assert "PROBLEM minimum: amount_per_grid is too small at the present price" in text
+    assert "PROBLEM settings: [grid] amount_per_grid = 2: too little for a buy @ 49504.9 and its sell: " in text
+    assert "Raise amount_per_grid to 2.53 or more" in text
+    assert " free; the 5 buys to be placed need 10.00 USD" in text, "and looks on"
+
+
+@pytest.mark.parametrize(("strategy", "is_enough"), [("GridHODL", False), ("GridSell", True), ("cDCA", True)])
+def test_the_doctor_asks_the_strategy_itself_what_it_sells(
+    kraken: Ground, capsys: pytest.CaptureFixture[str], strategy: str, is_enough: bool
+) -> None:
+    """2.7 USD buy 0.0000594 BTC at 45454.5: GridSell sells all of it, GridHODL less than the smallest order."""
+    path = kraken.directory / "config.ini"
+    text = path.read_text().replace("amount_per_grid = 100", "amount_per_grid = 2.7")
+    path.write_text(text.replace("interval = 1%", "interval = 10%").replace("GridHODL", strategy))
+    code, text = doctor(kraken, capsys)
+    assert ("ok      minimum: every order is large enough" in text, code == 0) == (is_enough, is_enough), text
 
 
 def test_the_doctor_tells_a_limit_that_leaves_no_room_for_one_buy_and_its_fee(
