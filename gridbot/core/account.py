@@ -27,9 +27,9 @@ def base_told(settings: Settings) -> Decimal | None:
 class AccountView:
     """The accounts of a running bot: profit lines for its status message, and what it leaves for ``status``."""
 
-    def __init__(self, settings: Settings, db: DBConnect, books: OrderDesk) -> None:
+    def __init__(self, settings: Settings, db: DBConnect, desk: OrderDesk) -> None:
         self._settings = settings
-        self._books = books
+        self._desk = desk
         self._audits = Audits(db, settings.bot.userref)
         self._snapshots = Snapshots(db, settings.bot.userref)
         self._kept: list[str] | None = None
@@ -39,15 +39,15 @@ class AccountView:
         """
         ``status`` with its profit lines. Reads every execution: for once an hour, not for every price.
         """
-        books, stored = self._books, self._books.configuration.get()
+        desk, stored = self._desk, self._desk.configuration.get()
         summary = summarise(
-            books.trades.all(),
+            desk.trades.all(),
             status.grid.ticker,
             status.strategy,
-            spoken_for(books.book, books.pending.all(), books.unsold.all(), status.strategy),
+            spoken_for(desk.book, desk.pending.all(), desk.unsold.all(), status.strategy),
             stored.base_given(base_told(self._settings)),
             self._audits.last(),
-            surplus_of(stored.vol_of_unfilled_remaining, books.book),
+            surplus_of(stored.vol_of_unfilled_remaining, desk.book),
             step_of(status.units.lot_decimals),
         )
         return replace(status, profit_lines=profit_lines(summary, status.units))
@@ -57,17 +57,17 @@ class AccountView:
         True when levels are missing for other reasons than those kept last; not too often. Simulated fills are news,
         too: they stand at the price of their order, and only the view knows the market's.
         """
-        return self._kept != self._gist(waiting) and self._books.now() - self._kept_at >= KEEP_SPACING
+        return self._kept != self._gist(waiting) and self._desk.now() - self._kept_at >= KEEP_SPACING
 
     def keep(self, status: Status) -> None:
         """Store the view that ``status`` reads while or after the bot runs. Raises DatabaseError."""
-        self._kept, self._kept_at = self._gist(status.waiting), self._books.now()
+        self._kept, self._kept_at = self._gist(status.waiting), self._desk.now()
         grid, units = status.grid, status.units
         # Free money less all trades: their own orders and executions change nothing of that, so that with those of
         # any later moment it gives the free money of that moment.
-        bound = bound_by(self._books.book, self._books.pending.all(), grid.settings.fee)
+        bound = bound_by(self._desk.book, self._desk.pending.all(), grid.settings.fee)
         free = grid.base_available, grid.quote_available
-        base, quote = (sum(part) - traded for *part, traded in zip(free, bound, self._books.traded, strict=True))
+        base, quote = (sum(part) - traded for *part, traded in zip(free, bound, self._desk.traded, strict=True))
         document = {
             "price": as_text(grid.ticker),
             "fee": as_text(grid.settings.fee),
@@ -86,9 +86,9 @@ class AccountView:
         self._snapshots.put(self._kept_at, document)
 
     def _pauses(self) -> list[str]:
-        return [what for what in (PLACING, BUYING, CROSSING, CROWDED) if not self._books.pauses.over(what)]
+        return [what for what in (PLACING, BUYING, CROSSING, CROWDED) if not self._desk.pauses.over(what)]
 
     def _gist(self, waiting: tuple[Waiting, ...]) -> list[str]:
         """The causes alone: prices and amounts change with the market, and a disk should not be written for that."""
-        fills = [str(self._books.traded)] if self._settings.bot.simulated else []
+        fills = [str(self._desk.traded)] if self._settings.bot.simulated else []
         return sorted({w.cause.value for w in waiting}) + self._pauses() + fills
