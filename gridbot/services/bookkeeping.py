@@ -118,7 +118,7 @@ class Bookkeeping:
 
     def funds_are(self, balance: PairBalanceSchema) -> None:
         """The exchange's own figures; everything that led to them is booked."""
-        self.funds.told(balance, self._own_share())
+        self.funds.take_over(balance, self._own_share())
 
     @property
     def traded(self) -> tuple[Decimal, Decimal]:

@@ -50,7 +50,7 @@ class Funds:
         """Free quote, never below 0."""
         return max(self._quote, ZERO)
 
-    def told(self, balance: PairBalanceSchema, own: OwnShare = EVERYTHING) -> None:
+    def take_over(self, balance: PairBalanceSchema, own: OwnShare = EVERYTHING) -> None:
         """
         The exchange's own figures, of which at most ``own`` is the bot's. Both change by the same amounts
         from now on, so the lesser of the two stays the lesser.

@@ -103,7 +103,7 @@ class OrderDesk(Bookkeeping):
                 deadline=placement.deadline,
             )
         except OrderFateUnknown as exc:
-            LOG.warning("no answer to the %s; asking the exchange whether it exists (%s)", told(placement), exc)
+            LOG.warning("no answer to the %s; asking the exchange whether it exists (%s)", in_words(placement), exc)
             return None
         except OrderRejected as exc:
             self._rejected(placement, exc)
@@ -145,17 +145,17 @@ class OrderDesk(Bookkeeping):
         what = placement.sells or BUYING
         if isinstance(exc, PlacementPaused):
             seconds = self.pauses.begin(PLACING, at_least=exc.retry_after, first=1.0, longest=LONGEST_HALT)
-            LOG.warning("%s not placed: %s; no orders for %.0f s", told(placement), exc, seconds)
+            LOG.warning("%s not placed: %s; no orders for %.0f s", in_words(placement), exc, seconds)
             return
         if isinstance(exc, PostOnlyWouldCross):
             self.pauses.begin(CROSSING, first=1.0, longest=LONGEST_CROSSING_PAUSE)
-            LOG.info("%s not placed: the price is already there; the level is computed anew", told(placement))
+            LOG.info("%s not placed: the price is already there; the level is computed anew", in_words(placement))
             return
         said_before = self.pauses.known(what)
         is_crowded = isinstance(exc, TooManyOrders) and placement.sells not in ("", EXTRA)
         seconds = self.pauses.begin(what, longest=LONGEST_CROWDED_PAUSE if is_crowded else LONGEST_PAUSE)
         if isinstance(exc, InsufficientFunds):
-            self.request_sync(f"the exchange finds too little money for the {told(placement)}")
+            self.request_sync(f"the exchange finds too little money for the {in_words(placement)}")
         if is_crowded:
             # The place that comes free is the sell's: no buy before it was tried again.
             self.pauses.begin(CROWDED, at_least=2 * seconds)
@@ -181,12 +181,12 @@ class OrderDesk(Bookkeeping):
         for placement in self.pending.all():
             match = next((info for info in reported if self._fits(placement, info)), None)
             if match is not None:
-                LOG.info("found it: the %s is %s (%s)", told(placement), match.status, match.txid)
+                LOG.info("found it: the %s is %s (%s)", in_words(placement), match.status, match.txid)
                 self.accepted(placement, match.txid)
             elif self.now() > placement.deadline + self._rest.answers_lag:
                 self._clean_sweeps[placement.id] = self._clean_sweeps.get(placement.id, 0) + 1
                 if self._clean_sweeps[placement.id] >= CLEAN_SWEEPS:
-                    LOG.warning("the %s did not reach the exchange", told(placement))
+                    LOG.warning("the %s did not reach the exchange", in_words(placement))
                     self._forget(placement)
 
     def until_absence_counts(self) -> float:
@@ -209,7 +209,7 @@ class OrderDesk(Bookkeeping):
                 and update.order_qty == placement.volume
                 and (not update.time or update.time >= placement.written_at - CLOCK_TOLERANCE)
             ):
-                LOG.info("found it: the %s was accepted (%s)", told(placement), update.order_id)
+                LOG.info("found it: the %s was accepted (%s)", in_words(placement), update.order_id)
                 self.accepted(placement, update.order_id)
                 return True
         return False
@@ -247,6 +247,6 @@ class OrderDesk(Bookkeeping):
         return self.book.cancel_requested()
 
 
-def told(placement: Placement) -> str:
+def in_words(placement: Placement) -> str:
     """A placement in words: "buy of 0.00202000 @ 49504.9"."""
     return f"{placement.side} of {as_text(placement.volume)} @ {as_text(placement.price)}"
