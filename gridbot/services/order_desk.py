@@ -8,6 +8,7 @@ in ``write_down`` and ``send``; a process that dies between any two of them find
 
 import logging
 from collections.abc import Callable
+from decimal import Decimal
 
 from gridbot.exceptions import (
     AccessDenied,
@@ -179,7 +180,8 @@ class OrderDesk(Bookkeeping):
         CLEAN_SWEEPS look-ups.
         """
         for placement in self.pending.all():
-            match = next((info for info in reported if self._fits(placement, info)), None)
+            fitting = (i for i in reported if _fits(placement, i.side, i.price, i.vol, i.opened_at))
+            match = next((info for info in fitting if not self.knows(info.txid)), None)
             if match is not None:
                 LOG.info("found it: the %s is %s (%s)", in_words(placement), match.status, match.txid)
                 self.accepted(placement, match.txid)
@@ -199,29 +201,15 @@ class OrderDesk(Bookkeeping):
 
     def settle_by_message(self, update: ExecutionsUpdateSchema) -> bool:
         """True when ``update`` is about a placement on its way, which is thereby accepted."""
-        if self.knows(update.order_id):
+        if update.userref != self._userref or self.knows(update.order_id):
             return False  # two sells may look alike; one that is in the book is not the one that is missing
         for placement in self.pending.all():
-            if (
-                update.userref == self._userref
-                and update.side == placement.side
-                and update.limit_price == placement.price
-                and update.order_qty == placement.volume
-                and (not update.time or update.time >= placement.written_at - CLOCK_TOLERANCE)
-            ):
+            at = update.time or placement.written_at
+            if _fits(placement, update.side, update.limit_price, update.order_qty, at):
                 LOG.info("found it: the %s was accepted (%s)", in_words(placement), update.order_id)
                 self.accepted(placement, update.order_id)
                 return True
         return False
-
-    def _fits(self, placement: Placement, info: OrderInfoSchema) -> bool:
-        return (
-            info.side == placement.side
-            and info.price == placement.price
-            and info.vol == placement.volume
-            and info.opened_at >= placement.written_at - CLOCK_TOLERANCE
-            and not self.knows(info.txid)
-        )
 
     def cancel(self, txid: str, why: str) -> OrderInfoSchema | None:
         """
@@ -245,6 +233,12 @@ class OrderDesk(Bookkeeping):
     def unconfirmed_cancels(self) -> list[str]:
         """Orders asked to be cancelled whose end was not told yet."""
         return self.book.cancel_requested()
+
+
+def _fits(placement: Placement, side: str | None, price: Decimal | None, volume: Decimal | None, at: float) -> bool:
+    """May an order of ours with these figures, opened ``at``, be the placement? Kraken takes no id that would tell."""
+    is_alike = (side, price, volume) == (placement.side, placement.price, placement.volume)
+    return is_alike and at >= placement.written_at - CLOCK_TOLERANCE
 
 
 def in_words(placement: Placement) -> str:
