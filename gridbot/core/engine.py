@@ -171,22 +171,7 @@ class BotEngine:
             self.state_machine.transition_to(States.SHUTDOWN_REQUESTED)
         self.strategy.stop()
         self._keep_account(code)
-        book, leaving = self.desk.book, len(self.desk.book.cancel_requested())
-        buys, sells = (
-            counted(sum(not order.cancel_requested for order in orders), noun)
-            for orders, noun in ((book.buys(), "buy"), (book.sells(), "sell"))
-        )
-        what_stays = f"{buys} and {sells} stay open on the exchange"
-        if not self.strategy.is_ready:
-            what_stays = f"the exchange was not asked for its orders; the books know of {buys} and {sells}"
-        if leaving:
-            are = "is" if leaving == 1 else "are"
-            what_stays += f"; {counted(leaving, 'cancellation')} {are} not confirmed yet, the next start asks how "
-            what_stays += "it ended" if leaving == 1 else "they ended"
-        if len(self.desk.pending):
-            what_stays += f"; {counted(len(self.desk.pending), 'order')} not answered yet, the next start looks for "
-            what_stays += "it" if len(self.desk.pending) == 1 else "them"
-        self.event_bus.publish(events.BotStopped(self._settings.bot.name, reason, what_stays))
+        self.event_bus.publish(events.BotStopped(self._settings.bot.name, reason, self._what_stays()))
         for close in self._listeners:
             try:
                 close()
@@ -194,6 +179,24 @@ class BotEngine:
                 LOG.warning("%s", exc)
         self._exchange.rest.close()
         self._db.close()
+
+    def _what_stays(self) -> str:
+        """What this bot leaves on the exchange, as far as it knows."""
+        book, leaving, sent = self.desk.book, len(self.desk.book.cancel_requested()), len(self.desk.pending)
+        buys, sells = (
+            counted(sum(not order.cancel_requested for order in orders), noun)
+            for orders, noun in ((book.buys(), "buy"), (book.sells(), "sell"))
+        )
+        text = f"{buys} and {sells} stay open on the exchange"
+        if not self.strategy.is_ready:
+            text = f"the exchange was not asked for its orders; the books know of {buys} and {sells}"
+        if leaving:
+            are, ended = ("is", "it ended") if leaving == 1 else ("are", "they ended")
+            text += f"; {counted(leaving, 'cancellation')} {are} not confirmed yet, the next start asks how {ended}"
+        if sent:
+            text += f"; {counted(sent, 'order')} not answered yet, the next start looks for "
+            text += "it" if sent == 1 else "them"
+        return text
 
     def _keep_account(self, code: int) -> None:
         """The last view for ``status``; after an error nothing more is written."""
