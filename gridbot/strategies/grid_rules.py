@@ -115,7 +115,7 @@ def _pays(bought_at: Decimal, sold_at: Decimal, settings: GridSettings) -> bool:
 
 
 def extra_sell_price(ticker: Decimal, highest_buy_price: Decimal, settings: GridSettings) -> Decimal:
-    """SWING: two intervals above the ticker, and never less than two above the dearest buy."""
+    """SWING: two intervals above the ticker; where that would be below the dearest buy, two above that one."""
     two_intervals = (ONE + settings.interval) ** 2
     price = ticker * two_intervals
     if price < highest_buy_price:
@@ -259,7 +259,7 @@ def buy_after_sell(sold_at: Decimal, grid: GridView) -> Decision:
     """
     A sell was filled at ``sold_at``: the buy that follows one interval below it.
 
-    None while no other sell is open (the price is leaving the grid: the shift-up will move the buys),
+    Nothing while no other sell is open (the price is leaving the grid: the shift-up will move the buys),
     while n buys are open, and where another buy already stands on that level.
     """
     settings = grid.settings

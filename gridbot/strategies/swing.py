@@ -10,8 +10,8 @@ from gridbot.strategies.grid_hodl import GridHODLStrategy
 
 class SwingStrategy(GridHODLStrategy):
     """
-    Like GridHODL; and with no sell open, one extra sell of free base, two intervals above the market
-    and above the dearest buy. It sells coins that were there before the bot, too.
+    Like GridHODL; and with no sell open, one extra sell of free base, two intervals above the market and
+    not below the dearest buy. It sells coins that were there before the bot, too.
     """
 
     def describe(self) -> str:
