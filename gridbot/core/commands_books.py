@@ -1,5 +1,5 @@
 """
-The command ``report``, and how it, ``status`` and ``audit`` read the bot's books.
+The command ``report``, and how it and the other commands read the bot's books.
 
 The database is opened for reading only: the bot may run, and need not. Imported only when called.
 """

@@ -198,7 +198,7 @@ class IExchangeRESTService(ABC):
 
     @abstractmethod
     def get_exchange_domain(self) -> ExchangeDomain:
-        """The exchange's words for sides and order states."""
+        """The exchange's name, and its words for the states of an order."""
 
     def close(self) -> None:  # noqa: B027 - an adapter without anything to release need not answer
         """Release connections."""

@@ -28,7 +28,10 @@ class ExchangeModel(BaseModel):
 
 
 class ExchangeDomain(ExchangeModel):
-    """How an exchange names sides and order states: in Kraken's words, unless it says otherwise."""
+    """
+    How an exchange names itself and the states of an order: in Kraken's words, unless it says otherwise. Sides are
+    "buy" and "sell" everywhere in the bot, whatever stands here: an adapter translates its own.
+    """
 
     EXCHANGE: str
     BUY: str = "buy"
