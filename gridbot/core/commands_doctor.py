@@ -109,7 +109,7 @@ class Doctor:
         if not path.exists():
             yield (GOOD, "database", f"{path} will be made at the first start")
             return
-        problems = problems_in(path, bot.userref, bot.n_open_buy_orders, bot.max_investment)
+        problems = problems_in(path, bot.userref)
         for problem in problems:
             yield (WRONG, "database", f"{path}: {problem}. See the commands check and restore")
         if problems:

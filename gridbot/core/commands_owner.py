@@ -17,6 +17,7 @@ from gridbot.core.database_check import is_copy, problems_in
 from gridbot.exceptions import ConfigurationError, DatabaseError
 from gridbot.infrastructure.connection import DBConnect, move_aside, read_only
 from gridbot.models.configuration import Settings
+from gridbot.services.messages import counted
 
 PAGES_AT_ONCE = 256  # a backup lets the bot write in between
 
@@ -25,12 +26,12 @@ def check(settings: Settings, args: argparse.Namespace) -> int:
     """Is the database sound, and is what it says possible? 0 when it is, 1 otherwise."""
     path = settings.db.path
     _must_exist(path)
-    bot = settings.bot
-    problems = problems_in(path, bot.userref, bot.n_open_buy_orders, bot.max_investment)
+    problems = problems_in(path, settings.bot.userref)
     for problem in problems:
         write(f"PROBLEM {problem}")
     if problems:
-        write(f"{path}: {len(problems)} problems. Keep a copy: backup FILE; the exchange stays the truth, see audit")
+        found = counted(len(problems), "problem")
+        write(f"{path}: {found}. Keep a copy: backup FILE; the exchange stays the truth, see audit")
         return 1
     write(f"{path}: the file is sound, and everything in it fits together")
     return 0
@@ -71,8 +72,7 @@ def restore(settings: Settings, args: argparse.Namespace) -> int:
         raise ConfigurationError(f"{source}: is the database in use. Name the copy that shall take its place")
     if running := single_instance.claim(str(target)):
         raise DatabaseError(f"{running}.\n  Stop it first (and the line in cron that starts it): nothing was changed.")
-    bot = settings.bot
-    problems = problems_in(source, bot.userref, bot.n_open_buy_orders, bot.max_investment)
+    problems = problems_in(source, settings.bot.userref)
     if problems:
         raise ConfigurationError(f"{source}: {'; '.join(problems)}.\n  Nothing was changed. Try an older copy.")
     with closing(DBConnect(source, read_only=True)) as db:

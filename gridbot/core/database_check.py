@@ -24,8 +24,11 @@ MAY_BE_ZERO = {"executed", "cost", "fee"}
 MAY_BE_NEGATIVE = {"fee"}  # a rebate
 
 
-def problems_in(path: Path, userref: int, n_open_buy_orders: int, max_investment: Decimal) -> list[str]:
-    """What is wrong with the database at ``path``, in words; [] when nothing is. Raises DatabaseError."""
+def problems_in(path: Path, userref: int) -> list[str]:
+    """
+    What is wrong with the database at ``path``, in words; [] when nothing is. Settings are not looked at: they may have
+    changed since it was written, and the next start follows them. Raises DatabaseError.
+    """
     try:
         with closing(read_only(path)) as connection:
             found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(5)")]
@@ -35,7 +38,7 @@ def problems_in(path: Path, userref: int, n_open_buy_orders: int, max_investment
                 return [problem]
             # One moment for all questions: the bot may be writing.
             connection.execute("BEGIN")
-            return _Books(connection, userref).problems(n_open_buy_orders, max_investment)
+            return _Books(connection, userref).problems()
     except sqlite3.DatabaseError as exc:
         return [f"the file cannot be read as a database: {exc}"]
 
@@ -69,9 +72,9 @@ class _Books:
         self._connection = connection
         self._userref = userref
 
-    def problems(self, n_open_buy_orders: int, max_investment: Decimal) -> list[str]:
+    def problems(self) -> list[str]:
         """What does not fit together; numbers first, because the rest calculates with them."""
-        return self._numbers() or [*self._orders(), *self._buys(n_open_buy_orders, max_investment), *self._sells()]
+        return self._numbers() or [*self._orders(), *self._buys(), *self._sells()]
 
     def _rows(self, sql: str) -> list[tuple[str, ...]]:
         return self._connection.execute(f"{sql} WHERE userref = ?", (self._userref,)).fetchall()
@@ -102,17 +105,11 @@ class _Books:
                 problems.append(f"order {txid} is both open and over")
         return problems
 
-    def _buys(self, n_open_buy_orders: int, max_investment: Decimal) -> list[str]:
-        orders = self._rows("SELECT side, price, volume FROM orderbook")
-        buys = [Decimal(price) for side, price, _ in orders if side == "buy"]
-        problems = [f"two open buys at {price:f}" for price, count in Counter(buys).items() if count > 1]
-        if len(buys) > n_open_buy_orders:
-            problems.append(f"{len(buys)} buys are open, n_open_buy_orders is {n_open_buy_orders}")
-        invested = sum((Decimal(price) * Decimal(volume) for _, price, volume in orders), Decimal(0))
-        if buys and invested > max_investment * 2:
-            # Sells stand above what their buys cost, so the sum may pass the limit by some intervals.
-            problems.append(f"{invested:f} in open orders, max_investment is {max_investment:f}")
-        return problems
+    def _buys(self) -> list[str]:
+        buys = Counter(
+            Decimal(price) for side, price in self._rows("SELECT side, price FROM orderbook") if side == "buy"
+        )
+        return [f"two open buys at {price:f}" for price, count in buys.items() if count > 1]
 
     def _sells(self) -> list[str]:
         sells = Counter(row[0] for row in self._rows("SELECT sells FROM orderbook") if row[0])
