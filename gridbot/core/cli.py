@@ -335,5 +335,5 @@ def _add_common(parser: argparse.ArgumentParser, config: str, verbose: bool | st
         "--verbose",
         action="store_true",
         default=verbose,
-        help="log each request to the exchange by its name, every failed attempt, and why orders are cancelled, too",
+        help="log what is asked of the exchange and what it answers, too (many lines; keys and tokens never)",
     )

@@ -247,6 +247,18 @@ def test_when_kraken_says_too_many_questions_the_counter_is_full(client, clock, 
     assert client.limits.rest.value >= 15
 
 
+def test_debug_tells_questions_and_answers_and_no_secret(client, web, caplog):
+    caplog.set_level(logging.DEBUG, "gridbot")
+    web.post(BALANCE, json={"error": [], "result": {"ZUSD": "12.5"}})
+    web.post(
+        f"{BASE}/private/GetWebSocketsToken", json={"error": [], "result": {"token": "WW91ciBhdXRo", "expires": 900}}
+    )
+    client.ask("Balance", {"asset": "ZUSD"}, private=True)
+    client.ask("GetWebSocketsToken", private=True)
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line == """Balance {'asset': 'ZUSD'}: HTTP 200 {"error": [], "result": {"ZUSD": "12.5"}}"""
+
+
 def test_a_warning_is_logged_and_the_result_used(client, web, caplog):
     web.post(BALANCE, json={"error": ["WDatabase:No change"], "result": {"a": "1"}})
     assert client.ask("Balance", private=True) == {"a": "1"}

@@ -242,6 +242,7 @@ class KrakenWebSocketService(IExchangeWebSocketService):
         return []
 
     def _executions(self, line: _Line, frame: dict[str, Any]) -> list[OnMessageSchema]:
+        LOG.debug("executions: %s", frame)
         kind, sequence = frame["type"], frame.get("sequence")
         if sequence is not None and type(sequence) is not int:
             raise ValueError("the number of the message is none")  # after a NaN no gap would ever show again

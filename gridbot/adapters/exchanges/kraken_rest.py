@@ -29,6 +29,9 @@ from gridbot.interfaces.clock import IClock
 
 LOG = logging.getLogger(__name__)
 
+TOKEN = "GetWebSocketsToken"  # its answer is a secret
+SHOWN = 2000  # characters of an answer that DEBUG shows
+
 USER_AGENT = "gridbot"
 
 CONNECT_TIMEOUT = 3.0
@@ -187,6 +190,8 @@ class KrakenClient:
             raise wire.NoReadableAnswer(f"Kraken did not answer {method} ({wire.reason_of(exc)})") from exc
         finally:
             self._session_used = self._clock.monotonic()
+        if LOG.isEnabledFor(logging.DEBUG) and method != TOKEN:
+            LOG.debug("%s %s: HTTP %d %.*s", method, dict(params), response.status_code, SHOWN, response.text)
         envelope = wire.open_reply(method, response)
         for warning in envelope.warnings:
             LOG.warning("Kraken warns about %s: %s", method, warning)

@@ -19,7 +19,7 @@ from gridbot.adapters.exchanges.kraken_keys import check_permissions
 from gridbot.adapters.exchanges.kraken_limits import COMPARISON_COST, KrakenLimits
 from gridbot.adapters.exchanges.kraken_nonce import NonceSource
 from gridbot.adapters.exchanges.kraken_pair import KrakenPair, find_pair
-from gridbot.adapters.exchanges.kraken_rest import KrakenClient
+from gridbot.adapters.exchanges.kraken_rest import TOKEN, KrakenClient
 from gridbot.adapters.exchanges.kraken_wire import REST_URL
 from gridbot.exceptions import (
     AccessDenied,
@@ -142,8 +142,8 @@ class KrakenRESTService(IExchangeRESTService):
 
     def get_websocket_token(self) -> str:
         """A secret for the private feed, good for 15 minutes. Called on the feed's thread."""
-        result = self.client.ask_once("GetWebSocketsToken", private=True)
-        with _readable("GetWebSocketsToken"):
+        result = self.client.ask_once(TOKEN, private=True)
+        with _readable(TOKEN):
             return str(result["token"])
 
     @cached_property
