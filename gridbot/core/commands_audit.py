@@ -35,7 +35,8 @@ RECONCILED, DIFFERENT = 0, 1
 MOST_TRIES = 5  # the bot may trade while it is audited; the comparison needs a moment of rest
 SURE_TRIES = 3  # what differs only because news is on its way does not differ so often
 LOOK_BACK = 5.0  # seconds before the first start from which orders are asked for: clocks and their rounding
-MANY_EXECUTIONS = 400  # from here on a real exchange is asked for so long that people should know
+MANY_EXECUTIONS = 200  # from here on a real exchange is asked for so long that people should know
+PER_MINUTE = 200  # executions and their orders, in the long run, at the slowest of Kraken's limits
 
 
 def run_audit_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +87,12 @@ def _compare_at_rest(settings: Settings) -> tuple[Books, Audit]:
 def ask(rest: IExchangeRESTService, books: Books, userref: int, *, quiet: bool = True) -> TheirBooks:
     """Everything the exchange has on this bot. Raises TemporaryFailure, AccessDenied."""
     rest.get_asset_pair_info()
+    if len(books.rows) > MANY_EXECUTIONS and not quiet:
+        sys.stderr.write(
+            f"asking for {len(books.rows)} executions, and for every order since the bot's first start: "
+            f"{len(books.rows) // PER_MINUTE} minutes, and more with many cancelled orders. Kraken allows no more, and "
+            "the bot cannot run meanwhile, unless this is another key\n"
+        )
     asked = [
         *rest.get_open_orders(userref, trades=True),
         *rest.get_closed_orders(userref, trades=True, start=books.stored.created_at - LOOK_BACK),
@@ -97,8 +104,6 @@ def ask(rest: IExchangeRESTService, books: Books, userref: int, *, quiet: bool =
     orders |= rest.get_orders_info(sorted(known - orders.keys()))
     exec_ids = {exec_id for info in orders.values() for exec_id in info.trades}
     exec_ids |= {r.info.exec_id for r in books.rows if not r.info.exec_id.startswith(PROVISIONAL)}
-    if len(exec_ids) > MANY_EXECUTIONS and not quiet:
-        sys.stderr.write(f"asking for {len(exec_ids)} executions, 20 at a time; this takes some minutes\n")
     step = step_of(rest.get_asset_pair_info().cost_decimals)
     return TheirBooks(orders, rest.get_trades_info(sorted(exec_ids)), rest.get_pair_balance(), step)
 

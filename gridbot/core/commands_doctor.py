@@ -216,6 +216,13 @@ class Doctor:
             yield (GOOD, "funds", f"{told}; {wanted}")
         else:
             yield (HINT, "funds", f"{told}, but {wanted}: some will wait")
+        if bot.strategy == "SWING" and self._settings.funds.own_base is None and money.base_available:
+            coins = units.volume(money.base_available)
+            yield (
+                HINT,
+                "coins",
+                f"SWING will sell the {coins} that are free. To keep them: [funds] own_base = 0",
+            )
         names = {bot.base_currency, bot.quote_currency, *rest.rest_altname.replace(bot.quote_currency, " ").split()}
         earning = [
             b.asset for b in rest.get_balances() if b.asset.endswith(".F") and b.asset[:-2] in names and b.balance

@@ -15,10 +15,12 @@ from gridbot.core.arguments import write
 from gridbot.core.commands_books import check_owner
 from gridbot.core.database_check import is_copy, problems_in
 from gridbot.exceptions import ConfigurationError, DatabaseError
+from gridbot.infrastructure.audits import AuditMark, Audits
 from gridbot.infrastructure.connection import DBConnect, move_aside, read_only
 from gridbot.models.configuration import Settings
 from gridbot.services.messages import counted
 
+RESTORED = "what happened between the copy brought back and now; there was no audit since"
 PAGES_AT_ONCE = 256  # a backup lets the bot write in between
 
 
@@ -79,6 +81,8 @@ def restore(settings: Settings, args: argparse.Namespace) -> int:
         check_owner(db, settings, source)
     fresh = target.with_name(f"{target.name}.restoring")
     copy_database(source, fresh)
+    with closing(DBConnect(fresh)) as db:  # the copy's own audit knew nothing of what happened since
+        Audits(db, settings.bot.userref).put(AuditMark(time.time(), -1, RESTORED))
     aside = move_aside(target, f"before-{time.strftime('%Y%m%d-%H%M%S')}")
     os.replace(fresh, target)
     write(f"{target}: now the copy {source}" + (f"; what was there is kept as {aside.name}" if aside.exists() else ""))

@@ -291,6 +291,8 @@ class BotEngine:
         return message_for(event, self._units())
 
     def _tell_story(self, event: events.Event) -> None:
+        if isinstance(event, events.ExtraSellPlaced):
+            return  # its placement has a line already
         level = logging.WARNING if isinstance(event, WARNINGS) else logging.INFO
         text = self._in_words(event)
         if text:

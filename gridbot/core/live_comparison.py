@@ -17,6 +17,7 @@ from gridbot.exceptions import ConfigurationError
 from gridbot.models.configuration import Settings
 from gridbot.models.exchange import BUY
 from gridbot.models.money import ZERO, as_text
+from gridbot.services.ledger import reconciled
 from gridbot.services.messages import Units, counted
 
 SAME_LEVEL = Decimal("0.001")  # prices nearer than this fraction are one level
@@ -33,6 +34,7 @@ class Comparison:
     last: Decimal
     span: str  # from when to when was compared
     outside: int  # orders filled live before or after that
+    books: str  # "reconciled", or by what the live books are not
 
     def worth(self, fills: Iterable[Fill]) -> Decimal:
         """What these orders moved, after their fees."""
@@ -57,7 +59,7 @@ class Comparison:
     def document(self) -> dict[str, object]:
         counts = {"pairs": len(self.pairs), "only_live": len(self.only_live), "only_backtest": len(self.only_past)}
         counts["live_outside_data"] = self.outside
-        return {**{name: as_text(amount) for name, amount in self.parts().items()}, **counts}
+        return {**{name: as_text(amount) for name, amount in self.parts().items()}, **counts, "books": self.books}
 
     def text(self, units: Units) -> str:
         money = {name: units.money(amount) for name, amount in self.parts().items()}
@@ -71,6 +73,7 @@ class Comparison:
             f"            {money['only_backtest_value']} from {counted(len(self.only_past), 'order')} filled only in "
             "the backtest",
         ]
+        lines.append(f"            live books: {self.books}")
         for name, fills in (("only live", self.only_live), ("only backtest", self.only_past)):
             lines += [f"            {name}: {f.side} {units.order(f.price, f.volume)}" for f in fills[:5]]
         return "\n".join(lines)
@@ -83,6 +86,7 @@ class LiveTrades:
     fills: tuple[Fill, ...]
     begin: float
     end: float
+    books: str  # "reconciled", or by what they are not
 
     @classmethod
     def read(cls, settings: Settings) -> "LiveTrades":
@@ -96,13 +100,14 @@ class LiveTrades:
             volume, cost = before.volume + t.volume, before.price * before.volume + t.cost
             orders[t.txid] = Fill(t.time, t.side, cost / volume, volume, before.fee + t.fee, None)
         end = max(books.rows[-1].info.time, books.stored.synced_at)
-        return cls(tuple(orders.values()), books.stored.created_at, end)
+        word = reconciled(books.rows, books.last_audit)
+        return cls(tuple(orders.values()), books.stored.created_at, end, word)
 
     def compare(self, past: list[Fill], result: Result) -> Comparison:
         """Against the fills of the backtest that came to ``result``."""
         left = sorted(past, key=lambda fill: fill.time)
         covered = [fill for fill in self.fills if result.begin <= fill.time <= result.end]
-        found = Comparison([], [], left, result.last_price, result.span, len(self.fills) - len(covered))
+        found = Comparison([], [], left, result.last_price, result.span, len(self.fills) - len(covered), self.books)
         for fill in covered:
             same = [other for other in left if _same_level(fill, other)]
             if same:

@@ -278,6 +278,11 @@ def _fenced(name: str, began: Decimal, change: Decimal, account: Decimal, found:
     if account < own:
         found.rests.setdefault(name, account - own)
         found.differences.append(f"{what}; the account holds only {digits(account)}")
+    elif own < 0:
+        found.differences.append(
+            f"{what}: {digits(-own)} more than its own were used, by an order made by hand, or because [funds] now "
+            "grants it less than it had used already"
+        )
     else:
         found.notes.append(f"{what}; {digits(account - own)} in the account are not the bot's and are not touched")
 

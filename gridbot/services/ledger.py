@@ -242,7 +242,10 @@ def _account(
     closings: list[Closing] = []
     base = quote = fees = ZERO
     # A sell never comes before its buy, whatever the clocks of two messages say.
-    ordered = tuple(sorted(rows, key=lambda row: (row.info.time, row.info.side != BUY)))
+    bought = {row.info.txid: row.info.time for row in sorted(rows, key=lambda row: row.info.time)}
+    ordered = tuple(
+        sorted(rows, key=lambda row: (max(row.info.time, bought.get(row.sells, 0.0)), row.info.side != BUY))
+    )
     with localcontext(EXACT):
         for row in ordered:
             info = row.info

@@ -71,7 +71,7 @@ def status_message(status: Status) -> str:
         f"price       {shown(grid.ticker, units.price_decimals)} {units.quote}",
         f"balances    {units.volume(status.base_balance)} ({units.volume(grid.base_available)} free), "
         f"{units.money(status.quote_balance)} ({units.money(grid.quote_available)} free)",
-        f"surplus     {units.volume(grid.surplus)}, executed parts of cancelled buys",
+        f"surplus     {units.volume(grid.surplus)}, executed parts of cancelled buys, without a sell",
         f"wealth      {units.money(wealth)}",
         f"investment  {units.money(grid.investment)} of at most {units.money(grid.settings.max_investment)}",
         f"orders      {len(grid.buys)} of {counted(grid.settings.n_open_buy_orders, 'buy')}, "

@@ -393,6 +393,7 @@ def test_backtest_against_live_takes_the_bots_own_period(lived, capsys):
     assert live["pairs"] > 10
     assert (live["only_live"], live["only_backtest"], live["live_outside_data"]) == (0, 0, 0)
     assert live["difference"] == "0" or Decimal(live["difference"]) == 0
+    assert live["books"] == "not reconciled: there was no audit yet"
 
 
 def test_backtest_against_live_compares_as_much_as_the_data_cover(lived, capsys):

@@ -19,17 +19,19 @@ from gridbot.adapters.exchanges.simulated import SimulatedRESTService
 from gridbot.adapters.exchanges.simulated_core import SimulatedExchange
 from gridbot.core import heartbeat, single_instance
 from gridbot.core.cli import main
+from gridbot.core.commands_books import read_books
 from gridbot.core.commands_owner import backup, check, restore
 from gridbot.core.database_check import problems_in
 from gridbot.core.heartbeat import Heartbeat
 from gridbot.exceptions import ConfigurationError, DatabaseError
-from gridbot.infrastructure.audits import Audits
+from gridbot.infrastructure.audits import AuditMark, Audits
 from gridbot.infrastructure.connection import open_or_rebuild
 from gridbot.infrastructure.database import DBConnect, Orderbook
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeFactory
 from gridbot.interfaces.notification import INotificationChannel
 from gridbot.models.configuration import DBConfigDTO, NotificationConfigDTO, Settings
 from gridbot.models.grid import BookOrder, Placement
+from gridbot.services.ledger import reconciled
 from gridbot.services.order_desk import OrderDesk
 from tests.fake_kraken import TEST_KEY, TEST_SECRET
 from tests.sigkill.ground import Ground
@@ -198,6 +200,20 @@ def test_what_was_there_is_kept_when_a_copy_is_brought_back(world: World, tmp_pa
     count = "SELECT count(*) FROM trades"
     with sqlite3.connect(world.path) as now, sqlite3.connect(aside) as before:
         assert (now.execute(count).fetchone(), before.execute(count).fetchone()) == ((0,), (1,))
+
+
+@pytest.mark.usefixtures("unlocked")
+def test_a_copy_brought_back_is_not_reconciled_by_the_audit_in_it(world: World, tmp_path: Path) -> None:
+    _sql(world.path, "UPDATE configuration SET market = 'Demo BTC/USD'")
+    Audits(world.db, USERREF).put(AuditMark(1.0, 0, ""))
+    copy = copied(world, tmp_path)
+    world.db.close()
+    settings = settings_for(Path(world.path))
+    assert read_books(settings).last_audit == AuditMark(1.0, 0, "")
+    assert restore(settings, file(copy)) == 0
+    books = read_books(settings)
+    assert reconciled(books.rows, books.last_audit).startswith("not reconciled by what happened between the copy")
+    assert not list(tmp_path.glob("*.restoring*"))
 
 
 def test_nothing_is_restored_under_a_running_bot(world: World, tmp_path: Path) -> None:
@@ -466,6 +482,18 @@ def test_the_doctor_says_what_to_do_about_funds_clock_and_auto_earn(
     assert "but the 5 buys to be placed need 500.00 USD: some will wait" in text
     assert "behind. The bot goes by the exchange's clock" in text
     assert "hint    auto-earn: is on for XBT.F" in text
+
+
+@pytest.mark.parametrize(("own_base", "hinted"), [("", True), ("own_base = 0", False)])
+def test_the_doctor_tells_the_owner_of_coins_that_swing_will_sell_them(
+    kraken: Ground, capsys: pytest.CaptureFixture[str], own_base: str, hinted: bool
+) -> None:
+    kraken.fake.deposit("XXBT", "0.3")  # there is 1 already
+    path = kraken.directory / "config.ini"
+    path.write_text(path.read_text().replace("GridHODL", "SWING") + f"[funds]\n{own_base}\n")
+    _, text = doctor(kraken, capsys)
+    hint = "hint    coins: SWING will sell the 1.29000000 BTC that are free. To keep them: [funds] own_base = 0"
+    assert (hint in text) is hinted, text
 
 
 @pytest.mark.parametrize(

@@ -246,6 +246,15 @@ def test_the_ring_fence_is_shown_and_the_rest_left_alone() -> None:
     assert compare(other=theirs(balance=(D("0.101"), D("350.12375"))), start=fence).is_reconciled  # all is the bot's
 
 
+def test_a_bot_that_has_used_more_than_its_own_is_not_reconciled() -> None:
+    found = compare(other=theirs(balance=(D("0.501"), D(5000))), start=Start(own=(D(0), D(40))))
+    assert found.differences == [
+        "USD: the bot's own were 40, -49.87625 by executions: -9.87625: 9.87625 more than its own were used, by an "
+        "order made by hand, or because [funds] now grants it less than it had used already"
+    ]
+    assert found.rests == {}, "the account itself holds what it should"
+
+
 def test_only_the_first_of_many_differences_are_listed() -> None:
     many = tuple(replace(OPEN, txid=f"X{n}") for n in range(30))
     text = compare(orders=many, other=theirs(orders=ORDERS[:2])).text()

@@ -332,7 +332,7 @@ def test_live_and_backtest_are_compared_to_the_last_digit(tmp_path):
     past = played([write_candles(tmp_path / "a.csv", diced_candles(1500, 8))])
     fills = past.tally.fills
     dearer = [f.__class__(f.time + 1, f.side, f.price, f.volume, f.fee * 2, None) for f in fills[:-3]]
-    comparison = LiveTrades(tuple(dearer), fills[0].time, fills[-1].time).compare(fills, past.outcome)
+    comparison = LiveTrades(tuple(dearer), fills[0].time, fills[-1].time, "reconciled").compare(fills, past.outcome)
     assert len(comparison.pairs) == len(fills) - 3
     assert comparison.only_live == []
     assert len(comparison.only_past) == 3
@@ -349,7 +349,8 @@ def test_what_was_filled_live_outside_the_data_is_left_out_and_told(tmp_path):
     past = played([file], period=Period(BEGIN, BEGIN + 700 * 60))
     covered = [fill for fill in fills if fill.time < past.outcome.end]
     early = replace(fills[0], time=BEGIN - 60.0)
-    comparison = LiveTrades((early, *fills), BEGIN, fills[-1].time).compare(past.tally.fills, past.outcome)
+    live = LiveTrades((early, *fills), BEGIN, fills[-1].time, "not reconciled: there was no audit yet")
+    comparison = live.compare(past.tally.fills, past.outcome)
     assert 0 < len(covered) < len(fills)
     assert (len(comparison.pairs), comparison.only_live, comparison.only_past) == (len(covered), [], [])
     left_out = len(fills) + 1 - len(covered)
@@ -357,12 +358,13 @@ def test_what_was_filled_live_outside_the_data_is_left_out_and_told(tmp_path):
     units = Units.of("BTC", "USD", past.strategy.settings.pair)
     said = comparison.text(units)
     assert f"compared from 2020-09-13 12:27 to 2020-09-14 00:07; {left_out} orders filled live outside the data" in said
+    assert "live books: not reconciled: there was no audit yet" in said
 
 
 def test_the_comparison_values_the_backtest_as_its_report_does(tmp_path):
     past = played([write_candles(tmp_path / "a.csv", diced_candles(1500, 8))])
     assert past.outcome.last_price != past.tally.fills[-1].price
-    parts = LiveTrades((), BEGIN, BEGIN + 90000).compare(past.tally.fills, past.outcome).parts()
+    parts = LiveTrades((), BEGIN, BEGIN + 90000, "reconciled").compare(past.tally.fills, past.outcome).parts()
     assert parts["backtest"] == past.outcome.summary.profit.change.net == past.outcome.wealth - 10000
 
 

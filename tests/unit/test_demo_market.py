@@ -168,6 +168,18 @@ def test_a_clock_that_is_set_does_not_move_the_demo_s(tmp_path: Path) -> None:
     assert rest.get_server_time() == before + 5
 
 
+def test_a_machine_that_starts_with_its_clock_behind_does_not_take_the_demo_back(tmp_path: Path) -> None:
+    clock = FixedClock()
+    first = DemoExchange().create(ExchangeSetup(settings_for(tmp_path), clock)).rest
+    first.create_order(
+        ordertype="limit", side="buy", volume=Decimal("0.01"), price=Decimal(40000), userref=1
+    )  # its time is stored
+    before = first.get_server_time()
+    first.close()
+    clock.now -= 3600
+    assert DemoExchange().create(ExchangeSetup(settings_for(tmp_path), clock)).rest.get_server_time() >= before
+
+
 def test_the_feed_opens_with_an_empty_snapshot_and_tells_prices_at_the_real_time(tmp_path):
     exchange = demo(tmp_path)
     assert exchange.simulated

@@ -92,6 +92,12 @@ def test_a_falling_price_shows_as_price_move_and_leaves_the_grid_profit_alone() 
     assert low.price_move.net == D("-0.102")
 
 
+def test_a_sell_that_a_clock_set_back_tells_before_its_buy_closes_it_all_the_same() -> None:
+    rows = [buy("B1", "1", "100", "0", 3600.0), sell("S", "1", "110", "0", 20.0, "B1")]
+    for ledger in (by_cycle(rows), fifo(rows)):
+        assert (profit(ledger, D(60)).grid.net, profit(ledger, D(60)).before.net) == (D(10), D(0))
+
+
 def test_by_cycle_a_sell_closes_its_own_buy_and_fifo_the_oldest() -> None:
     rows = [
         buy("DEAR", "1", "100", "0", 1.0),

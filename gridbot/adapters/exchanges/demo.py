@@ -53,9 +53,10 @@ class DemoExchange(IExchangeFactory):
         market = _market(settings.demo, pair, store)
         store.market = lambda: market.position
         # The market has a price before its first tick: a restart continues in the middle of it.
-        exchange.on_price(market.price, clock.time())
-        # An exchange's clock does not step when that of a Raspberry Pi is set after its start.
-        ahead = clock.time() - clock.monotonic()
+        # An exchange's clock does not step when that of a Raspberry Pi is set after its start, nor go back with it.
+        now = max(clock.time(), exchange.time)
+        exchange.on_price(market.price, now)
+        ahead = now - clock.monotonic()
         rest = SimulatedRESTService(exchange, name="Demo", now=lambda: clock.monotonic() + ahead)
         return Exchange(rest, DemoFeed(rest, market, clock, float(settings.demo.speed)), simulated=True)
 

@@ -111,8 +111,10 @@ class SimulatedExchange:
                 self._rest(order)
             else:
                 self.finished[order.txid] = order
+            self.time = max(self.time, order.opened_at, order.closed_at)
         for trade in state.trades:
             self.trades[trade.exec_id] = trade
+            self.time = max(self.time, trade.time)
 
     # ---- the market ------------------------------------------------------------------------------
     def on_price(self, price: Decimal, time: float) -> list[ExecutionsUpdateSchema]:
