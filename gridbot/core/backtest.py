@@ -17,6 +17,8 @@ a tick more careful than the band. Whatever is not passed over is exact; ``use_b
 nothing and ends with the same result to the last digit.
 """
 
+import math
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ from typing import cast
 from gridbot.adapters.exchanges.simulated import SimulatedRESTService
 from gridbot.adapters.exchanges.simulated_core import SimulatedExchange
 from gridbot.adapters.exchanges.simulated_feed import SimulatedFeed
-from gridbot.core.backtest_result import Result, Tally
+from gridbot.core.backtest_result import FLOAT_CARE, INFINITY, NEVER, Result, Tally
 from gridbot.core.candles import Block, MarketData, Period, Tick
 from gridbot.exceptions import ConfigurationError
 from gridbot.infrastructure.database import MEMORY, DBConnect
@@ -42,11 +44,8 @@ from gridbot.strategies.grid_base import GridStrategyBase
 from gridbot.strategies.grid_orders import Surroundings
 from gridbot.strategies.grid_retry import FUNDS
 
-SAMPLE_SECONDS = 3600  # how often wealth is looked at, for drawdown and chart
+SAMPLE_SECONDS = 3600  # how often the account is looked at, for averages and chart
 TIER_SECONDS = 30 * 86400.0
-FLOAT_CARE = 1e-12  # relative; far above what a float gets wrong, far below a tick
-INFINITY = float("inf")
-NEVER = (INFINITY, -INFINITY)
 
 # Kraken's decimals of a cost are 10 where the quote is one of these, else 5.
 COINS = ("BTC", "XBT", "ETH")
@@ -111,7 +110,7 @@ class FeeLadder:
         self._volume = ZERO
 
     def after(self, time: float, cost: Decimal) -> Decimal:
-        """The fee per side for orders placed after a fill of ``cost`` (quote, 0 for none) at ``time``."""
+        """The fee per side after a fill of ``cost`` (quote, 0 for none) at ``time``."""
         self._fills.append((time, cost))
         self._volume += cost
         while self._fills[0][0] < time - TIER_SECONDS:
@@ -201,8 +200,7 @@ class Backtest:
         self._step = step
         self._tick = float(play.pair.tick_size)
         self._low, self._high = NEVER  # candles between these prices are passed over
-        self._sample_every = max(1, int(SAMPLE_SECONDS // step))
-        self._to_sample = self._sample_every
+        self._due = 0.0  # market time of the next look at the account
         self.strategy.run(self._frames.append)
 
     def check_step(self, price: Decimal) -> None:
@@ -243,33 +241,54 @@ class Backtest:
         return self.tally.result(self._name, self.desk)
 
     def _live_through(self, block: Block, bars: range) -> None:
-        """The bars of one block, with a look at the account about every hour of them."""
+        """The bars of one block, with a look at the account every hour, or after the bar that ends a longer gap."""
         index, tally = bars.start, self.tally
         if not tally.bars:
             time, price = block.ticks(index)[0]
             self.check_step(price)
             tally.begin(time, price)
+            self._due = block.time(index) + SAMPLE_SECONDS
         while index < bars.stop:
-            stop = min(index + self._to_sample, bars.stop)
-            self._bars(block, index, stop)
-            self._to_sample -= stop - index
-            if not self._to_sample:
-                tally.sample(block.time(stop - 1) + self._step, block.close(stop - 1), self.desk)
-                self._to_sample = self._sample_every
-            index = stop
+            last = self._first_due(block, index, bars.stop)
+            self._bars(block, index, last + 1)
+            if (ended := block.time(last) + self._step) >= self._due:
+                tally.sample(ended, block.close(last), self.desk)
+                self._due = ended + SAMPLE_SECONDS
+            index = last + 1
         tally.passed(len(bars), block.time(bars.stop - 1) + self._step, block.close(bars.stop - 1))
+
+    def _first_due(self, block: Block, index: int, stop: int) -> int:
+        """The first bar after which a look at the account is due, or the last one before ``stop``."""
+        begin = self._due - self._step
+        at_most = index + max(0, math.ceil((begin - block.time(index)) / self._step))  # sooner where bars are missing
+        return bisect_left(range(stop), begin, index, min(at_most, stop - 1), key=block.time)
 
     def _bars(self, block: Block, index: int, stop: int) -> None:
         """Act on the bars that need it. The slices are compared in C; the loop only finds the place."""
         lows, highs = block.lows, block.highs
         while index < stop:
             low, high = self._low, self._high
-            if min(lows[index:stop]) >= low and max(highs[index:stop]) <= high:
+            lowest, highest = min(lows[index:stop]), max(highs[index:stop])
+            if lowest >= low and highest <= high:
+                if lowest < self.tally.calm[0] or highest > self.tally.calm[1]:
+                    self._see(block, index, stop)
                 return
+            begin = index
             while lows[index] >= low and highs[index] <= high:
                 index += 1
+            self._see(block, begin, index)
             self.act(block, index)
             index += 1
+
+    def _see(self, block: Block, index: int, stop: int) -> None:
+        """What the account is worth in bars that are passed over: where that may be a peak, or the deepest fall."""
+        lows, highs = block.lows, block.highs
+        low, high = self.tally.calm
+        for bar in range(index, stop):
+            if lows[bar] < low or highs[bar] > high:
+                for _, price in block.ticks(bar):
+                    self.tally.see(price)
+                low, high = self.tally.calm
 
     def act(self, block: Block, index: int) -> None:
         """Live through one bar, price by price."""
@@ -277,11 +296,11 @@ class Backtest:
         if began < self.clock.now - self._step:
             raise ConfigurationError(f"--data: the time {block.times[index]} comes after a later one")
         for frame in block.ticks(index):
-            if self._low <= frame[1] <= self._high:
-                continue  # inside the candle as between candles: nobody has anything to say to this price
-            self.clock.now = frame[0]
-            self._hear(frame)
-            self._low, self._high = self._quiet_prices()
+            if not self._low <= frame[1] <= self._high:  # else, as between candles, nobody has anything to say to it
+                self.clock.now = frame[0]
+                self._hear(frame)
+                self._low, self._high = self._quiet_prices()
+            self.tally.see(frame[1])
         # Just before the next candle, so that timers are a candle apart whatever happened inside.
         self.clock.now = max(self.clock.now, began + self._step - 0.001)
         if not self._use_band or self._timers_matter():

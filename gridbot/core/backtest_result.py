@@ -1,8 +1,8 @@
 """
 What came of a backtest: the lines of ``report``, compared with holding and with buying at fixed times.
 
-Wealth is quote plus base at the market's price. It is looked at about once an hour of candles and at
-the end, so a drawdown between two looks is not seen. Nothing here influences a trade.
+Wealth is quote plus base at the market's price. Its falls are those along every price of the assumed path; the
+averages come from a look every hour. Nothing here influences a trade.
 """
 
 from collections import Counter
@@ -24,6 +24,9 @@ from gridbot.services.order_desk import OrderDesk
 from gridbot.services.report import Summary, profit_lines, summary_document, summary_of
 
 REGULAR_SECONDS = 86400.0  # "buying at fixed times": once a day
+FLOAT_CARE = 1e-12  # relative; far above what a float gets wrong, far below a tick
+INFINITY = float("inf")
+NEVER = (INFINITY, -INFINITY)  # no price lies between these
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,13 @@ class Deepest:
         elif self._peak - value > self.fall * self._peak:
             self.fall = (self._peak - value) / self._peak
 
+    def calm(self, base: Decimal, quote: Decimal) -> tuple[float, float]:
+        """Between which prices an account of so much sets no record, a little more careful than exact."""
+        if not base:
+            return -INFINITY, INFINITY
+        trough = self._peak * (ONE - self.fall)
+        return float((trough - quote) / base) * (1 + FLOAT_CARE), float((self._peak - quote) / base) * (1 - FLOAT_CARE)
+
 
 @dataclass
 class Tally:
@@ -151,8 +161,9 @@ class Tally:
         self._hold_base = self._start_wealth = ZERO
         self._counts: Counter[object] = Counter()  # of events by class, of filled orders by side
         self._deepest, self._hold_deepest = Deepest(), Deepest()
-        self._looks = self._looks_in_market = 0
-        self._tied_up = self._sum_tied_up = self._most_tied_up = ZERO
+        self.calm = NEVER  # prices between which the account is neither at a peak nor lower beneath one than ever
+        self._in_market = ZERO  # seconds
+        self._tied_up = self._sum_tied_up = self._most_tied_up = ZERO  # the sum: quote x seconds
         self._book_is_known = False
         self._first_fee = ZERO
         self._next_regular = 0.0
@@ -162,6 +173,7 @@ class Tally:
         """The first price of the period."""
         money = self.exchange.money
         self._begin, self._first, self._last = time, price, price
+        self._looked_at = time
         self._first_fee = self.exchange.fee  # who buys otherwise has no discount for the bot's volume
         self._start_wealth = money.start_quote + money.start_base * price
         self._hold_base = money.start_base + money.start_quote / (price * (ONE + self._first_fee))
@@ -176,34 +188,42 @@ class Tally:
         if not isinstance(event, OrderExecuted):
             return
         self._counts[event.side] += 1
+        self.calm = NEVER
         if self.fee_after is not None:
-            self.exchange.fee = self.fee_after(self.now(), event.cost)
+            self.exchange.charge(self.fee_after(self.now(), event.cost))
         if self.keep_curve:
             self.fills.append(Fill(self.now(), event.side, event.price, event.volume, event.fee, event.profit))
 
+    def see(self, price: Decimal) -> None:
+        """The next price; what the account, and holding, are worth at it."""
+        if self.calm[0] <= price <= self.calm[1]:
+            return
+        money = self.exchange.money
+        self._deepest.see(money.quote + money.base * price)
+        self._hold_deepest.see(self._hold_base * price)
+        bands = (self._deepest.calm(money.base, money.quote), self._hold_deepest.calm(self._hold_base, ZERO))
+        self.calm = max(low for low, _ in bands), min(high for _, high in bands)
+
     def sample(self, time: float, price: Decimal, desk: OrderDesk) -> None:
-        """A look at the account; at one moment once."""
+        """A look at the account; at one moment once. It counts for the time since the last one."""
         if time == self._looked_at:
             return
-        self._looked_at = time
+        seconds, self._looked_at = Decimal(time - self._looked_at), time
         if self.fee_after is not None:
-            self.exchange.fee = self.fee_after(time, ZERO)
+            self.exchange.charge(self.fee_after(time, ZERO))
         money = self.exchange.money
-        wealth, holding = money.quote + money.base * price, self._hold_base * price
-        self._deepest.see(wealth)
-        self._hold_deepest.see(holding)
-        self._looks += 1
-        self._looks_in_market += money.base > ZERO
+        self._in_market += seconds * (money.base > ZERO)
         if not self._book_is_known:
             self._tied_up = sum((order.value for order in desk.book), ZERO)
             self._book_is_known = True
-        self._sum_tied_up += self._tied_up
+        self._sum_tied_up += self._tied_up * seconds
         self._most_tied_up = max(self._most_tied_up, self._tied_up)
         self._buy_regularly(time, price)
         if self.keep_curve:
             buys = tuple(order.price for order in desk.book.buys())
             sells = tuple(order.price for order in desk.book.sells())
-            self.samples.append(Sample(time, price, wealth, holding, buys, sells))
+            wealth = money.quote + money.base * price
+            self.samples.append(Sample(time, price, wealth, self._hold_base * price, buys, sells))
 
     def _buy_regularly(self, time: float, price: Decimal) -> None:
         """What is due; after a gap in the data more than one buy."""
@@ -254,8 +274,8 @@ class Tally:
             open_sells=len(desk.book.sells()),
             unsold=len(desk.unsold),
             drawdown=self._deepest.fall,
-            time_in_market=Decimal(self._looks_in_market) / self._looks,
-            tied_up=self._sum_tied_up / self._looks,
+            time_in_market=self._in_market / Decimal(self._end - self._begin),
+            tied_up=self._sum_tied_up / Decimal(self._end - self._begin),
             most_tied_up=self._most_tied_up,
             holding=self._hold_base * last,
             holding_drawdown=self._hold_deepest.fall,

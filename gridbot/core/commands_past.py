@@ -104,7 +104,7 @@ def add_market(parser: argparse.ArgumentParser) -> None:
         type=arguments.fee_tiers,
         default=(),
         metavar="VOLUME:FEE,...",
-        help="fee per side by the bot's own volume of 30 days, in quote: 0:0.40%%,10000:0.35%%,50000:0.24%%",
+        help="fee per side at a fill, by the bot's own volume of 30 days in quote: 0:0.40%%,10000:0.35%%,50000:0.24%%",
     )
 
 
@@ -229,7 +229,7 @@ def assumptions(settings: Settings, bot: BotConfigDTO, args: argparse.Namespace)
     base, quote = start_money(settings, args)
     is_share = args.base is None and base < settings.paper.base_balance
     is_share |= args.quote is None and quote < settings.paper.quote_balance
-    whose = ", the share of [paper] that is the bot's own by [funds]" if is_share else ""
+    whose = ", of [paper] only what is the bot's own by [funds]" if is_share else ""
     return (
         f"assumed     {digits(base)} {bot.base_currency} and {digits(quote)} {bot.quote_currency} at the start{whose}; "
         "a limit order fills when the price trades through it, completely, at its price; "

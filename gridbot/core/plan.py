@@ -113,8 +113,8 @@ def make_plan(play: Play, standing: Standing) -> Plan:
     looks = 0
     while looks < MOST_LOOKS:
         seen = len(events)
-        world.say(looks * STEP_SECONDS, standing.price)
         looks += 1
+        world.say(looks * STEP_SECONDS, standing.price)  # after 0.0, when its orders were there already
         if len(events) == seen:
             break
     settings, money = world.strategy.settings, world.exchange.money
@@ -265,15 +265,17 @@ def _standing(
     snapshot = books.snapshot if books is not None else {}
     seen = books is not None and "quote_untraded" in snapshot
     free = dict(zip(("base", "quote"), settings.own_play_money, strict=True))
+    since = {"base": ZERO, "quote": ZERO}  # what trades and orders have made of the free money of the first start
     if books is not None and seen:
         bound = bound_by(books.orders, books.pending, to_decimal(snapshot["fee"]))
         traded = flow(row.info for row in books.rows)
-        free = {
-            name: max(to_decimal(snapshot[f"{name}_untraded"]) + traded[n] - bound[n], ZERO)
-            for n, name in enumerate(free)
-        }
+        since = {name: traded[n] - bound[n] for n, name in enumerate(free)}
+        free = {name: max(to_decimal(snapshot[f"{name}_untraded"]) + since[name], ZERO) for name in free}
     asked = {name: amount for name in free if (amount := getattr(args, name)) is not None}
-    free |= asked
+    own = {"base": settings.funds.own_base, "quote": settings.funds.own_quote}
+    for name, amount in asked.items():
+        fence = own[name]
+        free[name] = amount if fence is None else min(amount, max(fence + since[name], ZERO))
     remark = "no books yet: a bot that starts now"
     if books is not None:
         remark = (
@@ -282,7 +284,7 @@ def _standing(
         )
     remark += f"; free {units.volume(free['base'])} and {units.money(free['quote'])}"
     if len(asked) == len(free):
-        remark += " (as asked)"
+        remark += " (as asked)" if free == asked else " (of what is asked for so much is the bot's own by [funds])"
     elif seen:
         age = duration(time.time() - snapshot["at"])
         remark += f" (what the bot saw {age} ago and its orders since; --base and --quote set others)"

@@ -169,7 +169,7 @@ def test_a_backtest_plays_with_the_bots_own_money_only_and_says_so(folder, capsy
     assert (document["start_base"], document["start_quote"], document["start_wealth"]) == ("0", "250", "250.0")
     assert document["shortages"] > 0
     out = told(folder, capsys, "backtest", "--data", "a.csv")
-    assert "assumed     0 BTC and 250 USD at the start, the share of [paper] that is the bot's own by [funds]; " in out
+    assert "assumed     0 BTC and 250 USD at the start, of [paper] only what is the bot's own by [funds]; " in out
 
 
 def test_a_backtest_of_swing_leaves_coins_alone_that_are_not_its_own(folder, capsys):
@@ -338,6 +338,9 @@ def test_plan_without_books_counts_no_more_than_the_funds_that_are_the_bots_own(
         file.write("[funds]\nown_base = 0\nown_quote = 250\n")
     out = told(folder, capsys, "plan")
     assert "free 0.00000000 BTC and 250.00 USD" in out
+    assert out.count("place   buy") == 2
+    out = told(folder, capsys, "plan", "--base", "1.5", "--quote", "20000")
+    assert "free 0.00000000 BTC and 250.00 USD (of what is asked for so much is the bot's own by [funds])" in out
     assert out.count("place   buy") == 2
 
 

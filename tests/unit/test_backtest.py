@@ -148,6 +148,38 @@ def test_fees_follow_the_volume_of_thirty_days():
     assert ladder.after(31 * 86400.0, Decimal(1)) == Decimal("0.004")
 
 
+@pytest.mark.parametrize("strategy", ["GridHODL", "SWING"])
+def test_the_largest_fall_is_seen_within_an_hour_too_whoever_does_nothing(tmp_path, strategy):
+    up_and_down = [("50000.0",) * 4, ("50000.0", "50400.0", "50000.0", "50000.0"), ("50000.0",) * 4]
+    through = [("50000.0", "50000.0", "30000.0", "30000.0"), ("30000.0",) * 4, ("50000.0",) * 4]
+    file = write_candles(tmp_path / "a.csv", [*up_and_down, *through])
+    result = played([file], base="1", quote="0", changes={"strategy": strategy}).outcome
+    assert result.buys == 0
+    assert result.drawdown == result.holding_drawdown == 1 - Decimal(30000) / Decimal(50400)
+
+
+def test_an_hour_is_an_hour_of_the_market_however_few_candles_it_has(tmp_path):
+    """Kraken's files leave out minutes without a trade. Here all of them but some of the first and the last hour."""
+    fall = ("50000.0", "50000.0", "49504.8", "49504.8")  # through the first buy
+    times = [*range(0, 3600, 60), 4 * 3600 - 60]
+    candles = [("50000.0",) * 4 for _ in times[1:]] + [fall]
+    lines = (f"{BEGIN + time},{','.join(candle)},1,1\n" for time, candle in zip(times, candles, strict=True))
+    (tmp_path / "a.csv").write_text("".join(lines))
+    past = played([tmp_path / "a.csv"])
+    assert [(sample.time - BEGIN) / 3600 for sample in past.tally.samples] == [1, 4]
+    assert past.outcome.time_in_market == Decimal("0.75"), "what is seen after a gap counts for the gap"
+
+
+def test_an_order_pays_the_fee_of_the_tier_in_which_it_is_filled(tmp_path):
+    """A sell placed at the cheap tier is filled after 49 quiet days."""
+    fall, quiet = ("50000.0", "50000.0", "49504.8", "49504.8"), ("49504.8",) * 4
+    rise = ("49504.8", "50000.0", "49504.8", "50000.0")
+    tiers = ((Decimal(0), Decimal("0.004")), (Decimal(1), Decimal("0.001")))
+    file = write_candles(tmp_path / "a.csv", [ROUND[0], fall, *[quiet] * 49 * 24, rise], step=3600)
+    bought, sold = played([file], fee_tiers=tiers, changes={"fee": "0.4%"}).tally.fills
+    assert [f"{fill.fee / fill.price / fill.volume:.4f}" for fill in (bought, sold)] == ["0.0040", "0.0040"]
+
+
 def test_a_discount_ends_when_the_volume_is_thirty_days_old(tmp_path):
     """A buy after 49 quiet days; its order was placed while there was no volume of thirty days any more."""
     fall, quiet = ("50000.0", "50000.0", "49504.8", "49504.8"), ("49504.8",) * 4

@@ -67,6 +67,14 @@ def test_sells_stay_and_count_as_money_that_is_there():
     assert plan.wealth == Decimal("10000") + Decimal("0.002") * PRICE
 
 
+def test_buys_the_price_has_passed_get_their_sells_beside_older_ones():
+    older = (order("51000.0", "sell"), order("50490.0", "sell"))
+    orders = (order("49504.9"), order("49014.7"), *older)
+    plan = make_plan(play(n_open_buy_orders=2), standing(price=Decimal("49400.0"), orders=orders, stored=stored()))
+    assert [(e.side, str(e.price)) for e in plan.fills] == [("buy", "49504.9")]
+    assert [(e.side, str(e.price)) for e in plan.places] == [("sell", "49999.9"), ("buy", "48529.4")]
+
+
 def test_a_buy_without_a_sell_gets_one():
     unsold = (UnsoldBuy("OLD", Decimal("50000.0"), Decimal("0.002"), 0.0),)
     plan = make_plan(play(), standing(unsold=unsold, stored=stored(), free_base=Decimal("0.002")))

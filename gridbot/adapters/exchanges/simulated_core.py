@@ -200,6 +200,21 @@ class SimulatedExchange:
             raise InsufficientFunds(f"{needed:f} {currency} needed, {free:f} free")
         return last
 
+    def charge(self, fee: Decimal) -> None:
+        """
+        The fee per side from now on, as a fraction: an exchange takes what is due when an order is filled. An open
+        buy keeps the fee it was placed with while there is no free money for a larger one.
+        """
+        if fee == self.fee:
+            return
+        self.fee = fee
+        for order in self.open_orders.values():
+            more = _hold(order.side, order.price, order.volume - order.executed, fee) - order.held
+            if more <= (self.quote_available if order.side == BUY else self.base_available):
+                self._bind(order, more)
+                order.held += more
+                order.fee_rate = fee
+
     def cancel_order(self, txid: str, time: float) -> None:
         """Take an open order off the book. Raises UnknownOrderError when it is not open."""
         order = self._open(txid)
