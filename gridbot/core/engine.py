@@ -6,6 +6,7 @@ what an error means; it knows no trading rule.
 """
 
 import logging
+import math
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
@@ -51,6 +52,7 @@ QUIET_PAIR = 300.0  # no ticker for so long: ask for the price over REST
 PRICE_QUESTION_SPACING = 30.0
 PRICE_TIMEOUT = 600.0  # no price for so long: an error
 START_PAUSE, LONGEST_START_PAUSE = 5.0, 60.0
+LONGEST_SILENCE = 300.0  # without a start, after which the owner is told
 
 WARNINGS = (events.FundsShort, events.OrderRefused, events.Trouble)
 
@@ -118,7 +120,7 @@ class BotEngine:
 
     def _connect(self) -> None:
         """Start the strategy; without a network wait and say so, since a Pi may be up before its router."""
-        pause = START_PAUSE
+        pause, told_at = START_PAUSE, self._clock.monotonic() + LONGEST_SILENCE
         while not self._clock.stopping():
             try:
                 self.strategy.run(self._queue.put)
@@ -129,6 +131,9 @@ class BotEngine:
                 wait = max(pause, exc.retry_after)
                 LOG.warning("cannot start yet: %s; trying again in %.0f s", exc, wait)
                 self.alive(wait + LONGEST_START_PAUSE)
+                if self._clock.monotonic() >= told_at:
+                    told_at = math.inf
+                    self.event_bus.publish(events.Trouble(f"cannot start yet, and tries on: {exc}"))
                 self._clock.wait(wait)
                 pause = min(pause * 2, LONGEST_START_PAUSE)
 
@@ -143,7 +148,8 @@ class BotEngine:
                 self.handle(message)
         now = self._clock.monotonic()
         # News that is waiting is read first: it may answer what the timers would ask.
-        if now >= self._next_timer and (self._queue.empty() or now >= self._next_timer + TIMER_PATIENCE):
+        is_due = now >= self._next_timer and (self._queue.empty() or now >= self._next_timer + TIMER_PATIENCE)
+        if is_due and not self._clock.stopping():  # whoever asks for an end does not wait for a question
             self._next_timer = now + TIMER_SPACING
             self._timers(now)
 

@@ -106,6 +106,7 @@ class GridStrategyBase(GridRetry):
         for subscription in self._websocket.get_required_subscriptions(self._rest_api):
             self._websocket.subscribe(subscription)
         self._websocket.start(put)
+        self._blind_since = self._desk.now()
 
     def stop(self) -> None:
         """Close the feed. Open orders stay on the exchange."""
@@ -125,6 +126,8 @@ class GridStrategyBase(GridRetry):
                     self._blind_since = self._blind_since or self._desk.now()
             elif message.type == "snapshot":
                 self._waiting_for.discard("executions")
+                if not self.is_ready:
+                    self._blind_since = None
                 for pause in (BLIND, BLIND_TOLD):
                     self._desk.pauses.end(pause)
                 self._find_unknown_orders(message.executions or [])

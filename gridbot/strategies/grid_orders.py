@@ -194,9 +194,14 @@ class GridOrders:
         return self._write_down_sell(intent)
 
     def _write_down_sell(self, intent: PlaceSell) -> Placement | None:
-        """A lot less when the free base is short by dust; not at all, and said once, when by more."""
+        """
+        A lot less when the free base is short by dust; when by more, not at all, which is said once. Later, when the
+        exchange was asked again and still tells too little, the order is its answer: balances are only a hint.
+        """
         free = self._desk.funds.base_available
         volume = rules.sellable_volume(intent.volume, free, self.settings.pair.lot)
+        if volume is None and self._desk.funds.is_told and self._desk.pauses.known(intent.sells):
+            volume = intent.volume
         if volume is not None:
             return self._desk.write_down(replace(intent, volume=volume))
         said_before = self._desk.pauses.known(intent.sells)

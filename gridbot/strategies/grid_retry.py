@@ -34,7 +34,12 @@ class GridRetry(GridCatchUp):
 
     @property
     def wants_price(self) -> bool:
-        """True when refused buys may be tried again. That takes a price, and a quiet pair does not tell one."""
+        """
+        True when refused buys may be tried again, or all else is there after a lost connection. That takes a price,
+        and a quiet pair does not tell one.
+        """
+        if self._waiting_for == {"ticker"}:
+            return True
         pauses = self._desk.pauses
         refused = [what for what in (PLACING, BUYING, CROSSING) if pauses.known(what)]
         return self._band == rules.NO_BAND and bool(refused) and all(map(pauses.over, refused))
@@ -118,8 +123,11 @@ class GridRetry(GridCatchUp):
         self._handle_closed_meanwhile(info)
 
     def _look_while_blind(self) -> None:
-        """The feed of executions stays away: say so, and ask over REST, so that filled buys get their sells."""
-        if not self.is_ready or self._blind_since is None or not self._desk.pauses.over(BLIND):
+        """
+        The feed of executions stays away: say so, and ask over REST, so that filled buys get their sells. At the
+        start, too: the first comparison then goes by REST alone, once a price is known.
+        """
+        if self._blind_since is None or not self._desk.pauses.over(BLIND):
             return
         blind = self._desk.now() - self._blind_since
         if blind < BLIND_SPACING:
@@ -133,4 +141,5 @@ class GridRetry(GridCatchUp):
                 )
             )
         self._desk.pauses.begin(BLIND, first=BLIND_SPACING, longest=BLIND_SPACING)
-        self._try_to_prepare()
+        if self.is_ready or self.ticker:
+            self._try_to_prepare()

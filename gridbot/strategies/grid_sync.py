@@ -142,7 +142,7 @@ class GridCatchUp(GridMarket):
         """
         stored = self._desk.configuration
         if not stored.exists:
-            return self._clock.time() - MEMORY if len(self._desk.book) else None
+            return self._desk.now() - MEMORY if len(self._desk.book) else None
         if self._started_at is None or not stored.is_synced:
             return stored.get().synced_at
         lag_is_over = self._started_at + self._rest_api.answers_lag
@@ -313,7 +313,7 @@ class GridCatchUp(GridMarket):
         return finished.at >= self._desk.configuration.get().created_at - SECOND_LOOK
 
     def _tell_what_happened(self, since: float | None, finished: list[Finished], news: News) -> None:
-        away_since = self._blind_since or since
+        away_since = since or self._blind_since
         if "executions" not in self._waiting_for:
             self._blind_since = None
         if away_since is None or not (finished or news.adopted):

@@ -1093,6 +1093,32 @@ def test_a_feed_that_is_lost_before_the_first_comparison_makes_no_absence_longer
     assert (caught_up.buys_filled, caught_up.away_seconds) == (1, pytest.approx(31))
 
 
+def test_a_start_without_the_feed_of_executions_sells_what_was_bought_meanwhile_and_says_so() -> None:
+    world = World("GridSell").start("50000")
+    unheard(world, "49400")
+    world.restart().frames.clear()  # the feed of executions does not open
+    world.price("49450")
+    world.wait(55)
+    assert (world.sells, world.told(Trouble)) == ((), [])
+    world.wait(10)
+    assert world.on_exchange(SELL) == ["49999.9"]
+    assert len(world.on_exchange(BUY)) == 4, "nothing is bought blindly"
+    world.wait(300)
+    [trouble] = world.told(Trouble)
+    assert "no connection to the feed of our orders for 5 minutes" in trouble.text
+    world.deliver([snapshot(world)])
+    world.price("49450").wait(5)
+    assert (len(world.on_exchange(BUY)), world.on_exchange(SELL)) == (5, ["49999.9"])
+
+
+def test_a_first_start_without_any_feed_waits_and_says_so() -> None:
+    world = World("GridSell").restart()
+    world.frames.clear()
+    world.wait(400)
+    assert world.on_exchange(BUY) == []
+    assert len(world.told(Trouble)) == 1
+
+
 def test_a_fill_learnt_by_asking_is_the_last_traded_price_where_the_ticker_is_older() -> None:
     world = World("GridSell").start("50000")
     world.deliver([LOST])

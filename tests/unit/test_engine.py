@@ -114,6 +114,20 @@ def test_without_a_network_it_waits_says_so_and_starts_later(tmp_path: Path, cap
     assert caplog.text.count("cannot start yet: no route to Kraken") == 2
 
 
+def test_a_start_that_is_put_off_for_long_is_told_once(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    answers = [TemporaryFailure("no route to Kraken")] * 20
+
+    def check(tries: int = 0) -> None:
+        if answers:
+            raise answers.pop()
+
+    house.world.rest.check_exchange_status = check  # type: ignore[method-assign]
+    house.start()
+    [trouble] = [event for event in house.events if isinstance(event, Trouble)]
+    assert trouble.text == "cannot start yet, and tries on: no route to Kraken"
+
+
 def test_a_stop_by_request_leaves_the_orders_and_ends_with_0(tmp_path: Path) -> None:
     house = House(tmp_path)
     assert house.run(5) == 0
@@ -195,6 +209,19 @@ def test_a_refused_buy_of_a_quiet_pair_does_not_wait_five_minutes_for_a_price(tm
     for _ in range(20):
         house.turn(1.0)
     assert len(house.engine.desk.book.buys()) == 5
+
+
+def test_a_connection_that_comes_back_without_a_price_does_not_wait_five_minutes_for_one(tmp_path: Path) -> None:
+    house = House(tmp_path).start()
+    for channel in ("ticker", "executions"):
+        house.engine.handle(OnMessageSchema(channel=channel, type="lost"))
+    house.world.exchange.on_price(Decimal(49400), house.clock.now)
+    house.world.exchange.take_events()
+    house.engine.handle(OnMessageSchema(channel="executions", type="snapshot", executions=[]))
+    silent(house, lambda: Decimal("49400.0"))
+    for _ in range(20):
+        house.turn(1.0)
+    assert (len(house.engine.desk.book.buys()), len(house.engine.desk.book.sells())) == (5, 1)
 
 
 def test_what_a_price_that_was_asked_for_fills_on_paper_is_told_before_it(tmp_path: Path) -> None:
@@ -355,6 +382,15 @@ def test_a_stop_by_request_does_not_wait_for_the_rest_of_a_grid(tmp_path: Path) 
     assert len(house.world.exchange.open_orders) == 1
     assert len(house.engine.desk.book.buys()) == 1
     assert house.engine.desk.pending.all() == ()
+
+
+def test_a_stop_by_request_does_not_wait_for_what_the_timers_would_ask(tmp_path: Path) -> None:
+    house = House(tmp_path).start()
+    asked: list[float] = []
+    house.engine.strategy.on_timer = lambda: asked.append(house.clock.now)  # type: ignore[method-assign]
+    house.clock.stop_at = house.clock.now
+    house.turn(5.0)
+    assert asked == []
 
 
 def test_news_that_waits_is_read_before_the_timers_ask_the_exchange(tmp_path: Path) -> None:

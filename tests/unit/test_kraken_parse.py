@@ -40,6 +40,15 @@ def test_a_pair_may_step_wider_than_its_decimals_be_closed_and_have_no_least_cos
     assert (info.tick_size, info.status, info.costmin) == (Decimal("0.5"), "cancel_only", 0)
 
 
+def test_of_a_pair_only_what_nobody_can_guess_must_be_told():
+    whole = saved("asset_pairs_xbtusd")["XXBTZUSD"]
+    row = {name: whole[name] for name in ("base", "quote", "lot_decimals", "pair_decimals", "ordermin")}
+    row |= {"tick_size": None, "status": None, "costmin": None}
+    info = parse.asset_pair(row)
+    assert (info.tick_size, info.status, info.costmin, info.cost_decimals) == (Decimal("0.1"), "online", 0, 5)
+    assert info.aclass_base == info.aclass_quote == "currency"
+
+
 def test_a_pair_without_tick_size_steps_by_its_decimals():
     row = dict(saved("asset_pairs_xbtusd")["XXBTZUSD"])
     del row["tick_size"]

@@ -247,6 +247,13 @@ def test_when_kraken_says_too_many_questions_the_counter_is_full(client, clock, 
     assert client.limits.rest.value >= 15
 
 
+def test_a_stop_by_request_asks_nothing_more(client, web, clock):
+    clock.stopping = lambda: True
+    with pytest.raises(TemporaryFailure, match="The bot is stopping"):
+        client.ask("Balance", private=True)
+    assert len(web.calls) == 0
+
+
 def test_debug_tells_questions_and_answers_and_no_secret(client, web, caplog):
     caplog.set_level(logging.DEBUG, "gridbot")
     web.post(BALANCE, json={"error": [], "result": {"ZUSD": "12.5"}})

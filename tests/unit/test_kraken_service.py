@@ -158,6 +158,17 @@ def test_names_come_from_krakens_own_tables(kraken, clock, base, quote, altname,
     assert all("/" not in call["pair"] for call in kraken.asked("AssetPairs"))
 
 
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [("AssetPairs", None), ("AssetPairs", []), ("AssetPairs", {"XXBTZUSD": None}), ("TradeVolume", None)],
+)
+def test_an_answer_without_sense_is_no_reason_to_change_the_settings(kraken, rest, method, answer):
+    rest.get_asset_pair_info()
+    kraken.will_answer(method, answer)
+    with pytest.raises(TemporaryFailure):
+        rest.get_asset_pair_info() if method == "AssetPairs" else rest.get_maker_fee()
+
+
 def test_the_pair_is_asked_for_with_two_calls(kraken, rest):
     rest.get_asset_pair_info()
     rest.rest_altname, rest.ws_symbol, rest.truncate("1", "price")
@@ -231,7 +242,7 @@ def test_krakens_time_and_last_price(kraken, rest):
         ("EGeneral:Invalid arguments", None),
         ({"fees": {}, "fees_maker": {}}, None),
         ({"fees": None}, None),
-        (None, None),
+        ("EGeneral:Unknown method", None),
     ],
 )
 def test_the_maker_fee_is_the_accounts_or_unknown(kraken, rest, answer, fee):

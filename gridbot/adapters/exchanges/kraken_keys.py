@@ -41,7 +41,7 @@ def check_permissions(client: KrakenClient, altname: Callable[[], str]) -> None:
     try:
         info = client.ask("GetApiKeyInfo", private=True)
         granted = parse.permissions(info)
-    except UnknownMethod:
+    except (UnknownMethod, PermissionMissing):
         _judge(*_probe(client, altname()))
         return
     except parse.UNREADABLE:

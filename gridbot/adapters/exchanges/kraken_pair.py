@@ -76,10 +76,11 @@ def _pair_row(client: KrakenClient, base: str, quote: str) -> dict[str, Any]:
             result = client.ask("AssetPairs", {"pair": name, "aclass_base": asset_class})
         except ConfigurationError:
             continue
-        if isinstance(result, dict) and len(result) == 1:
+        if not isinstance(result, dict) or not all(isinstance(row, dict) for row in result.values()):
+            raise TemporaryFailure(f"Kraken's answer to AssetPairs for {name} cannot be read")
+        if len(result) == 1:
             [row] = result.values()
-            if isinstance(row, dict):
-                return row
+            return dict(row)
     raise ConfigurationError(
         f"[bot] base_currency = {base}, quote_currency = {quote}: Kraken does not know the pair {name}. "
         f"Write the names as Kraken's markets page does: BTC and USD, ETH and EUR, AAPLx and USD."

@@ -27,7 +27,8 @@ UNREADABLE = (ValueError, KeyError, IndexError, TypeError, AttributeError, Arith
 Row = Mapping[str, Any]
 
 # Fields of a pair, and amounts of an execution, that are named here as there.
-AS_THEY_ARE = ("base", "quote", "aclass_base", "aclass_quote", "lot_decimals", "cost_decimals", "pair_decimals")
+AS_THEY_ARE = ("base", "quote", "lot_decimals", "pair_decimals")
+USUAL_COST_DECIMALS = 5
 AMOUNTS = ("limit_price", "order_qty", "last_qty", "last_price", "cost", "cum_qty", "cum_cost")
 
 
@@ -82,10 +83,13 @@ def asset_pair(row: Row) -> AssetPairInfoSchema:
     """
     return AssetPairInfoSchema(
         **{name: row[name] for name in AS_THEY_ARE},
-        tick_size=number(row["tick_size"]) if "tick_size" in row else step_of(row["pair_decimals"]),
+        aclass_base=row.get("aclass_base") or "currency",
+        aclass_quote=row.get("aclass_quote") or "currency",
+        cost_decimals=row.get("cost_decimals", USUAL_COST_DECIMALS),
+        tick_size=number(row["tick_size"]) if row.get("tick_size") else step_of(row["pair_decimals"]),
         ordermin=number(row["ordermin"]),
-        costmin=number(row.get("costmin", 0)),
-        status=row.get("status", "online"),
+        costmin=number(row.get("costmin") or 0),
+        status=row.get("status") or "online",
         fees_maker=[[number(cell) for cell in step] for step in row.get("fees_maker") or []],
     )
 
@@ -244,7 +248,7 @@ def execution(row: Row) -> ExecutionsUpdateSchema:
         order_id=row["order_id"],
         exec_type=row["exec_type"],
         order_status=row.get("order_status") or "",
-        userref=userref if userref else None,
+        userref=int(userref) if userref else None,
         symbol=row.get("symbol"),
         side=row.get("side"),
         exec_id=row.get("exec_id"),

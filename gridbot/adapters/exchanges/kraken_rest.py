@@ -30,6 +30,7 @@ from gridbot.interfaces.clock import IClock
 LOG = logging.getLogger(__name__)
 
 TOKEN = "GetWebSocketsToken"  # its answer is a secret
+STOPPING = "The bot is stopping; the question to Kraken was given up"
 SHOWN = 2000  # characters of an answer that DEBUG shows
 
 USER_AGENT = "gridbot"
@@ -100,6 +101,8 @@ class KrakenClient:
         Raises TemporaryFailure after the last attempt, AccessDenied, ConfigurationError (unknown
         names), UnknownOrderError, and ExchangeError for what Kraken will not answer at all.
         """
+        if self._clock.stopping():
+            raise TemporaryFailure(STOPPING)
         patient = Retrying(
             retry=retry_if_exception(_may_pass),
             wait=_pause,
@@ -256,7 +259,7 @@ class KrakenClient:
 
     def _wait(self, seconds: float) -> None:
         if self._clock.wait(seconds):
-            raise TemporaryFailure("The bot is stopping; the question to Kraken was given up")
+            raise TemporaryFailure(STOPPING)
 
 
 def _may_pass(exc: BaseException) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from requests.adapters import BaseAdapter
 
 from gridbot.adapters.exchanges import kraken_parse as parse
-from gridbot.adapters.exchanges.kraken_errors import CancelUnderWay, PermissionMissing, UnlistedRefusal
+from gridbot.adapters.exchanges.kraken_errors import CancelUnderWay, PermissionMissing, UnknownMethod, UnlistedRefusal
 from gridbot.adapters.exchanges.kraken_keys import check_permissions
 from gridbot.adapters.exchanges.kraken_limits import COMPARISON_COST, KrakenLimits
 from gridbot.adapters.exchanges.kraken_nonce import NonceSource
@@ -170,8 +170,10 @@ class KrakenRESTService(IExchangeRESTService):
         """From TradeVolume, which needs the tick Query Funds; None without it or when it says nothing."""
         try:
             result = self.client.ask("TradeVolume", {"pair": self.rest_altname}, private=True)
+            if not isinstance(result, dict):
+                raise TemporaryFailure("Kraken's answer to TradeVolume cannot be read")
             return parse.maker_fee(result)
-        except PermissionMissing:
+        except (PermissionMissing, UnknownMethod):
             return None
         except (TemporaryFailure, AccessDenied):
             raise
