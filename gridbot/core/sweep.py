@@ -117,29 +117,32 @@ def search(
 ) -> tuple[list[Outcome], list[Outcome], list[str]]:
     """
     Every job on its own period, from the best gain to the worst; the best ``top`` of them on the ``later``
-    one, in the same order; and why some could not be played. Raises ConfigurationError when none could.
+    one, in the same order; and why some could not be played. Raises ConfigurationError when none could on its own.
     """
-    refused: list[str] = []
-    ranked = sorted(_all(executor, jobs, progress, refused), key=lambda o: (-o.result.gain, o.job.name))
-    judged = _all(executor, [replace(outcome.job, period=later) for outcome in ranked[:top]], None, refused)
+    outcomes, refused = _all(executor, jobs, progress)
+    if not outcomes:
+        raise next(iter(refused.values()))
+    ranked = sorted(outcomes, key=lambda o: (-o.result.gain, o.job.name))
+    judged, refused_later = _all(executor, [replace(outcome.job, period=later) for outcome in ranked[:top]])
     by_name = {outcome.job.name: outcome for outcome in judged}
-    return ranked, [by_name[o.job.name] for o in ranked[:top] if o.job.name in by_name], sorted(refused)
+    reasons = sorted(f"{name}: {exc.message}" for name, exc in refused.items())
+    reasons += sorted(f"{name}, in the held-out part: {exc.message}" for name, exc in refused_later.items())
+    return ranked, [by_name[o.job.name] for o in ranked[:top] if o.job.name in by_name], reasons
 
 
-def _all(executor: Executor, jobs: list[Job], progress: arguments.Progress | None, refused: list[str]) -> list[Outcome]:
+def _all(
+    executor: Executor, jobs: list[Job], progress: arguments.Progress | None = None
+) -> tuple[list[Outcome], dict[str, ConfigurationError]]:
     futures: dict[Future[Outcome], Job] = {executor.submit(run_job, job): job for job in jobs}
-    outcomes, last = [], None
+    outcomes, refused = [], {}
     for number, future in enumerate(as_completed(futures), 1):
         try:
             outcomes.append(future.result())
         except ConfigurationError as exc:  # an amount may be too small for the prices of the file
-            refused.append(f"{futures[future].name}: {exc.message}")
-            last = exc
+            refused[futures[future].name] = exc
         if progress is not None:
             progress(number / len(jobs))
-    if last is not None and not outcomes:
-        raise last
-    return outcomes
+    return outcomes, refused
 
 
 @contextmanager
@@ -235,7 +238,11 @@ def sweep(settings: Settings, args: argparse.Namespace) -> int:
 
 def verdict(ranked: list[Outcome], judged: list[Outcome]) -> str:
     """One plain sentence about the best settings on the part that did not choose them."""
+    if not judged:
+        return "none: the held-out part cannot be played with any of the best settings; try others, or a higher --top"
     best, name = judged[0].result, judged[0].job.name
+    # Not always the first: those before it may be impossible on the later part.
+    chosen_for = next(outcome.result.gain for outcome in ranked if outcome.job.name == name)
     other, gain = best.rival
     gained, others = signed_percent(best.gain), signed_percent(gain)
     if best.gain == gain:
@@ -245,8 +252,8 @@ def verdict(ranked: list[Outcome], judged: list[Outcome]) -> str:
     sentence = f"{name} did better than {other}: {gained} against {others}"
     if best.gain < 0:
         sentence += "; it lost money all the same"
-    elif best.gain < ranked[0].result.gain / 2:
-        sentence += f"; but far less than the {signed_percent(ranked[0].result.gain)} it was chosen for"
+    elif best.gain < chosen_for / 2:
+        sentence += f"; but far less than the {signed_percent(chosen_for)} it was chosen for"
     return sentence
 
 
@@ -257,8 +264,9 @@ def text(ranked: list[Outcome], judged: list[Outcome], refused: list[str]) -> st
     lines += [_line(outcome) for outcome in ranked[: max(MOST_SHOWN, len(judged))]]
     if (left_out := len(ranked) - max(MOST_SHOWN, len(judged))) > 0:
         lines.append(f"... and {left_out} worse (--json shows all)")
-    lines += ["", f"the best on {judged[0].result.span}, which had no say in choosing them"]
-    lines += [_line(outcome) for outcome in judged]
+    if judged:
+        lines += ["", f"the best on {judged[0].result.span}, which had no say in choosing them"]
+        lines += [_line(outcome) for outcome in judged]
     lines += [f"left out: {reason}" for reason in refused]
     lines += ["", assumptions(job.settings, job.settings.bot, job.market)]
     return "\n".join([*lines, f"verdict: {verdict(ranked, judged)}"])

@@ -76,6 +76,17 @@ def test_what_the_prices_of_the_file_rule_out_is_left_out_with_its_reason(file):
         search(AtOnce(), jobs[1:], Period(), top=1)
 
 
+def test_what_was_tried_is_shown_although_the_best_are_impossible_in_the_held_out_part(tmp_path):
+    candles = diced_candles(700, 31) + diced_candles(300, 32, start=500000.0)
+    file = write_candles(tmp_path / "r.csv", candles)
+    earlier, later = cut(Period(), MarketData([file]), Decimal("0.3"))
+    ranked, judged, refused = search(AtOnce(), [job(file, earlier, amount_per_grid="6")], later, top=1)
+    shown = text(ranked, judged, refused)
+    assert shown.startswith("1 setting tried on ")
+    assert f"left out: {ranked[0].job.name}, in the held-out part: [grid] amount_per_grid = 6: too little" in shown
+    assert shown.splitlines()[-1].startswith("verdict: none: the held-out part cannot be played")
+
+
 def test_every_combination_is_tried_and_hopeless_ones_are_named():
     args = argparse.Namespace(
         strategies=("GridHODL", "GridSell"),
@@ -156,6 +167,13 @@ def outcome(file: Path, gain: str, holding: str, regular: str = "-1") -> Outcome
 )
 def test_the_verdict_is_plain(file, chosen, judged, holding, said):
     assert said in verdict([outcome(file, chosen, "0")], [outcome(file, judged, holding)])
+
+
+def test_the_verdict_compares_settings_with_their_own_first_part_also_behind_impossible_ones(file):
+    impossible_later = replace(outcome(file, "0.90", "0"), job=job(file, interval="2%"))
+    chosen, judged = outcome(file, "0.30", "0"), outcome(file, "0.20", "0.10")
+    said = verdict([impossible_later, chosen], [judged])
+    assert said.endswith("did better than holding: +20.00 % against +10.00 %")
 
 
 @pytest.mark.parametrize(
