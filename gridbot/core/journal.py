@@ -39,6 +39,7 @@ FORMAT = 5
 FLUSH_SECONDS = 5.0  # so much of a session is lost at the most when the process is killed
 BLOT = "(removed)"
 CUT_OFF = "cut off"  # stands behind the last record of a journal whose process did not end it
+DAMAGED = "damaged"  # stands behind the last record that can be read; "r" says where, and what is wrong
 EMPTY, WOKEN, FRAME = "empty", "woken", "frame"  # turns of the loop
 STOPPING = "stopping"
 KEPT_SECTIONS = {"bot", "paper", "demo", "funds"}
@@ -260,16 +261,37 @@ def tables_of(db: DBConnect) -> dict[str, dict[str, list[Any]]]:
 
 
 def records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, record) of a journal; behind the last one CUT_OFF if there is no end. Raises ConfigurationError."""
-    number = 0
+    """
+    (line number, record) of a journal; behind the last one CUT_OFF if there is no end, or DAMAGED. Raises
+    ConfigurationError where not even the first can be read.
+    """
+    number = 1
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
+            for line in file:
                 if line.endswith("\n"):
-                    yield number, from_json(line)
+                    yield number, _record(line)
+                number += 1
     except EOFError:
-        yield number + 1, {"n": CUT_OFF}  # what is there counts
+        yield number, {"n": CUT_OFF}  # what is there counts
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: there is no such file") from None
     except (OSError, ValueError, zlib.error) as exc:
-        raise ConfigurationError(f"{path}, line {number + 1}: this is not a journal of gridbot ({exc})") from exc
+        if number == 1:
+            raise ConfigurationError(f"{path}, line 1: this is not a journal of gridbot ({exc})") from exc
+        # A changed bit may well have left something that could be read.
+        yield number, {"n": DAMAGED, "r": f"{path} is damaged at line {number} or before it ({exc})"}
+
+
+def _record(line: str) -> dict[str, Any]:
+    """What a line holds. Raises ValueError when that is no record."""
+    try:
+        record: dict[str, Any] = from_json(line)
+    except Exception as exc:  # a name or a number in it may have become anything
+        raise ValueError(f"{type(exc).__name__}: {exc}") from exc
+    match record:
+        case {"n": "clock", "r": int() | float()} | {"n": "start"} | {"n": str(), "a": [list(), dict()], "r": _}:
+            return record
+        case {"n": str(name)} if name == STOPPING or (name.startswith("queue.") and "r" in record):
+            return record
+    raise ValueError("no record of a journal")

@@ -18,7 +18,7 @@ from typing import Any, cast
 from gridbot.core.arguments import write
 from gridbot.core.cli import VERSION
 from gridbot.core.engine import TIMER_SPACING, BotEngine
-from gridbot.core.journal import CUT_OFF, EMPTY, FORMAT, STOPPING, WOKEN, as_json, from_json, records
+from gridbot.core.journal import CUT_OFF, DAMAGED, EMPTY, FORMAT, STOPPING, WOKEN, as_json, from_json, records
 from gridbot.core.logging_setup import set_up_logging
 from gridbot.exceptions import ConfigurationError, GridBotError
 from gridbot.infrastructure.database import MEMORY, DBConnect
@@ -46,6 +46,7 @@ class Script:
         self._ahead: dict[str, Any] | None = None
         self._now = 0.0
         self._line = 0
+        self._damage = ""
         self.frames = 0
         self.decisions = 0
         self.questions = 0
@@ -58,7 +59,17 @@ class Script:
                 raise EndOfJournal("the journal is at its end") from None
             if self._ahead["n"] == CUT_OFF:
                 raise EndOfJournal("the journal is cut off here: the process that wrote it did not end properly")
+            if self._ahead["n"] == DAMAGED:
+                self._damage = self._ahead["r"]
+                raise EndOfJournal("the journal cannot be read any further")
         return self._ahead
+
+    def damage(self) -> str:
+        """What is wrong with the journal, "" for nothing: only its end tells of a bit that has changed before."""
+        for _, record in self._lines:
+            if record["n"] == DAMAGED:
+                self._damage = record["r"]
+        return self._damage
 
     def clock(self) -> float:
         """The next reading, or the last one again when it was not read here."""
@@ -231,19 +242,23 @@ def replay_arguments(parser: argparse.ArgumentParser) -> None:
 
 def replay(args: argparse.Namespace) -> int:
     """
-    The command ``replay``: 0 when every decision is the same, 1 when one is not. The settings are in the journal;
-    --config FILE only says beside which file a strategy of one's own is looked for.
+    The command ``replay``: 0 when every decision is the same, 1 when one is not, or when the journal is damaged. The
+    settings are in it; --config FILE only says beside which file a strategy of one's own is looked for.
     """
     set_up_logging(LoggingConfigDTO(level="DEBUG" if args.verbose else "WARNING"), (), sys.stderr)
     engine, script, version = engine_of(records(args.journal), Path(args.config).parent)
+    code, verdict = SAME, "all the same, byte for byte"
     try:
-        ending, code = play(engine), SAME
+        ending = play(engine)
     except Diverged as exc:
-        ending, code = exc.message, OTHER
+        code, verdict, ending = OTHER, "NOT THE SAME", exc.message
+    if damage := script.damage():
+        verdict = "all the same so far, BUT THE JOURNAL IS DAMAGED" if code == SAME else verdict
+        code, ending = OTHER, f"{ending}\n{damage}. Copy the file once more from where it was recorded"
     told_version = "" if version == VERSION else f" (recorded by version {version}, replayed by {VERSION})"
     text = (
         f"{script.frames} frames, {script.questions} questions, {script.decisions} orders and cancellations: "
-        f"{'all the same, byte for byte' if code == SAME else 'NOT THE SAME'}{told_version}\n{ending}"
+        f"{verdict}{told_version}\n{ending}"
     )
     document = {
         "same": code == SAME,

@@ -1,5 +1,6 @@
 """The commands about the past, as their owner types them."""
 
+import gzip
 import json
 import re
 import signal
@@ -368,6 +369,28 @@ def test_replay_of_another_decision_ends_with_1(folder, capsys, monkeypatch):
     monkeypatch.setattr("gridbot.strategies.grid_rules.SHIFT_UP_MARGIN", Decimal("1.01"))
     assert main(["--config", str(folder / "config.ini"), "replay", str(session.path)]) == 1
     assert "NOT THE SAME" in capsys.readouterr().out
+
+
+def test_replay_of_a_damaged_journal_ends_with_1_and_says_where(folder, capsys):
+    whole = Session(folder).live(prices(60)).path.read_bytes()
+    lines = gzip.decompress(whole).splitlines(keepends=True)
+    damaged = {
+        f"line {number} ": gzip.compress(b"".join([*lines[: number - 1], line, *lines[number:]]))
+        for number, line in (
+            (150, b"[]\n"),
+            (151, b'{"n":1}\n'),
+            (152, b'{"n":"feed.on_'),
+            (153, b'{"n":"queue.get","r":{"$decimal":"1x"}}\n'),
+        )
+    }
+    # A bit that has left records, and no other trace than this.
+    damaged[f"line {len(lines) + 1} "] = whole[:-8] + b"crc " + whole[-4:]
+    for where, content in damaged.items():
+        (folder / "j.gz").write_bytes(content)
+        assert main(["replay", str(folder / "j.gz")]) == 1
+        out = capsys.readouterr().out
+        assert f"j.gz is damaged at {where}or before it (" in out
+        assert "byte for byte" not in out
 
 
 @pytest.fixture
