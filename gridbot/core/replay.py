@@ -196,19 +196,23 @@ def engine_of(lines: Iterator[tuple[int, dict[str, Any]]], directory: Path) -> t
             metrics=MetricsConfigDTO(enabled=start["metrics"]),
             config_path=directory / "config.ini",
         )
-    except (KeyError, ValueError) as exc:
+        simulated, version = start["simulated"], str(start["version"])
+        _fill(db := DBConnect(MEMORY), start["tables"])
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise ConfigurationError(f"the beginning of the journal cannot be read ({type(exc).__name__}: {exc})") from exc
-    db = DBConnect(MEMORY)
-    _fill(db, start["tables"])
     script = Script(lines)
     exchange = Exchange(
         cast(IExchangeRESTService, Replayed("rest", IExchangeRESTService, script)),
         cast(IExchangeWebSocketService, Replayed("feed", IExchangeWebSocketService, script)),
-        start["simulated"],
+        simulated,
     )
-    engine = BotEngine(settings, ReplayedClock(script), exchange, db)
+    try:
+        engine = BotEngine(settings, ReplayedClock(script), exchange, db)
+    except EndOfJournal as exc:
+        why = script.damage() or exc
+        raise ConfigurationError(f"the journal ends before the bot was up, there is nothing to replay: {why}") from exc
     engine._queue = cast("SimpleQueue[object]", ReplayedQueue(script))
-    return engine, script, str(start["version"])
+    return engine, script, version
 
 
 def _fill(db: DBConnect, tables: dict[str, dict[str, list[Any]]]) -> None:

@@ -177,6 +177,23 @@ def test_an_empty_journal_is_told_as_such(tmp_path, content):
         engine_of(records(tmp_path / "j.gz"), tmp_path)
 
 
+def test_a_journal_that_ends_before_the_bot_was_up_is_told_as_such(tmp_path):
+    start = gzip.decompress(Session(tmp_path).live([]).path.read_bytes()).splitlines(keepends=True)[0]
+    (tmp_path / "j.gz").write_bytes(gzip.compress(start))
+    with pytest.raises(ConfigurationError, match="ends before the bot was up, there is nothing to replay"):
+        engine_of(records(tmp_path / "j.gz"), tmp_path)
+
+
+@pytest.mark.parametrize("tables", [[], {"orderbook": {"columns": None, "rows": []}}])
+def test_a_beginning_that_cannot_be_read_is_told_as_such(tmp_path, tables):
+    def changed(record):
+        return record | {"tables": tables} if record["n"] == "start" else record
+
+    path = changed_journal(Session(tmp_path).live([]).path, changed)
+    with pytest.raises(ConfigurationError, match="the beginning of the journal cannot be read"):
+        engine_of(records(path), tmp_path)
+
+
 @pytest.mark.parametrize(
     "value",
     [
