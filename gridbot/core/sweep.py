@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -25,7 +25,7 @@ from gridbot.core.backtest import Backtest
 from gridbot.core.backtest_result import Result
 from gridbot.core.candles import MarketData, Period
 from gridbot.core.commands_past import add_market, assumptions, changed_bot, one_fee, paying_fee, play_of
-from gridbot.exceptions import ConfigurationError
+from gridbot.exceptions import ConfigurationError, GridBotError
 from gridbot.models.configuration import BotConfigDTO, Settings
 from gridbot.models.money import digits, percent, signed_percent
 from gridbot.services.messages import counted
@@ -147,7 +147,7 @@ def _all(
 
 @contextmanager
 def workers(jobs: int | None, dask: str | None) -> Iterator[Executor]:
-    """The cores of this machine, or a Dask cluster. Raises ConfigurationError."""
+    """The cores of this machine, or a Dask cluster. Raises ConfigurationError; GridBotError when they go away."""
     if dask is None:
         # Ctrl-C reaches the workers, too; they end by it without a word, the command has one to say.
         with ProcessPoolExecutor(
@@ -155,6 +155,11 @@ def workers(jobs: int | None, dask: str | None) -> Iterator[Executor]:
         ) as pool:
             try:
                 yield pool
+            except BrokenExecutor as exc:
+                raise GridBotError(
+                    "a worker process of the sweep was killed, perhaps for want of memory; no result. Start again, "
+                    "with fewer at once: --jobs 1"
+                ) from exc
             except BaseException:
                 # Leaving the block waits for every job that was handed in; nobody wants their results any more.
                 for worker in multiprocessing.active_children():
@@ -162,20 +167,26 @@ def workers(jobs: int | None, dask: str | None) -> Iterator[Executor]:
                 raise
         return
     try:
-        client_of = import_module("distributed").Client
+        distributed = import_module("distributed")
     except ModuleNotFoundError as exc:
         raise ConfigurationError(
             f"--dask: the Python package {exc.name!r} is missing; only this option needs it: "
             'python -m pip install "dask[distributed]"'
         ) from exc
     try:
-        client = client_of(dask, timeout=10)
+        client = distributed.Client(dask, timeout=10)
     except (OSError, ValueError) as exc:
         raise ConfigurationError(
             f"--dask {dask}: no Dask scheduler answers there ({exc}). Start one with: dask scheduler"
         ) from exc
     with client, client.get_executor() as executor:
-        yield executor
+        try:
+            yield executor
+        except (CancelledError, distributed.KilledWorker) as exc:
+            raise GridBotError(
+                f"--dask {dask}: the cluster, or too many of its workers, went away in the middle; no result. Look "
+                "at what they have logged, and start again"
+            ) from exc
 
 
 def combinations(bot: BotConfigDTO, args: argparse.Namespace) -> tuple[list[BotConfigDTO], list[str]]:

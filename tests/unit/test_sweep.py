@@ -1,10 +1,13 @@
 """The search: every combination, ranked on one part of the data, judged on a later one."""
 
 import argparse
-from concurrent.futures import Future
+import os
+from concurrent.futures import CancelledError, Future
+from contextlib import nullcontext
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +16,7 @@ from gridbot.core.backtest_result import verdict as backtest_verdict
 from gridbot.core.candles import MarketData, Period
 from gridbot.core.commands_past import add_market, paying_fee
 from gridbot.core.sweep import Job, Outcome, combinations, cut, run_job, search, text, verdict, workers
-from gridbot.exceptions import ConfigurationError
+from gridbot.exceptions import ConfigurationError, GridBotError
 from gridbot.models.configuration import PaperConfigDTO, Settings
 from tests.past import BEGIN, bot, diced_candles, played, write_candles
 
@@ -234,6 +237,26 @@ def test_a_dask_cluster_does_the_same_work(file):
     ):
         ranked, _, _ = search(executor, [job(file)], Period(), top=1)
     assert ranked[0].result == run_job(job(file)).result
+
+
+def test_a_worker_that_is_killed_ends_the_sweep_with_a_sentence():
+    with pytest.raises(GridBotError, match="a worker process of the sweep was killed"), workers(1, None) as pool:
+        pool.submit(os._exit, 1).result()
+
+
+@pytest.mark.parametrize("gone", [CancelledError, KeyError])
+def test_a_dask_cluster_that_goes_away_ends_the_sweep_with_a_sentence(monkeypatch, gone):
+    class Client(nullcontext):
+        def __init__(self, address, timeout):
+            super().__init__()
+
+        def get_executor(self):
+            return nullcontext()
+
+    distributed = SimpleNamespace(Client=Client, KilledWorker=KeyError)
+    monkeypatch.setattr("gridbot.core.sweep.import_module", lambda _name: distributed)
+    with pytest.raises(GridBotError, match="--dask tcp://x:1: the cluster, or too many"), workers(None, "tcp://x:1"):
+        raise gone
 
 
 def test_without_dask_the_message_says_what_to_install(monkeypatch):
