@@ -12,6 +12,7 @@ import argparse
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -149,10 +150,7 @@ def _all(
 def workers(jobs: int | None, dask: str | None) -> Iterator[Executor]:
     """The cores of this machine, or a Dask cluster. Raises ConfigurationError; GridBotError when they go away."""
     if dask is None:
-        # Ctrl-C reaches the workers, too; they end by it without a word, the command has one to say.
-        with ProcessPoolExecutor(
-            jobs or os.cpu_count(), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL)
-        ) as pool:
+        with ProcessPoolExecutor(jobs or os.cpu_count(), initializer=_begin_work) as pool:
             try:
                 yield pool
             except BrokenExecutor as exc:
@@ -187,6 +185,23 @@ def workers(jobs: int | None, dask: str | None) -> Iterator[Executor]:
                 f"--dask {dask}: the cluster, or too many of its workers, went away in the middle; no result. Look "
                 "at what they have logged, and start again"
             ) from exc
+
+
+def _begin_work() -> None:
+    """
+    In each worker: it ends without a word by Ctrl-C, which reaches it, too, by the signal with which the command
+    ends its workers, and with the command where that had no time to do so.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # Forked workers hold the ends of the pipes by which those before them wait: they end one after the other.
+    if parent := multiprocessing.parent_process():
+        parent.join()
+    os._exit(1)
 
 
 def combinations(bot: BotConfigDTO, args: argparse.Namespace) -> tuple[list[BotConfigDTO], list[str]]:
@@ -224,6 +239,7 @@ def cut(period: Period, data: MarketData, held_out: Decimal) -> tuple[Period, Pe
 
 
 def sweep(settings: Settings, args: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, or the workers would go on
     one_fee(args)
     data = MarketData(args.data, args.path)
     bots, refused = combinations(settings.bot, args)

@@ -283,20 +283,28 @@ def test_sweep_ends_with_a_verdict(folder, capsys):
     assert out.splitlines()[-1].startswith("verdict: ")
 
 
-def test_an_interrupted_sweep_ends_at_once_whatever_its_workers_do(folder):
+@pytest.mark.parametrize(
+    ("sent", "code", "said"),
+    [
+        (signal.SIGINT, 130, "interrupted, no result\n"),
+        (signal.SIGTERM, 130, "interrupted, no result\n"),
+        (signal.SIGKILL, -signal.SIGKILL, ""),
+    ],
+)
+def test_an_interrupted_sweep_ends_at_once_with_its_workers_whatever_they_do(folder, sent, code, said):
     (folder / "slow_strategy.py").write_text("import time\nopen('begun', 'w').close()\ntime.sleep(60)\n")
     text = (folder / "config.ini").read_text().replace("GridHODL", "slow_strategy:Slow")
     (folder / "config.ini").write_text(text)
-    words = ("sweep", "--data", "a.csv", "--intervals", "1%,2%,3%", "--jobs", "1")
+    words = ("sweep", "--data", "a.csv", "--intervals", "1%,2%,3%", "--jobs", "2")
     command = [sys.executable, ROOT / "gridbot.py", *words]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     began = time.monotonic()
     while not (folder / "begun").exists():
         assert time.monotonic() < began + 20
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=20) == ("", "interrupted, no result\n")
-    assert process.returncode == 130
+    process.send_signal(sent)
+    assert process.communicate(timeout=20) == ("", said)  # which waits for all who hold the pipes, workers, too
+    assert process.returncode == code
 
 
 def test_plan_shows_the_ladder_and_sends_nothing(folder, capsys):
