@@ -96,15 +96,18 @@ class Journal:
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record; after the end nothing is added. A full disk ends the journal, not the trading."""
-        if self._file.closed or self._is_full:
-            return
         text = as_json(record)
         for secret in self._secrets:
             text = text.replace(secret, BLOT)
+        self._put(text.encode() + b"\n")
+
+    def _put(self, data: bytes, flush: bool = False) -> None:
+        if self._file.closed or self._is_full:
+            return
         try:
-            self._file.write(text.encode() + b"\n")
-            if (now := time.monotonic()) >= self._next_flush:
-                self._next_flush = now + FLUSH_SECONDS
+            self._file.write(data)
+            if flush or time.monotonic() >= self._next_flush:
+                self._next_flush = time.monotonic() + FLUSH_SECONDS
                 self._file.flush()
         except OSError as exc:
             self._is_full = True
@@ -124,6 +127,8 @@ class Journal:
             return call(*args, **kwargs)
         self._under_way = True
         record: dict[str, Any] = {"n": name, "a": [args, kwargs]}
+        if name.startswith("rest."):
+            self._put(b"", flush=True)  # a call that hangs shall not keep what led to it; costs some bytes, no fsync
         try:
             reply = call(*args, **kwargs)
         except GridBotError as exc:

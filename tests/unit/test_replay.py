@@ -168,6 +168,15 @@ def test_what_was_recorded_is_on_the_disk_a_few_seconds_later(tmp_path, monkeypa
     assert [record["r"] for _, record in records(tmp_path / "j.gz")] == list(range(12))
 
 
+def test_what_led_to_a_question_is_on_the_disk_while_it_is_asked(tmp_path):
+    journal = Journal(tmp_path / "j.gz", [])
+    for second in range(3):
+        journal.write({"n": "clock", "r": second})
+    asked = journal.called("rest.get_server_time", lambda: [record for _, record in records(tmp_path / "j.gz")])
+    journal.close()
+    assert [record["r"] for record in asked[:-1]] == [0, 1, 2]
+
+
 @pytest.mark.parametrize(
     "content", [b"", gzip.compress(b"")[:10], gzip.compress(b"")], ids=["nothing", "head", "no line"]
 )
