@@ -70,6 +70,7 @@ def played(files: list[Path], *, quote: str = "10000", base: str = "0", path: st
         fee_tiers=options.pop("fee_tiers", ()),
     )
     past = Backtest(play, data.step, keep_curve=True, use_band=options.pop("use_band", True))
+    past.play = play
     past.outcome = past.run(data, **options)
     return past
 

@@ -22,7 +22,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import ROUND_UP, Decimal
+from decimal import Decimal
 from typing import cast
 
 from gridbot.adapters.exchanges.simulated import SimulatedRESTService
@@ -33,11 +33,11 @@ from gridbot.core.candles import Block, MarketData, Period, Tick
 from gridbot.exceptions import ConfigurationError
 from gridbot.infrastructure.database import MEMORY, DBConnect
 from gridbot.interfaces.clock import IClock
-from gridbot.models.configuration import INTERVAL_STEP, BotConfigDTO, as_percent, smallest_paying_interval
-from gridbot.models.events import Event, OrderPlaced
-from gridbot.models.exchange import BUY, AssetPairInfoSchema, OnMessageSchema
+from gridbot.models.configuration import BotConfigDTO
+from gridbot.models.events import Event
+from gridbot.models.exchange import AssetPairInfoSchema, OnMessageSchema
 from gridbot.models.grid import SURPLUS
-from gridbot.models.money import ONE, ZERO, step_of
+from gridbot.models.money import ZERO, step_of
 from gridbot.services.book_sync import BookSync
 from gridbot.services.order_desk import OrderDesk
 from gridbot.strategies.grid_base import GridStrategyBase
@@ -170,11 +170,7 @@ class Backtest:
         db = DBConnect(MEMORY)
         db.execute("BEGIN")  # one transaction for all of the past: nobody will read this database after a crash
 
-        self._play = play
-
         def tell(event: Event) -> None:
-            if isinstance(event, OrderPlaced) and event.side == BUY:
-                self.check_step(event.price)
             self.tally.hear(event)
             if publish is not None:
                 publish(event)
@@ -202,20 +198,6 @@ class Backtest:
         self._low, self._high = NEVER  # candles between these prices are passed over
         self._due = 0.0  # market time of the next look at the account
         self.strategy.run(self._frames.append)
-
-    def check_step(self, price: Decimal) -> None:
-        """
-        Return when an interval at ``price`` is at least one step of the price. With less a buy would be sold
-        where it was bought, and the grid cancelled and placed again for ever. Raises ConfigurationError.
-        """
-        interval, tick, fee = self._play.bot.interval, self._play.pair.tick_size, self.exchange.fee
-        if price * interval < tick:
-            enough = (smallest_paying_interval(fee) + 2 * tick / price).quantize(INTERVAL_STEP, ROUND_UP)
-            would_do = f"{as_percent(enough)} or more" if enough < ONE else "a pair with finer prices"
-            raise ConfigurationError(
-                f"[grid] interval = {as_percent(interval)}: at a price of {price:f} the interval is smaller than one "
-                f"price step ({tick:f}). Right would be: {would_do}"
-            )
 
     def run(
         self, data: MarketData, period: Period | None = None, told: Callable[[float], None] | None = None
@@ -245,7 +227,6 @@ class Backtest:
         index, tally = bars.start, self.tally
         if not tally.bars:
             time, price = block.ticks(index)[0]
-            self.check_step(price)
             tally.begin(time, price)
             self._due = block.time(index) + SAMPLE_SECONDS
         while index < bars.stop:

@@ -109,7 +109,6 @@ def make_plan(play: Play, standing: Standing) -> Plan:
     """
     events: list[Event] = []
     world, names = imagined(play, standing, events)
-    world.check_step(standing.price)
     looks = 0
     while looks < MOST_LOOKS:
         seen = len(events)

@@ -217,21 +217,23 @@ def test_a_fee_that_is_named_in_two_ways_is_refused(folder, capsys, command):
     )
 
 
-@pytest.mark.parametrize("strategy", ["GridHODL", "cDCA"])
-def test_a_price_of_which_the_interval_is_no_step_ends_the_backtest_in_words(folder, capsys, strategy):
+def test_a_price_of_which_the_interval_is_no_step_is_refused_as_it_is_live(folder, capsys):
     write_candles(folder / "a.csv", [("0.00000150", "0.00000151", "0.00000149", "0.00000150")] * 9)
-    words = ("backtest", "--data", "a.csv", "--strategy", strategy, "--interval", "0.3%", "--fee", "0.1%")
-    err = told(folder, capsys, *words, "--costmin", "0", code=2)
-    assert err.startswith("[grid] interval = 0.3 %: at a price of 0.00000150 the interval is smaller than one price ")
-    assert err.endswith("(0.00000001). Right would be: 1.535 % or more\n")
-
-
-def test_a_price_that_falls_so_low_that_the_interval_is_no_step_ends_it_too(folder, capsys):
-    prices = [f"{price / 10:.1f}" for price in range(500, 20, -1)]
-    write_candles(folder / "a.csv", [(price,) * 4 for price in prices])
-    words = ("backtest", "--data", "a.csv", "--interval", "2%", "--amount", "10")
+    words = ("backtest", "--data", "a.csv", "--interval", "0.3%", "--fee", "0.1%", "--costmin", "0")
     err = told(folder, capsys, *words, code=2)
-    assert "at a price of 4.9 the interval is smaller than one price step (0.1)" in err
+    assert err.startswith(
+        "[grid] interval = 0.30 %: prices move in steps of 0.00000001, so that a buy @ 0.00000149 would"
+    )
+    told(folder, capsys, *words, "--strategy", "cDCA")  # which never sells
+
+
+def test_a_price_that_falls_so_low_that_the_interval_is_no_step_does_not_end_it_as_it_would_not_live(folder, capsys):
+    prices = [f"{price / 10:.1f}" for price in (*range(500, 20, -1), *range(20, 60))]
+    write_candles(folder / "a.csv", [(price,) * 4 for price in prices])
+    words = ("backtest", "--data", "a.csv", "--interval", "2%", "--amount", "10", "--strategy", "GridSell", "--json")
+    document = json.loads(told(folder, capsys, *words))
+    assert document["cycles"] > 5
+    assert Decimal(document["profit"]["grid_profit"]["net"]) > 0, "no sell at a loss"
 
 
 def test_a_foreign_file_is_refused_with_file_and_line(folder, capsys):

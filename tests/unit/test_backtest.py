@@ -224,7 +224,7 @@ def test_money_beyond_the_bots_own_changes_no_order(tmp_path, strategy):
     file = write_candles(tmp_path / "a.csv", diced_candles(1500, 11))
     alone = played([file], base="0.02", quote="700", changes={"strategy": strategy})
     data = MarketData([file])
-    play = replace(alone._play, base_balance=Decimal(1), quote_balance=Decimal(9000))
+    play = replace(alone.play, base_balance=Decimal(1), quote_balance=Decimal(9000))
     fenced = Backtest(play, data.step, keep_curve=True)
     fenced.desk.own_at_start = Decimal("0.02"), Decimal(700)
     fenced.run(data)

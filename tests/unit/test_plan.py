@@ -162,21 +162,18 @@ def test_the_smallest_amount_follows_price_and_minimums():
     assert smallest_amount(Decimal(100), settings) == Decimal("0.51")  # 0.5 is the smallest cost
 
 
-@pytest.mark.parametrize("strategy", ["GridHODL", "cDCA"])
-@pytest.mark.parametrize(
-    ("price", "right"), [("1.0", "20.503 % or more"), ("3.0", "7.17 % or more"), ("0.0001", "a pair with finer prices")]
-)
-def test_an_interval_smaller_than_one_step_of_the_price_is_refused(strategy, price, right):
-    with pytest.raises(ConfigurationError) as caught:
-        make_plan(play(strategy=strategy), standing(price=Decimal(price), stored=stored()))
-    says = f"at a price of {price} the interval is smaller than one price step (0.1). Right would be: {right}"
-    assert says in caught.value.message
+def test_a_bot_that_has_traded_plans_on_where_a_step_of_the_price_is_wider_than_the_interval():
+    """As it would go on live; only a first start is refused there."""
+    plan = make_plan(play(strategy="GridSell"), standing(price=Decimal("3.0"), stored=stored()))
+    assert [str(e.price) for e in plan.places] == ["2.9", "2.8", "2.7", "2.6", "2.5"]
+    assert (plan.cycle.buy_price, plan.cycle.sell_price) == (Decimal("2.9"), Decimal("3.0"))
+    assert plan.cycle.gain > 0
 
 
 def test_the_interval_that_is_told_to_be_right_works():
-    with pytest.raises(ConfigurationError, match=r"Right would be: 2\.726 % or more"):
+    with pytest.raises(ConfigurationError, match=r"Raise interval to 1\.137 % or more"):
         make_plan(play(), standing(price=Decimal("9.0")))
-    assert make_plan(play(interval="2.726%"), standing(price=Decimal("9.0"))).cycle.gain > 0
+    assert make_plan(play(interval="1.137%"), standing(price=Decimal("9.0"))).cycle.gain > 0
 
 
 def test_the_document_holds_every_digit_as_text():
