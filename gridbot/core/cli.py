@@ -19,7 +19,7 @@ TYPE_CHECKING = False  # as typing has it, without the milliseconds that importi
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
-    from typing import Any
+    from typing import Any, TextIO
 
     from gridbot.models.configuration import Settings
 
@@ -150,14 +150,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         # What cron does every minute: most of the time of such a start would go into reading its words.
         if (config := _plain_start(words)) and (running := single_instance.claim_early(config)):
-            print(running)
+            _say(running, sys.stdout)
             return STOPPED_BY_REQUEST
         args = _parser(words).parse_args(words)
         command = COMMANDS[args.command]
         if command.trades:
             _leave_at_once_when_asked()
             if running := single_instance.claim_early(args.config):
-                print(running)
+                _say(running, sys.stdout)
                 return STOPPED_BY_REQUEST
             if waiting := load("gridbot.core.restart_guard:waiting")(args.config):
                 return _fail(waiting[1], waiting[0])
@@ -244,7 +244,7 @@ def run(settings: Settings, args: argparse.Namespace) -> int:
         load("gridbot.core.journal:check_record")(Path(record))
     key = "" if settings.bot.exchange == "Demo" else settings.kraken.api_public_key
     if running := single_instance.claim(str(settings.db.path), key):
-        print(running)
+        _say(running, sys.stdout)
         return STOPPED_BY_REQUEST
     for line in describe(settings):
         logging.getLogger(__name__).info("%s", line)
@@ -292,8 +292,18 @@ def _set_up_logging(settings: Settings, command: Command, verbose: bool) -> None
         set_up_logging(quiet, secrets, sys.stderr)
 
 
+def _say(text: str, stream: TextIO | None) -> None:
+    """The exit code tells it too: nobody waits for a reader, and a full disk is no second failure."""
+    from gridbot.core.outlet import Outlet
+
+    try:
+        Outlet(stream).write(f"{text}\n")
+    except OSError:
+        return
+
+
 def _fail(message: str, code: int) -> int:
-    print(message, file=sys.stderr)
+    _say(message, sys.stderr)
     return code
 
 

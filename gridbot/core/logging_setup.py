@@ -14,6 +14,7 @@ from logging.handlers import RotatingFileHandler
 from typing import TextIO
 from urllib.parse import quote, quote_plus
 
+from gridbot.core.outlet import Outlet
 from gridbot.exceptions import ConfigurationError
 from gridbot.models.configuration import LoggingConfigDTO
 
@@ -72,7 +73,7 @@ def set_up_logging(config: LoggingConfigDTO, secrets: Iterable[str], stream: Tex
     Raises ConfigurationError when the file cannot be written.
     """
     secrets = tuple(secrets)
-    handlers: list[logging.Handler] = [logging.StreamHandler(stream or sys.stdout)]
+    handlers: list[logging.Handler] = [logging.StreamHandler(Outlet(stream or sys.stdout))]
     handlers[0].setFormatter(RedactingFormatter(*SCREEN_FORMAT, secrets))
     if config.file is not None:
         try:

@@ -328,6 +328,23 @@ def test_a_result_that_cannot_be_written_is_an_error_in_one_line(command: str, t
     assert closed == (1, "", "the standard output is closed: there is nowhere to write the result to\n")
 
 
+def test_an_error_that_nobody_reads_keeps_no_process_and_no_lock(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    os.write(writer, b"x" * 65536)
+    os.set_blocking(writer, True)
+    command = [sys.executable, str(ROOT / "gridbot.py"), "--config", str(tmp_path / "nowhere.ini")]
+    assert subprocess.run(command, stderr=writer, timeout=5, check=False).returncode == 2
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.parametrize("where", ["/dev/full", "&-"])
+def test_a_second_start_that_nobody_hears_is_no_error(where: str, tmp_path: Path) -> None:
+    assert single_instance.claim(str(tmp_path / "gridbot.db")) is None
+    assert in_a_shell(f">{where}", tmp_path) == (0, "", "")
+
+
 def test_a_command_needs_no_standard_error(tmp_path: Path) -> None:
     data = write_candles(tmp_path / "a.csv", [("50000.0",) * 4] * 9)
     assert in_a_shell(f"backtest --data {data} 2>&-", tmp_path)[0] == 0

@@ -3,10 +3,11 @@
 import io
 import logging
 import os
+import pty
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -56,6 +57,15 @@ def test_the_story_goes_to_stdout_unless_told_otherwise(capsys: pytest.CaptureFi
     out, err = capsys.readouterr()
     assert out.endswith("WARNING  no answer\n")
     assert err == ""
+
+
+def test_a_closed_stdout_does_not_send_the_story_to_stderr(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    set_up_logging(LoggingConfigDTO(), ())
+    LOG.info("placed buy")
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("form", [SECRET, quote(SECRET), quote(SECRET, safe="")])
@@ -113,6 +123,45 @@ def test_a_line_that_cannot_be_written_prints_no_arguments(
     stream.close()
     LOG.info("sent %s", SECRET)
     assert "".join(capsys.readouterr()) == ""
+
+
+@pytest.mark.parametrize("open_pair", [os.pipe, pty.openpty], ids=["pipe", "terminal"])
+def test_an_output_that_nobody_reads_stops_nothing_and_says_later_what_is_missing(
+    open_pair: Callable[[], tuple[int, int]],
+) -> None:
+    reader, writer = open_pair()
+    seen = b""
+
+    def read() -> None:
+        nonlocal seen
+        while not seen.endswith(b"the end\n"):
+            seen += os.read(reader, 65536).replace(b"\r\n", b"\n")
+
+    def trade() -> None:
+        for number in range(1000):
+            LOG.info("%d %s", number, "x" * 150)
+
+    with os.fdopen(writer, "w") as stream:
+        set_up_logging(LoggingConfigDTO(), (), stream)
+        trader = threading.Thread(target=trade, daemon=True)
+        trader.start()
+        trader.join(5)
+        stuck = trader.is_alive()
+        late = threading.Thread(target=read, daemon=True)
+        late.start()
+        trader.join()
+        while late.is_alive():  # a line at a time, until there is room again for the last one
+            LOG.info("the end")
+            late.join(0.01)
+        os.close(reader)
+    assert not stuck
+    lines = seen.decode().splitlines()
+    shown = [line for line in lines if " INFO " in line]
+    (note,) = (line for line in lines if "missing" in line)
+    missing = re.fullmatch(r"\[(\d+) messages are missing here: nobody read this output\]", note)
+    assert missing
+    assert int(missing[1]) + sum("xxx" in line for line in shown) >= 1000
+    assert all(line.endswith(("x" * 150, "the end")) for line in shown)
 
 
 def test_libraries_are_quiet_unless_debug() -> None:
