@@ -19,6 +19,17 @@ The errors of gridbot, named for the reaction they call for.
     └── MetricsServerError          the status server cannot start or stop; trading goes on
 """
 
+import errno
+
+_PASSES = {
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some space: what this user may have on the disk is used up",
+    errno.EROFS: "The disk is mounted read-only, as a card that fails often is: look at dmesg, mount it writable again",
+    errno.EMFILE: "This program may open no more files: raise ulimit -n",
+    errno.ENFILE: "This machine has too many files open: end other programs",
+    errno.EIO: "The disk does not answer: look at dmesg, and copy what you have",
+}
+
 
 class GridBotError(Exception):
     """Base of all errors whose message is meant for the owner of the bot."""
@@ -30,6 +41,13 @@ class GridBotError(Exception):
 
 class ConfigurationError(GridBotError):
     """The configuration, or something it names, must be mended by its owner."""
+
+
+def not_written(what: str, exc: OSError, advice: str) -> GridBotError:
+    """The error of a file that cannot be written; ``advice`` is for settings, and a full disk is none."""
+    text = f"{what} cannot be written ({exc.strerror}). "
+    passes = _PASSES.get(exc.errno or 0)
+    return GridBotError(text + passes) if passes else ConfigurationError(text + advice)
 
 
 class ExchangeError(GridBotError):

@@ -15,7 +15,7 @@ from typing import TextIO
 from urllib.parse import quote, quote_plus
 
 from gridbot.core.outlet import Outlet
-from gridbot.exceptions import ConfigurationError
+from gridbot.exceptions import not_written
 from gridbot.models.configuration import LoggingConfigDTO
 
 LOG = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def set_up_logging(config: LoggingConfigDTO, secrets: Iterable[str], stream: Tex
     Send the log to ``stream`` (stdout unless told otherwise) and to the configured file, replacing
     what was set up before.
 
-    Raises ConfigurationError when the file cannot be written.
+    Raises GridBotError when the file cannot be written, ConfigurationError where the settings are the matter.
     """
     secrets = tuple(secrets)
     handlers: list[logging.Handler] = [logging.StreamHandler(Outlet(stream or sys.stdout))]
@@ -81,10 +81,8 @@ def set_up_logging(config: LoggingConfigDTO, secrets: Iterable[str], stream: Tex
                 PatientFileHandler(config.file, maxBytes=FILE_BYTES, backupCount=OLDER_FILES, encoding="utf-8")
             )
         except OSError as exc:
-            raise ConfigurationError(
-                f"[logging] file = {config.file}: cannot be written ({exc.strerror}). "
-                f"Name a file in a directory you may write to, or leave the line out"
-            ) from exc
+            advice = "Name a file in a directory you may write to, or leave the line out"
+            raise not_written(f"[logging] file = {config.file}:", exc, advice) from exc
         handlers[1].setFormatter(RedactingFormatter(*FILE_FORMAT, secrets))
 
     root = logging.getLogger()

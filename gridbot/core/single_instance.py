@@ -12,7 +12,7 @@ import fcntl
 import os
 
 from gridbot.core import ini_file
-from gridbot.exceptions import ConfigurationError
+from gridbot.exceptions import GridBotError, not_written
 
 TYPE_CHECKING = False  # as typing has it, without the milliseconds that importing typing takes
 if TYPE_CHECKING:
@@ -30,14 +30,17 @@ def lock_file(path: str) -> int | None:
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
     except BlockingIOError:
         os.close(handle)
         return None
     except OSError:
         os.close(handle)
         raise
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    except OSError:
+        return handle  # the lock holds; the pid is for people, and a full disk is told by who needs more room
     return handle
 
 
@@ -76,8 +79,8 @@ def claim(database: str, public_key: str = "", *, key_only: bool = False) -> str
     Make this process the only bot on ``database``, unless ``key_only``, and, unless it is empty, on the
     API key; what it holds already is fine.
 
-    None when it is; otherwise the line that says who is. Raises ConfigurationError when a lock file
-    cannot be written.
+    None when it is; otherwise the line that says who is. Raises GridBotError when a lock file cannot be
+    written, ConfigurationError where the settings are the matter.
     """
     wanted = {} if key_only else {lock_path(database): f"on this database: {os.path.realpath(database)}"}
     if public_key:
@@ -89,10 +92,8 @@ def claim(database: str, public_key: str = "", *, key_only: bool = False) -> str
         try:
             handle = lock_file(path)
         except OSError as exc:
-            raise ConfigurationError(
-                f"{path}: the lock file cannot be written ({exc.strerror}). The directory must exist and be "
-                f"writable for the user who starts the bot: see [database] path"
-            ) from exc
+            advice = "The directory must exist and be writable for the user who starts the bot: see [database] path"
+            raise not_written(f"{path}: the lock file", exc, advice) from exc
         if handle is None:
             return f"gridbot is already running ({holder_of(path)}) {what}"
         _held[path] = handle
@@ -136,7 +137,7 @@ def claim_early(config_path: str) -> str | None:
         raw = ini_file.read_ini(config_path)
         demo = raw.get("bot", {}).get("exchange", "") == "Demo"
         return claim(ini_file.database_path(config_path, raw), "" if demo else ini_file.api_public_key(raw))
-    except ConfigurationError:
+    except GridBotError:
         return None
 
 

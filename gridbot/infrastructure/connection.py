@@ -17,6 +17,7 @@ from gridbot.infrastructure.migrations import Database, migrations, not_ours
 
 MEMORY = ":memory:"
 BUSY_SECONDS = 10.0  # a backup or a report may hold the file for a moment
+LEAST_ROOM = 100_000  # bytes; to open a database takes most of them
 PAGE_SIZE = 1024  # a commit writes whole pages: small rows want small ones
 
 
@@ -125,7 +126,7 @@ class DBConnect:
     def explained(self, exc: sqlite3.Error) -> DatabaseError:
         """SQLite's error in words that say what to do."""
         text = str(exc)
-        if "full" in text:
+        if "full" in text or (("I/O" in text or "unable to open" in text) and _is_full(self.path)):
             advice = "The disk is full: free some space; the bot goes on where it was."
         elif "locked" in text:
             advice = "Another program holds the file: end it, or wait."
@@ -142,6 +143,15 @@ class DBConnect:
     def close(self) -> None:
         """Close the file; the write-ahead log is folded into it."""
         self.db.conn.close()
+
+
+def _is_full(path: str) -> bool:
+    """SQLite does not always say so. A disk without room for another file is full too."""
+    try:
+        disk = os.statvfs(os.path.dirname(path) or ".")
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < LEAST_ROOM or (disk.f_files > 0 and disk.f_favail == 0)
 
 
 def read_only(path: Path) -> sqlite3.Connection:

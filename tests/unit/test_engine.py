@@ -1,11 +1,13 @@
 """The engine: what it waits for, what it calls an error, and how it ends."""
 
 import logging
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -332,6 +334,19 @@ def test_a_disk_that_cannot_be_read_just_now_does_not_put_a_sound_database_aside
     with pytest.raises(DatabaseError, match="disk I/O error"):
         open_or_rebuild(tmp_path / "bot.db", 1.0)
     assert [path.name for path in tmp_path.glob("*damaged*")] == []
+
+
+@pytest.mark.parametrize("words", ["disk I/O error", "unable to open database file"])
+@pytest.mark.parametrize("what_is_left", [{"f_bavail": 20}, {"f_favail": 0}], ids=["blocks", "files"])
+def test_a_full_disk_is_called_full_also_where_sqlite_does_not_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, what_is_left: dict[str, int]
+) -> None:
+    disk = {"f_frsize": 1024, "f_bavail": 9000, "f_files": 64, "f_favail": 9}
+    with closing(DBConnect(tmp_path / "bot.db")) as db:
+        monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(**disk))
+        assert "The disk is full" not in db.explained(sqlite3.OperationalError(words)).message
+        disk |= what_is_left
+        assert "The disk is full: free some space" in db.explained(sqlite3.OperationalError(words)).message
 
 
 def test_a_bot_that_lost_its_lock_to_another_one_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

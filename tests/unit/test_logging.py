@@ -1,5 +1,6 @@
 """The log: one line per event, never a secret, never a full card."""
 
+import errno
 import io
 import logging
 import os
@@ -13,8 +14,9 @@ from urllib.parse import quote
 
 import pytest
 
+from gridbot.core import logging_setup
 from gridbot.core.logging_setup import FILE_BYTES, OLDER_FILES, set_up_logging
-from gridbot.exceptions import ConfigurationError
+from gridbot.exceptions import ConfigurationError, GridBotError
 from gridbot.models.configuration import LoggingConfigDTO
 
 SECRET = "kQH5HW/8p1uGOVjbgWA7FunAmGO8lsSUXNsu3eow76sz84Q18fWxnyRzBHCd3pd5nE9qa99HAZtuZuj6F1huXg=="
@@ -206,6 +208,18 @@ def test_a_file_that_cannot_be_set_aside_goes_on(tmp_path: Path, monkeypatch: py
 def test_a_file_that_cannot_be_written_is_refused_with_the_key_to_mend(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"\[logging\] file = .*: cannot be written \(No such file"):
         set_up_logging(LoggingConfigDTO(file=tmp_path / "missing" / "bot.log"), (), sys.stdout)
+
+
+def test_a_full_disk_under_the_file_is_no_matter_of_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(logging_setup, "PatientFileHandler", full)
+    with pytest.raises(GridBotError, match=r"\(No space left on device\)\. Free some space$") as caught:
+        log_to(LoggingConfigDTO(file=tmp_path / "bot.log"))
+    assert not isinstance(caught.value, ConfigurationError)
 
 
 def test_setting_up_again_replaces_and_does_not_double() -> None:

@@ -1,5 +1,6 @@
 """One bot per database and per API key; a second start leaves quickly, and kill -9 leaves no lock behind."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 from gridbot.core import single_instance
 from gridbot.core.single_instance import claim, claim_early, key_state_path, lock_file
-from gridbot.exceptions import ConfigurationError
+from gridbot.exceptions import ConfigurationError, GridBotError
 
 ROOT = Path(__file__).parents[2]
 KEY = "pUbLiCkEy"
@@ -141,6 +142,38 @@ def test_of_two_bots_whose_lock_was_deleted_the_older_one_goes(tmp_path: Path, h
 def test_a_lock_that_cannot_be_written_names_the_setting(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"cannot be written \(No such file.*see \[database\] path"):
         claim(str(tmp_path / "missing" / "gridbot.db"))
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.ENOSPC, "No space left on device). Free some space"),
+        (errno.EROFS, "Read-only file system). The disk is mounted read-only"),
+        (errno.EMFILE, "Too many open files). This program may open no more files"),
+    ],
+)
+def test_a_disk_that_takes_no_lock_is_no_matter_of_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, says: str
+) -> None:
+    def refuse(path: str, *_args: object) -> int:
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(GridBotError) as caught:
+        claim(str(tmp_path / "bot.db"))
+    assert f"bot.db.lock: the lock file cannot be written ({says}" in caught.value.message
+    assert not isinstance(caught.value, ConfigurationError)
+    assert claim_early(config(tmp_path, "Demo")) is None
+
+
+def test_a_lock_holds_without_room_for_the_pid_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_args: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    database = str(tmp_path / "bot.db")
+    assert claim(database) is None
+    assert single_instance.holder_if_running(database) == "pid unknown"
 
 
 # ---- a glance at config.ini ----------------------------------------------------------------------
