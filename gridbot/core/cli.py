@@ -303,7 +303,11 @@ def _say(text: str, stream: TextIO | None) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    _say(message, sys.stderr)
+    from gridbot.core.outlet import ends_with
+
+    # cron tries every minute, and until somebody looks that may be a year.
+    if not ends_with(sys.stderr, f"{message}\n"):
+        _say(message, sys.stderr)
     return code
 
 

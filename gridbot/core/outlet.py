@@ -60,6 +60,19 @@ class Outlet:
             os.close(self._handle)
 
 
+def ends_with(stream: TextIO, text: str) -> bool:
+    """A file, such as the errors.log of cron, that ends with ``text`` already. A terminal or a pipe never does."""
+    try:
+        data, handle = text.encode(stream.encoding, stream.errors or "strict"), stream.fileno()
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            return False
+        with open(f"/proc/self/fd/{handle}", "rb") as file:
+            file.seek(-len(data), os.SEEK_END)
+            return file.read() == data
+    except (OSError, ValueError):
+        return False
+
+
 def _own_handle(stream: TextIO | None) -> int | None:
     """
     To where ``stream`` goes. A terminal with room for a single letter counts as ready, and a longer write waits: it is
