@@ -164,8 +164,11 @@ def known_price(books: Books, asked: Decimal | None, now: float) -> tuple[Decima
         price, origin, at = first.price, "the highest buy", first.placed_at
     else:
         raise ConfigurationError("no price is known yet: nothing was traded and no order is open. Name one: --price P")
-    high, low = books.sells[0].price if books.sells else price, books.buys[0].price if books.buys else price
-    return min(max(price, low), high), f"from {origin}, {duration(now - at)} ago; --price sets another"
+    if books.buys:
+        price = max(price, books.buys[0].price)
+    if books.sells:
+        price = min(price, books.sells[0].price)
+    return price, f"from {origin}, {duration(now - at)} ago; --price sets another"
 
 
 def run_report_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,12 +16,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal as D
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from gridbot.core import single_instance
 from gridbot.core.cli import main
 from gridbot.core.commands_audit import run_audit
+from gridbot.core.commands_books import known_price
 from gridbot.core.config_file import describe, load_settings
 from gridbot.core.process import build
 from gridbot.exceptions import GridBotError, OrderRejected
@@ -144,6 +146,25 @@ def test_a_killed_demo_is_valued_at_the_market_s_price_and_not_at_that_of_its_la
     assert code == 0
     assert json.loads(out)["price_origin"].startswith("from what the bot saw")
     assert D(json.loads(out)["price"]) == min(max(D(json.loads(document)["price"]), highest_buy), lowest_sell)
+
+
+@pytest.mark.parametrize(
+    ("buys", "sells", "price"),
+    [
+        ((), (), 49000),
+        ((48000,), (50000,), 49000),
+        ((49500,), (), 49500),
+        ((), (48500,), 48500),
+        ((49100,), (49200,), 49100),
+    ],
+)
+def test_coins_are_not_valued_at_a_price_that_would_have_filled_an_open_order(
+    buys: tuple[int, ...], sells: tuple[int, ...], price: int
+) -> None:
+    orders = {"buys": buys, "sells": sells}
+    book = {name: [SimpleNamespace(price=D(price)) for price in prices] for name, prices in orders.items()}
+    books = SimpleNamespace(rows=[], snapshot={"at": 1.0, "price": "49000"}, simulated=True, **book)
+    assert known_price(books, None, 2.0)[0] == price  # type: ignore[arg-type]
 
 
 # ---- audit -------------------------------------------------------------------------------------

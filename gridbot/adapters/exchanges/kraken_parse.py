@@ -248,7 +248,7 @@ def execution(row: Row) -> ExecutionsUpdateSchema:
         order_id=row["order_id"],
         exec_type=row["exec_type"],
         order_status=row.get("order_status") or "",
-        userref=int(userref) if userref else None,
+        userref=userref if userref else None,
         symbol=row.get("symbol"),
         side=row.get("side"),
         exec_id=row.get("exec_id"),
