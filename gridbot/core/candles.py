@@ -224,8 +224,8 @@ class MarketFile:
         self.lengths = {self.step, gcd(*map(int, distances))} if distances and is_telling else set()
 
     def _texts(self) -> Iterator[str]:
-        """Whole lines, in pieces of about BLOCK characters."""
-        rest = b""
+        """Whole lines, in pieces of about BLOCK characters. Whoever takes a piece counts its lines in ``_line``."""
+        rest, self._line = b"", 1
         try:
             with self.path.open("rb") as raw:
                 file = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if self.path.suffix == ".gz" else raw
@@ -235,8 +235,11 @@ class MarketFile:
                     piece = rest + piece
                     # Empty lines wait for what follows them: at the end of a file they are nothing.
                     last = len(piece[: piece.rfind(b"\n") + 1].rstrip(b"\r\n"))
-                    end = piece.find(b"\n", last) + 1
+                    end = last and piece.find(b"\n", last) + 1
                     rest = piece[end:]
+                    if len(rest) > BLOCK and not end:  # what waits for a line's end must not grow with the file
+                        problem = f"no candle or trade in {BLOCK} characters; is the file damaged? Download it again"
+                        raise Where(self.path, self._line).error(0, problem)
                     if end:
                         yield piece[:end].decode("ascii").replace("\r\n", "\n")
                 if rest.strip():
@@ -262,9 +265,9 @@ class MarketFile:
         return self._candles() if self.is_candles else self._trades()
 
     def _candles(self) -> Iterator[Block]:
-        line, before = 1, -1.0
+        before = -1.0
         for text in self._texts():
-            where = Where(self.path, line)
+            where = Where(self.path, self._line)
             cells = text.replace("\n", ",").split(",")
             cells.pop()  # behind the last line's end
             lines = text.count("\n")
@@ -274,14 +277,14 @@ class MarketFile:
             if block.time(0) <= before:
                 raise where.error(0, "this candle is not later than the one before; sort the file by time")
             before = block.time(-1)
-            line += lines
+            self._line += lines
             yield block
 
     def _trades(self) -> Iterator[Block]:
-        line, before = 1, 0.0
+        before = 0.0
         waiting: list[tuple[str, str]] = []
         for text in self._texts():
-            where = Where(self.path, line)
+            where = Where(self.path, self._line)
             where.check_columns(text, TRADE_COLUMNS)
             for index, row in enumerate(text.splitlines()):
                 moment, price, _ = row.split(",")
@@ -291,13 +294,13 @@ class MarketFile:
                 before = time
                 where.price(index, price)
                 waiting.append((moment, price))
-                line += 1
+                self._line += 1
             groups = [(m, list(g)) for m, g in groupby(waiting, key=lambda t: int(float(t[0])) // TRADE_STEP)]
             # The last minute may go on in the next block.
             last, waiting = groups.pop()
             if groups:
                 yield TradeBlock(where, groups)
-        yield TradeBlock(Where(self.path, line - 1), [(last, waiting)])
+        yield TradeBlock(Where(self.path, self._line - 1), [(last, waiting)])
 
 
 @dataclass(frozen=True)

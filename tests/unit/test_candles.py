@@ -77,6 +77,23 @@ def test_empty_lines_at_the_end_are_nothing(tmp_path, line, end):
     assert ticks(MarketData([file])) == ticks(MarketData([bare])) != []
 
 
+def test_empty_lines_at_the_end_are_nothing_wherever_a_block_ends(tmp_path, monkeypatch):
+    file = tmp_path / "a.csv"
+    file.write_text(GOOD + GOOD.replace("0020", "0080") + "\n" * 9)
+    for size in range(len(GOOD), 3 * len(GOOD)):
+        monkeypatch.setattr("gridbot.core.candles.BLOCK", size)
+        assert len(ticks(MarketData([file]))) == 8
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("lines", "number"), [(GOOD, 2), ("1600000020,100.0,1\n", 2), ("", 1)])
+def test_a_file_without_line_ends_is_refused_with_its_line_and_not_read_to_its_end(tmp_path, packed, lines, number):
+    content = lines.encode() + bytes(1_000_000)
+    file = tmp_path / ("a.csv.gz" if packed else "a.csv")
+    message = error(file, gzip.compress(content)[:-8] if packed else content)  # the packed one is cut off at its end
+    assert f"{file.name}, line {number}: no candle or trade in {BLOCK} characters" in message
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_the_mark_that_editors_of_windows_put_first_is_no_part_of_the_file(tmp_path, packed):
     content = codecs.BOM_UTF8 + GOOD.encode()
