@@ -2,6 +2,7 @@
 
 import codecs
 import gzip
+import re
 from decimal import Decimal
 from pathlib import Path
 
@@ -214,6 +215,7 @@ def test_a_period_takes_the_bars_that_begin_in_it(tmp_path, start, end, bars):
         (GOOD + "1600000080,100.0,nan,99.0,101.5,2.5,4\n", "line 2: 'nan' is not a price above 0"),
         (GOOD + "1600000080,1.0,1.0,-1.0,1.0,2.5,4\n", "line 2: '-1.0' is not a price above 0"),
         ("1600000021,100.1,1\n1600000020,100.1,1\n", "line 2: this trade is earlier than the one before"),
+        ("1600000021,1e-400,1\n", "line 1: '1e-400' is no price from 0.000"),
         ("1600000021,100.1,1\n1600000022,x,1\n", "line 2: 'x' is not a price"),
         (b"\x89PNG\r\n\x1a\n\x00\xff", "not a csv file"),
     ],
@@ -222,6 +224,24 @@ def test_a_file_that_is_wrong_is_named_with_its_line(tmp_path, text, said):
     message = error(tmp_path / "wrong.csv", text)
     assert "wrong.csv" in message
     assert said in message
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("1600000080,xx,103.0,99.0,101.5,2.5,4\n", "line 2: 'xx' is not a price"),
+        ("1600000080,100.0,103.0,99.0,-1,2.5,4\n", "line 2: '-1' is not a price above 0"),
+        ("1600000080,100.0,103.0,99.0,1e9,2.5,4\n", "line 2: open 100.0 and close 1000000000 do not lie between"),
+        ("1600000080,1e300,1e300,1e300,1e300,2.5,4\n", "line 2: '1e300' is no price from 0.000000000000001 to 1000"),
+        (f"1600000080,{'9' * 40},{'9' * 40},99.0,101.5,2.5,4\n", f"line 2: '{'9' * 40}' is no price from 0.000"),
+        (GOOD.replace("\n", ",1\n") + "1600000080,100.0,103.0,99.0,101.5,2.5\n", "line 2: 8 columns"),
+    ],
+)
+def test_what_can_be_no_candle_is_found_though_nothing_happens_in_it(tmp_path, line, said):
+    file = tmp_path / "a.csv"
+    file.write_text(GOOD + line)
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        list(MarketData([file]).blocks())
 
 
 def test_a_mistake_far_down_is_found_on_its_line(tmp_path):
