@@ -49,6 +49,7 @@ def add_market(parser: argparse.ArgumentParser) -> None:
     """Options for files, period, money and the pair's rules."""
     parser.add_argument(
         "--data",
+        action="extend",
         nargs="+",
         type=Path,
         required=True,

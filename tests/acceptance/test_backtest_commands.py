@@ -21,7 +21,7 @@ from gridbot.infrastructure.audits import Snapshots
 from gridbot.models.money import shown
 from gridbot.services.funds import bound_by
 from gridbot.services.messages import Units
-from tests.past import ROOT, diced_candles, played, write_candles
+from tests.past import BEGIN, ROOT, diced_candles, played, write_candles
 from tests.unit.test_replay import Session, prices
 from tests.world import USERREF
 
@@ -240,6 +240,12 @@ def test_a_foreign_file_is_refused_with_file_and_line(folder, capsys):
     (folder / "x.csv").write_text("Date;Close\n2018;1\n")
     err = told(folder, capsys, "backtest", "--data", str(folder / "x.csv"), code=2)
     assert "x.csv, line 1: 1 columns; expected are Kraken's candles" in err
+
+
+def test_data_given_twice_is_all_of_it(folder, capsys):
+    more = str(write_candles(folder / "b.csv", diced_candles(300, 8), begin=BEGIN + 60 * 1200))
+    document = json.loads(told(folder, capsys, "backtest", "--data", "a.csv", "--data", more, "--json"))
+    assert document["candles"] == 1500
 
 
 def test_a_chart_is_one_file_that_needs_no_network(folder, capsys):
