@@ -123,10 +123,9 @@ def percent(fraction: Decimal, decimals: int = 2) -> str:
 
 def signed_percent(fraction: Decimal) -> str:
     """
-    The same with its sign: a gain, a distance.
+    The same with its sign: a gain, a distance. A loss stays one, however small.
 
-    >>> signed_percent(Decimal("-0.0101"))
-    '-1.01 %'
+    >>> signed_percent(Decimal("-0.0101")), signed_percent(Decimal("-0.00004")), signed_percent(ZERO)
+    ('-1.01 %', '-0.00 %', '+0.00 %')
     """
-    text = percent(fraction)
-    return text if text.startswith("-") else f"+{text}"
+    return ("-" if fraction < 0 else "+") + percent(abs(fraction))
