@@ -42,11 +42,12 @@ amount = _checked(read_not_negative, "100.50")
 
 def check_target(option: str, file: Path, suffixes: tuple[str, ...], settings: Settings) -> None:
     """
-    Return when ``file`` may be written: it is not there, or is of the kind that is written and nothing the bot
-    itself reads or writes. Raises ConfigurationError.
+    Return when ``file`` may be written: it is nothing the bot itself reads or writes, now or once it has started,
+    and is not there or of the kind that is written. Raises ConfigurationError.
     """
-    own = (settings.config_path, settings.db.path, settings.logging.file)
-    if any(path is not None and path.exists() and file.exists() and file.samefile(path) for path in own):
+    own = [path for path in (settings.config_path, settings.db.path, settings.logging.file) if path is not None]
+    there = [path for path in own if path.exists() and file.exists()]
+    if any(file.resolve() == path.resolve() for path in own) or any(file.samefile(path) for path in there):
         raise ConfigurationError(f"{option} {file}: is the bot's own file, and is not replaced. Name another file")
     if file.is_file() and file.suffix.lower() not in suffixes:
         raise ConfigurationError(

@@ -181,6 +181,8 @@ class Tally:
         self._hold_deepest.see(self._start_wealth)
         self._next_regular = time
         self._buy_regularly(time, price)
+        if self.keep_curve:  # the line of a chart has a beginning, however short the period
+            self.samples.append(Sample(time, price, self._start_wealth, self._hold_base * price, (), ()))
 
     def hear(self, event: Event) -> None:
         self._book_is_known = False

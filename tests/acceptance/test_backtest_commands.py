@@ -270,6 +270,22 @@ def test_many_fills_do_not_hide_the_price_and_the_legend_shows_the_ladder(folder
     assert figure.layout.legend.itemsizing == "constant"
 
 
+def test_a_chart_of_less_than_an_hour_has_lines_too(folder):
+    pytest.importorskip("plotly")
+    past = played([write_candles(folder / "a.csv", [("100.0", "103.0", "99.0", "101.0")])])
+    figure = draw("title", past.tally, Units.of("BTC", "USD", past.strategy.settings.pair))
+    lines = {trace.name: list(trace.y) for trace in figure.data if trace.mode == "lines"}
+    assert lines["price (USD)"] == [100.0, 101.0]
+    assert lines["wealth"] == [10000.0, float(past.outcome.wealth)]
+    assert len(lines["holding"]) == 2
+
+
+def test_a_chart_does_not_take_the_place_of_the_database_before_the_first_start(folder, capsys, monkeypatch):
+    monkeypatch.setattr("gridbot.core.chart.find_spec", lambda name: "it is there")
+    err = told(folder, capsys, "backtest", "--data", "a.csv", "--chart", str(folder / "none.db"), code=2)
+    assert "none.db: is the bot's own file, and is not replaced" in err
+
+
 @pytest.mark.parametrize("name", ["config.ini", "a.csv"])
 def test_a_chart_replaces_nothing_but_an_older_chart(folder, capsys, monkeypatch, name):
     monkeypatch.setattr("gridbot.core.chart.find_spec", lambda name: "it is there")
