@@ -19,6 +19,8 @@ NotNegative = Annotated[Decimal, Field(ge=0)]
 
 BUY = "buy"
 SELL = "sell"
+# Kraken counts costs with 10 decimals where the quote is one of these, else with 5.
+COINS = ("BTC", "XBT", "ETH")
 
 
 class ExchangeModel(BaseModel):

@@ -159,6 +159,13 @@ def test_the_pair_bears_the_configured_names_and_its_decimals_follow_the_price(t
     assert demo_pair("DOGE", "USD", Decimal("0.25")).tick_size == Decimal("0.000001")
 
 
+def test_a_pair_of_two_coins_counts_and_shows_money_finely_enough_for_a_coin() -> None:
+    pair = demo_pair("ETH", "BTC", Decimal("0.05"))
+    assert (pair.cost_decimals, pair.money_decimals, pair.costmin) == (10, 8, Decimal("0.00002"))
+    assert demo_pair("BTC", "USD", Decimal(50000)).cost_decimals == 5
+    assert demo_pair("SHIB", "USD", Decimal("0.00001")).cost_decimals == 5
+
+
 def test_a_clock_that_is_set_does_not_move_the_demo_s(tmp_path: Path) -> None:
     clock = FixedClock()
     rest = DemoExchange().create(ExchangeSetup(settings_for(tmp_path), clock)).rest

@@ -21,7 +21,7 @@ from gridbot.adapters.exchanges.simulated_store import SimulatedStore, open_exch
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeFactory
 from gridbot.models.configuration import DemoConfigDTO
-from gridbot.models.exchange import AssetPairInfoSchema, OnMessageSchema
+from gridbot.models.exchange import COINS, AssetPairInfoSchema, OnMessageSchema
 from gridbot.models.money import step_of
 
 LOG = logging.getLogger(__name__)
@@ -62,17 +62,18 @@ class DemoExchange(IExchangeFactory):
 
 
 def demo_pair(base: str, quote: str, start_price: Decimal) -> AssetPairInfoSchema:
-    """A pair like Kraken's BTC/USD under other names; the price's decimals follow its size."""
+    """A pair like Kraken's BTC/USD under other names, or ETH/BTC; the price's decimals follow its size."""
     decimals = max(1, PRICE_DIGITS - 1 - start_price.adjusted())
+    is_coin = quote in COINS
     return AssetPairInfoSchema(
         base=base,
         quote=quote,
         lot_decimals=8,
-        cost_decimals=5,
+        cost_decimals=10 if is_coin else 5,
         pair_decimals=decimals,
         tick_size=step_of(decimals),
         ordermin=Decimal("0.00005"),
-        costmin=Decimal("0.5"),
+        costmin=Decimal("0.00002" if is_coin else "0.5"),
     )
 
 
