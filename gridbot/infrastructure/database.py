@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from functools import cache
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from gridbot.exceptions import DatabaseError
 from gridbot.infrastructure.connection import MEMORY as MEMORY
@@ -307,6 +307,15 @@ class Trade:
     sells: str = ""
 
 
+class Amounts(NamedTuple):
+    """Of an execution what it changed."""
+
+    side: str
+    volume: Decimal
+    cost: Decimal
+    fee: Decimal
+
+
 class Trades(Table):
     """Executions, one row each, unique by exec id. The only table that grows."""
 
@@ -338,6 +347,11 @@ class Trades(Table):
     def all(self) -> list[Trade]:
         """Every execution, in order of time."""
         return self._read("", ())
+
+    def amounts(self) -> Iterator[Amounts]:
+        """Of every execution, in no order; read one by one, for a running bot has no room for all of them."""
+        for side, *amounts in self._select(Amounts._fields):
+            yield Amounts(side, *map(Decimal, amounts))
 
     def _read(self, where: str, values: tuple[object, ...], hint: str = "") -> list[Trade]:
         found = self._select(self.columns, f"{where} ORDER BY time, exec_id", values, hint)

@@ -11,10 +11,11 @@ import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 from gridbot.exceptions import BotStateError, TemporaryFailure
 from gridbot.infrastructure.database import (
+    Amounts,
     Configuration,
     DBConnect,
     FinishedOrders,
@@ -30,7 +31,7 @@ from gridbot.models.exchange import BUY, ExecutionsUpdateSchema, OrderInfoSchema
 from gridbot.models.grid import EXTRA, SURPLUS, UNKNOWN, BookOrder, UnsoldBuy
 from gridbot.models.money import ZERO, as_text
 from gridbot.services.funds import EVERYTHING, Funds, OwnShare, bound_by
-from gridbot.services.ledger import PROVISIONAL, by_cycle, holding, spoken_for
+from gridbot.services.ledger import EXACT, PROVISIONAL, by_cycle, holding, spoken_for
 
 LOG = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ class Bookkeeping:
     def traded(self) -> tuple[Decimal, Decimal]:
         """What all executions changed, fees included: (base, quote)."""
         if self._traded is None:
-            self._traded = flow(row.info for row in self.trades.all())
+            self._traded = flow(self.trades.amounts())
         return self._traded
 
     def held(self) -> Decimal:
@@ -295,8 +296,7 @@ class Bookkeeping:
         cost, fee = self._totals.get(order.txid, (ZERO, ZERO))
         self._totals[order.txid] = (cost + trade.cost, fee + trade.fee)
         if self._traded is not None:
-            base, quote = flow([trade])
-            self._traded = (self._traded[0] + base, self._traded[1] + quote)
+            self._traded = flow([trade], *self._traded)
         self.funds.executed(order.side, order.price, trade.volume, trade.cost, trade.fee)
 
     def _book_missing(
@@ -394,13 +394,15 @@ class Bookkeeping:
         )
 
 
-def flow(trades: Iterable[TradeInfoSchema]) -> tuple[Decimal, Decimal]:
-    """What executions change, fees included: (base, quote)."""
-    base = quote = ZERO
-    for trade in trades:
-        sign = 1 if trade.side == BUY else -1
-        base += sign * trade.volume
-        quote -= sign * trade.cost + trade.fee
+def flow(
+    trades: Iterable[TradeInfoSchema | Amounts], base: Decimal = ZERO, quote: Decimal = ZERO
+) -> tuple[Decimal, Decimal]:
+    """What executions change, fees included, beyond what is given: (base, quote)."""
+    with localcontext(EXACT):
+        for trade in trades:
+            sign = 1 if trade.side == BUY else -1
+            base += sign * trade.volume
+            quote -= sign * trade.cost + trade.fee
     return base, quote
 
 
