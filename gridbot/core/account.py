@@ -9,9 +9,11 @@ from gridbot.models.configuration import Settings
 from gridbot.models.grid import Waiting
 from gridbot.models.money import as_text, step_of
 from gridbot.services.funds import bound_by
-from gridbot.services.ledger import spoken_for, surplus_of
+from gridbot.services.ledger import reconciled, spoken_for, surplus_of
+from gridbot.services.messages import Units
 from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, PLACING, OrderDesk
-from gridbot.services.report import profit_lines, summarise
+from gridbot.services.report import profit_lines, summary_of
+from gridbot.services.settled import RunningLedger
 from gridbot.services.status_report import Status
 
 KEEP_SPACING = 10.0  # seconds; between two writings of the view
@@ -32,25 +34,28 @@ class AccountView:
         self._desk = desk
         self._audits = Audits(db, settings.bot.userref)
         self._snapshots = Snapshots(db, settings.bot.userref)
+        self._ledger = RunningLedger(desk.trades)
         self._kept: list[str] | None = None
         self._kept_at = -KEEP_SPACING
 
+    def add_up(self, units: Units) -> None:
+        """A little of what the profit lines are made of, so that the loop need not wait for all of it."""
+        if self._desk.trades.news:
+            self._ledger.go_on(self._spoken_for(), step_of(units.lot_decimals))
+
     def with_profit(self, status: Status) -> Status:
-        """
-        ``status`` with its profit lines. Reads every execution: for once an hour, not for every price.
-        """
+        """``status`` with its profit lines. For once an hour, not for every price."""
         desk, stored = self._desk, self._desk.configuration.get()
-        summary = summarise(
-            desk.trades.all(),
-            status.grid.ticker,
-            status.strategy,
-            spoken_for(desk.book, desk.pending.all(), desk.unsold.all(), status.strategy),
-            stored.base_given(base_told(self._settings)),
-            self._audits.last(),
-            surplus_of(stored.vol_of_unfilled_remaining, desk.book),
-            step_of(status.units.lot_decimals),
-        )
+        given, lot = stored.base_given(base_told(self._settings)), step_of(status.units.lot_decimals)
+        waiting = self._spoken_for(status.strategy)
+        found, rows = self._ledger.totals(self._spoken_for(), lot, waiting, given)
+        books = reconciled(rows, self._audits.last(), found.executions - len(rows))
+        surplus = surplus_of(stored.vol_of_unfilled_remaining, desk.book)
+        summary = summary_of(found, status.grid.ticker, status.strategy, books, surplus)
         return replace(status, profit_lines=profit_lines(summary, status.units))
+
+    def _spoken_for(self, strategy: str = "") -> frozenset[str]:
+        return spoken_for(self._desk.book, self._desk.pending.all(), self._desk.unsold.all(), strategy)
 
     def is_news(self, waiting: tuple[Waiting, ...]) -> bool:
         """

@@ -18,10 +18,10 @@ from gridbot.models.events import Event, FundsShort, GridShifted, OrderExecuted,
 from gridbot.models.exchange import BUY, SELL
 from gridbot.models.money import ONE, ZERO, as_text, percent, shown, signed_percent
 from gridbot.services.bookkeeping import flow
-from gridbot.services.ledger import by_cycle, cycles, reconciled, spoken_for
+from gridbot.services.ledger import by_cycle, cycles, reconciled, spoken_for, totals
 from gridbot.services.messages import Units, counted
 from gridbot.services.order_desk import OrderDesk
-from gridbot.services.report import Summary, profit_lines, summary_document, summary_of
+from gridbot.services.report import LOT, Summary, profit_lines, summary_document, summary_of
 
 REGULAR_SECONDS = 86400.0  # "buying at fixed times": once a day
 FLOAT_CARE = 1e-12  # relative; far above what a float gets wrong, far below a tick
@@ -267,7 +267,7 @@ class Tally:
             buys=counts[BUY],
             sells=counts[SELL],
             cycles=sum(cycle.state == "closed" for cycle in cycles(view)),
-            summary=summary_of(view, last, strategy, books),
+            summary=summary_of(totals(view, LOT), last, strategy, books),
             fees=money.fees,
             shifts=counts[GridShifted],
             shortages=counts[FundsShort],

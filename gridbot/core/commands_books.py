@@ -222,7 +222,7 @@ def run_report(settings: Settings, args: argparse.Namespace) -> int:
         return arguments.write(table.csv(word), args.file)
     price, origin = known_price(books, args.price, time.time())
     bot, lot = settings.bot, step_of(units.lot_decimals)
-    summary = report.summary_of(view, price, bot.strategy, word, books.surplus, lot)
+    summary = report.summary_of(ledger.totals(view, lot), price, bot.strategy, word, books.surplus)
     if args.json:
         document = {"pair": f"{units.base}/{units.quote}", **report.summary_document(summary)}
         return arguments.write({**document, f"by_{by}": table.document()}, args.file)

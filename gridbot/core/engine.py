@@ -230,8 +230,10 @@ class BotEngine:
             self._ladder_due = False
             grid = self.strategy.view()
             STORY.info("the grid now:\n%s", ladder(grid.sells, grid.buys, grid.ticker, self._units()))
-        if self.strategy.is_ready and self._account.is_news(self.strategy.waiting):
-            self._account.keep(self.status())
+        if self.strategy.is_ready:
+            self._account.add_up(self._units())
+            if self._account.is_news(self.strategy.waiting):
+                self._account.keep(self.status())
         self._watch_price(now)
         if self._settings.metrics.enabled:
             self._document = self._status_document()

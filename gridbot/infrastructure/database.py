@@ -322,8 +322,13 @@ class Trades(Table):
     name = "trades"
     columns = ("exec_id", "txid", "side", "price", "volume", "cost", "fee", "time", "sells")
 
+    def __init__(self, db: DBConnect, userref: int) -> None:
+        super().__init__(db, userref)
+        self.news: set[str] = set()  # cycles with executions booked since the profit lines last took them
+
     def add(self, trade: TradeInfoSchema, sells: str = "") -> bool:
         """Book an execution; False when it was already known."""
+        self.news.add(trade.txid if trade.side == BUY else sells)
         row = {**vars(trade), "sells": sells}
         return self._insert(row, "ON CONFLICT (userref, exec_id) DO NOTHING").rowcount == 1
 
@@ -347,6 +352,18 @@ class Trades(Table):
     def all(self) -> list[Trade]:
         """Every execution, in order of time."""
         return self._read("", ())
+
+    def cycles(self) -> set[str]:
+        """Every buy that was executed or that some sell was placed for, and what stands in place of one."""
+        return {row[0] for row in self._select(("DISTINCT CASE side WHEN 'buy' THEN txid ELSE sells END",))}
+
+    def of_cycle(self, buy: str) -> list[Trade]:
+        """The executions of a buy and of the sells that were placed for it. Every execution is in one cycle."""
+        return [row for row in self.of_order(buy) if row.info.side == BUY] + self.sales_of(buy)
+
+    def count(self) -> int:
+        """How many executions there are."""
+        return int(self._select(("count(*)",)).fetchone()[0])
 
     def amounts(self) -> Iterator[Amounts]:
         """Of every execution, in no order; read one by one, for a running bot has no room for all of them."""

@@ -141,6 +141,30 @@ class Ledger:
     fees: Decimal = ZERO
 
 
+@dataclass(frozen=True)
+class Totals:
+    """All that the profit lines are made of. Totals of books that share no lot add up to those of both."""
+
+    executions: int = 0
+    change: Holding = Holding()  # base bought less sold; quote spent less earned; all fees
+    sold: Holding = Holding()  # of lots: cost less proceeds, both fees
+    before: Holding = Holding()  # base from before that was sold; its proceeds; fees
+    waiting: Holding = Holding()  # this one and the next: see ``held_by_kind``
+    rests: Holding = Holding()
+    unassigned: Holding = Holding()
+    dust: Holding = Holding()  # of the rests, see ``dust_in``
+
+    @property
+    def held(self) -> Holding:
+        """What is left of all lots."""
+        return add(add(self.waiting, self.rests), self.unassigned)
+
+    def plus(self, other: "Totals") -> "Totals":
+        """Both together."""
+        (executions, *mine), (more, *others) = vars(self).values(), vars(other).values()
+        return Totals(executions + more, *map(add, mine, others))
+
+
 @dataclass
 class _Shelf:
     """
@@ -328,26 +352,36 @@ def _part(amount: Decimal, volume: Decimal, of: Decimal) -> Decimal:
     return (amount * volume / of).quantize(SPLIT_STEP, ROUND_DOWN)
 
 
-def profit(ledger: Ledger, price: Decimal) -> Profit:
-    """The profit lines at ``price``, in quote."""
+def totals(ledger: Ledger, lot: Decimal = ZERO) -> Totals:
+    """The sums of a view; ``lot``: one unit of base, below which nothing can be sold."""
     with localcontext(EXACT):
-        sold = [c for c in ledger.closings if c.is_covered]
-        before = [c for c in ledger.closings if not c.is_covered]  # base from before the bot
-        held = holding(ledger.lots)
-        return Profit(
-            price=price,
-            grid=Line(
-                sum((c.proceeds - c.cost for c in sold), ZERO), sum((c.sell_fee + c.buy_fee for c in sold), ZERO)
+        return Totals(
+            len(ledger.rows),
+            Holding(ledger.base, -ledger.quote, ledger.fees),
+            holding(
+                Holding(c.volume, c.cost - c.proceeds, c.sell_fee + c.buy_fee) for c in ledger.closings if c.is_covered
             ),
-            price_move=Line(held.volume * price - held.cost, held.fee),
-            before=Line(
-                sum((c.proceeds - c.volume * price for c in before), ZERO), sum((c.sell_fee for c in before), ZERO)
-            ),
-            change=Line(ledger.quote + ledger.base * price, ledger.fees),
+            holding(Holding(c.volume, c.proceeds, c.sell_fee) for c in ledger.closings if not c.is_covered),
+            *held_by_kind(ledger),
+            dust_in(ledger, lot),
         )
 
 
-def holding(lots: Iterable[Lot]) -> Holding:
+def profit(books: Ledger | Totals, price: Decimal) -> Profit:
+    """The profit lines at ``price``, in quote."""
+    found = books if isinstance(books, Totals) else totals(books)
+    held, before, change = found.held, found.before, found.change
+    with localcontext(EXACT):
+        return Profit(
+            price=price,
+            grid=Line(-found.sold.cost, found.sold.fee),
+            price_move=Line(held.volume * price - held.cost, held.fee),
+            before=Line(before.cost - before.volume * price, before.fee),
+            change=Line(change.volume * price - change.cost, change.fee),
+        )
+
+
+def holding(lots: Iterable[Lot | Holding]) -> Holding:
     """Volume, cost and fees of some lots."""
     volume = cost = fee = ZERO
     with localcontext(EXACT):
@@ -434,8 +468,12 @@ def _cycle(txid: str, rows: list[Trade], sales: list[Closing], is_open: bool) ->
     )
 
 
-def reconciled(rows: Sequence[Trade], last: AuditMark | None) -> str:
-    """ "reconciled", or "not reconciled ..." with by what, for everything that shows a profit."""
+def reconciled(rows: Sequence[Trade], last: AuditMark | None, settled: int = 0) -> str:
+    """
+    "reconciled", or "not reconciled ..." with by what, for everything that shows a profit. ``settled``: executions
+    beside ``rows``.
+    """
+    executions = settled + len(rows)
     loose = [row.info for row in rows if row.info.exec_id.startswith(PROVISIONAL)]
     if loose:
         volume = sum((info.volume for info in loose), ZERO)
@@ -445,6 +483,6 @@ def reconciled(rows: Sequence[Trade], last: AuditMark | None) -> str:
         return "not reconciled: there was no audit yet"
     if last.difference:
         return f"not reconciled by {last.difference}"
-    if last.trades != len(rows):
-        return f"not reconciled by {counted(abs(len(rows) - last.trades), 'execution')} since the last audit"
+    if last.trades != executions:
+        return f"not reconciled by {counted(abs(executions - last.trades), 'execution')} since the last audit"
     return "reconciled"

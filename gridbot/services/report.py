@@ -22,15 +22,14 @@ from gridbot.services.ledger import (
     Holding,
     Ledger,
     Profit,
+    Totals,
     add,
     by_cycle,
     cycles,
-    dust_in,
-    held_by_kind,
-    holding,
     profit,
     reconciled,
     split,
+    totals,
 )
 from gridbot.services.messages import Units
 from gridbot.services.tables import Cell, Column, Table, moment
@@ -65,34 +64,29 @@ def summarise(
 ) -> Summary:
     """The sums over all ``rows`` at ``price``; the other words are those of the functions below and of ``ledger``."""
     view = by_cycle(rows, spoken_for, base_before)
-    return summary_of(view, price, strategy, reconciled(rows, last_audit), surplus, lot)
+    return summary_of(totals(view, lot), price, strategy, reconciled(rows, last_audit), surplus)
 
 
-def summary_of(
-    ledger: Ledger, price: Decimal, strategy: str, books: str, surplus: Decimal | None = None, lot: Decimal = LOT
-) -> Summary:
+def summary_of(found: Totals, price: Decimal, strategy: str, books: str, surplus: Decimal | None = None) -> Summary:
     """
-    The sums of a ledger by cycle.
+    The sums of a ledger by cycle, at one price.
 
     surplus  base of cancelled orders that is still to be sold, as the database knows it: another strategy may
              have bought what no sell was placed for. None: all of that is surplus
-    lot      one unit of base, below which nothing can be sold
     """
-    waiting, rests, unassigned = held_by_kind(ledger)
-    dust = dust_in(ledger, lot)
-    left_over = unassigned.volume if surplus is None else surplus
+    left_over = found.unassigned.volume if surplus is None else surplus
     if strategy == KEEPS_ALL:
         left_over = ZERO
-    of_buys, others = split(unassigned, left_over)
-    of_sells, kept = split(add(rests, dust, -1), left_over - of_buys.volume)
+    of_buys, others = split(found.unassigned, left_over)
+    of_sells, kept = split(add(found.rests, found.dust, -1), left_over - of_buys.volume)
     return Summary(
-        profit=profit(ledger, price),
-        held=holding(ledger.lots),
-        waiting=waiting,
+        profit=profit(found, price),
+        held=found.held,
+        waiting=found.waiting,
         kept=add(kept, others),
-        dust=dust,
+        dust=found.dust,
         surplus=add(of_buys, of_sells),
-        executions=len(ledger.rows),
+        executions=found.executions,
         books=books,
     )
 

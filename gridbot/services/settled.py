@@ -1,0 +1,87 @@
+"""
+The sums of a running bot's executions, without reading or keeping all of them every time.
+
+A cycle is a buy and the sells that were placed for it. It is settled when no sell is to come and its sells took no
+more than the buy brought: as long as every sell closes lots of its own buy, nothing changes the figures of a settled
+cycle, and it changes none of the others'. Its sums are kept, its executions are not.
+"""
+
+from collections.abc import Set
+from decimal import Decimal
+
+from gridbot.infrastructure.database import Trade, Trades
+from gridbot.models.exchange import BUY
+from gridbot.models.grid import EXTRA, NO_BUY
+from gridbot.models.money import ZERO
+from gridbot.services.ledger import PROVISIONAL, Ledger, Totals, by_cycle, totals
+
+PIECE = 100  # cycles; some milliseconds
+# Which lots sells take that were not placed for their buy: none; those of buys without a sell; any.
+OWN_LOTS, FREE_LOTS, ANY_LOTS = range(3)
+
+
+class RunningLedger:
+    """``totals`` of ``by_cycle`` of all executions, to the last digit."""
+
+    def __init__(self, trades: Trades) -> None:
+        self._trades = trades
+        self._start_over(OWN_LOTS)
+
+    def _start_over(self, taken: int) -> None:
+        self._settled = Totals()
+        self._open: dict[str, list[Trade]] = {}
+        self._trades.news = news = self._trades.cycles()
+        self._taken = max(taken, ANY_LOTS if EXTRA in news else FREE_LOTS if news & NO_BUY else OWN_LOTS)
+
+    def go_on(self, busy: Set[str], lot: Decimal, most: int = PIECE) -> None:
+        """Take in up to so many cycles with news. ``busy``: buys that are open, or whose sell is still to come."""
+        news = self._trades.news
+        for _ in range(min(most, len(news))):
+            buy = news.pop()
+            if rows := self._trades.of_cycle(buy):
+                self._open[buy] = rows
+                self._settle(buy, busy, lot)
+
+    def _settle(self, buy: str, busy: Set[str], lot: Decimal) -> None:
+        rows = self._open[buy]
+        bought = sum((row.info.volume for row in rows if row.info.side == BUY), ZERO)
+        sold = sum((row.info.volume for row in rows if row.info.side != BUY), ZERO)
+        is_over = sold <= bought if sold else self._taken == OWN_LOTS
+        is_sure = not any(row.info.exec_id.startswith(PROVISIONAL) for row in rows)
+        if is_over and is_sure and buy not in busy:
+            self._settled = self._settled.plus(totals(by_cycle(rows), lot))
+            del self._open[buy]
+
+    def totals(
+        self, busy: Set[str], lot: Decimal, spoken_for: Set[str], base_before: Decimal | None
+    ) -> tuple[Totals, list[Trade]]:
+        """The sums, and the executions that are not settled. The last two as for ``by_cycle``."""
+        for _ in range(4):  # more than it ever takes
+            if self._taken == ANY_LOTS:
+                break
+            self._trades.news |= busy - self._open.keys()  # counted twice, and noticed, if it was settled once
+            self.go_on(busy, lot, len(self._trades.news))
+            for buy in list(self._open):
+                self._settle(buy, busy, lot)
+            rows = [row for cycle in self._open.values() for row in cycle]
+            rows.sort(key=lambda row: (row.info.time, row.info.exec_id))
+            view = by_cycle(rows, spoken_for, base_before)
+            strays = EXTRA in self._open or _lots_taken(view) > self._taken
+            if not strays and self._settled.executions + len(rows) == self._trades.count():
+                return self._settled.plus(totals(view, lot)), rows
+            self._start_over(self._taken + strays)
+        self._open, self._trades.news = {}, set()
+        rows = self._trades.all()
+        return totals(by_cycle(rows, spoken_for, base_before), lot), rows
+
+
+def _lots_taken(view: Ledger) -> int:
+    """Which lots the sells of a view took, beside those of their own buys."""
+    placed_for: dict[str, set[str]] = {}
+    for row in view.rows:
+        if row.info.side != BUY:
+            placed_for.setdefault(row.info.txid, set()).add(row.sells)
+    others = [c for c in view.closings if not c.is_covered or placed_for[c.sell_txid] != {c.buy_txid}]
+    if all(c.is_covered and c.buy_txid not in view.named for c in others):
+        return FREE_LOTS if others else OWN_LOTS
+    return ANY_LOTS
