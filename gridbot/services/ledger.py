@@ -177,10 +177,14 @@ class _Shelf:
     lots: deque[Lot] = field(default_factory=deque)
     free: deque[Lot] = field(default_factory=deque)  # no sell was ever placed for their buys
     of_buy: dict[str, deque[Lot]] = field(default_factory=dict)
+    leaving: dict[str, deque[Lot]] = field(default_factory=dict)  # of buys whose sells may leave something
 
     def put(self, lot: Lot, is_named: bool) -> None:
         self.lots.append(lot)
-        self.of_buy.setdefault(lot.txid, deque()).append(lot)
+        of_buy = self.of_buy.setdefault(lot.txid, deque())
+        of_buy.append(lot)
+        if self.pledged.get(lot.txid, INFINITE) < INFINITE:
+            self.leaving.setdefault(lot.txid, of_buy)
         if not is_named:
             self.free.append(lot)
 
@@ -192,18 +196,18 @@ class _Shelf:
     def sell_what_is_kept(self, sale: "_Sale") -> None:
         """Of lots of which the sells of their buys leave something, the oldest first."""
         empty = []
-        for txid, lots in self.of_buy.items():
+        for txid, lots in self.leaving.items():
             if not sale.volume:
                 break
             if _first(lots) is None:
                 empty.append(txid)
                 continue
-            promised = self.pledged.get(txid, INFINITE)
+            promised = self.pledged[txid]
             for lot in lots:
                 kept, promised = max(lot.volume - promised, ZERO), max(promised - lot.volume, ZERO)
                 sale.close(lot, kept)
         for txid in empty:
-            del self.of_buy[txid]
+            del self.leaving[txid]
 
     def oldest(self, _sells: str) -> Lot | None:
         return _first(self.lots)

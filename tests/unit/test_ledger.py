@@ -1,5 +1,6 @@
 """The accounts, computed by hand: lots, cycles, FIFO, and profit lines that always add up."""
 
+from collections import deque
 from decimal import Decimal as D
 
 import pytest
@@ -15,6 +16,7 @@ from gridbot.services.ledger import (
     Ledger,
     Lot,
     Profit,
+    _first,
     by_cycle,
     cycles,
     fifo,
@@ -207,6 +209,20 @@ def test_an_extra_sell_takes_neither_surplus_nor_what_another_sell_will_take(wai
         assert sold == [("X", "B", D("0.1")), ("X", "", D("0.2")), ("S", "B", D("0.4"))]
     assert held_by_kind(ledger)[2].volume == D("0.1")
     check_sums(profit(ledger, D(30)))
+
+
+def test_an_extra_sell_does_not_look_at_all_buys_that_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[object] = []
+
+    def look(lots: deque[Lot]) -> Lot | None:
+        looked_at.append(lots)
+        return _first(lots)
+
+    monkeypatch.setattr("gridbot.services.ledger._first", look)
+    rows = [buy(f"B{n}", "1", "100", "0", float(n)) for n in range(100)]
+    rows += [sell(f"X{n}", "0.1", "130", "0", 200.0 + n, EXTRA) for n in range(100)]
+    by_cycle([*HODL, *rows], {"B7"})
+    assert len(looked_at) < 1000
 
 
 def test_a_sell_stamped_at_the_moment_of_its_buy_still_follows_it() -> None:
