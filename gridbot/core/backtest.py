@@ -35,7 +35,7 @@ from gridbot.infrastructure.database import MEMORY, DBConnect
 from gridbot.interfaces.clock import IClock
 from gridbot.models.configuration import BotConfigDTO
 from gridbot.models.events import Event
-from gridbot.models.exchange import AssetPairInfoSchema, OnMessageSchema
+from gridbot.models.exchange import COINS, AssetPairInfoSchema, OnMessageSchema
 from gridbot.models.grid import SURPLUS
 from gridbot.models.money import ZERO, step_of
 from gridbot.services.book_sync import BookSync
@@ -47,8 +47,6 @@ from gridbot.strategies.grid_retry import FUNDS
 SAMPLE_SECONDS = 3600  # how often the account is looked at, for averages and chart
 TIER_SECONDS = 30 * 86400.0
 
-# Kraken's decimals of a cost are 10 where the quote is one of these, else 5.
-COINS = ("BTC", "XBT", "ETH")
 # What Kraken asks of BTC/USD. A file does not tell a pair's rules; other pairs give their own.
 USUAL_ORDERMIN = Decimal("0.00005")
 USUAL_COSTMIN = Decimal("0.5")

@@ -166,7 +166,7 @@ def test_an_hour_is_an_hour_of_the_market_however_few_candles_it_has(tmp_path):
     lines = (f"{BEGIN + time},{','.join(candle)},1,1\n" for time, candle in zip(times, candles, strict=True))
     (tmp_path / "a.csv").write_text("".join(lines))
     past = played([tmp_path / "a.csv"])
-    assert [(sample.time - BEGIN) / 3600 for sample in past.tally.samples] == [1, 4]
+    assert [(sample.time - BEGIN) / 3600 for sample in past.tally.samples] == [0, 1, 4]
     assert past.outcome.time_in_market == Decimal("0.75"), "what is seen after a gap counts for the gap"
 
 
