@@ -203,6 +203,7 @@ class GridStrategyBase(GridRetry):
                 self._check_price_range()
         elif finished.is_filled:
             self._desk.pauses.end(short_lived(order.side, order.sells))
+            self._go_on_after(order.txid)
         elif finished.at - order.placed_at < YOUNG:
             what = short_lived(order.side, order.sells)
             by_its_owner = finished.reason == BY_HAND and not self._desk.pauses.known(what)
@@ -216,6 +217,8 @@ class GridStrategyBase(GridRetry):
         if not self.is_ready or self._check_pending_txids() or self._check_configuration_changes():
             return
         self._answer_sells()
+        if self._fill_is_due():
+            return
         for _ in range(MAX_STEPS):
             if self._check_pending_txids():
                 return

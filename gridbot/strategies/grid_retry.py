@@ -22,6 +22,7 @@ LONGEST_BLINDNESS = 300.0  # after which the owner is told
 BLIND, BLIND_TOLD = "blind", "blind, and told"
 PASSED = "passed"
 PASSED_PATIENCE = 10.0  # seconds in which a fill should be told, once the price has passed its order
+DUE_PATIENCE = 2.0  # seconds in which nothing is decided before such a fill is told
 LONGEST_SETTLE_PAUSE = 20.0  # one look-up costs 5 of Kraken's counter of 15, which loses 1 in 3 s
 
 
@@ -31,6 +32,8 @@ class GridRetry(GridCatchUp):
     def __init__(self, surroundings: Surroundings) -> None:
         super().__init__(surroundings)
         self._passed: set[str] = set()  # orders that the price has been beyond
+        self._due = ""  # the buy whose fill a grid check waits for
+        self._due_until = 0.0  # monotonic; 0.0: it has waited long enough
 
     @property
     def wants_price(self) -> bool:
@@ -58,6 +61,25 @@ class GridRetry(GridCatchUp):
         except TemporaryFailure as exc:
             LOG.warning("%s; trying again later", exc)
 
+    def _fill_is_due(self) -> bool:
+        """
+        True for a moment while the price is below an open buy. Its fill comes over another connection than the price,
+        and may be told later: levels would be counted from a buy that is there no more.
+        """
+        top = next(iter(self._desk.book.buys()), None)
+        if top is None or self.ticker >= top.price:
+            self._due = ""
+            return False
+        if top.txid != self._due:
+            self._due, self._due_until = top.txid, self._clock.monotonic() + DUE_PATIENCE
+        return self._clock.monotonic() < self._due_until
+
+    def _go_on_after(self, txid: str) -> None:
+        """The fill that a grid check waited for was told."""
+        if txid == self._due and self._due_until:
+            self._due = ""
+            self._check_price_range()
+
     def _look_for_untold_fills(self) -> None:
         """The price has passed an order of ours and nobody told of its fill: the message may be lost, or late."""
         book, pauses = self._desk.book, self._desk.pauses
@@ -78,6 +100,9 @@ class GridRetry(GridCatchUp):
 
     def _retry_what_waits(self) -> None:
         self._look_for_untold_fills()
+        if self._due and 0 < self._due_until <= self._clock.monotonic():
+            self._due_until = 0.0
+            self._check_price_range()
         pauses = self._desk.pauses
         if len(self._desk.pending):
             self._assign_all_pending_transactions()

@@ -712,14 +712,47 @@ def test_when_the_exchange_allows_no_more_orders_the_lowest_buy_gives_its_place_
     world.price("49500", "49000", "48500")  # three sells and five buys
     fills = world.exchange.on_price(Decimal(47550), world.clock.now)
     assert len(fills) == 2
-    for fill in fills:  # between the two a price comes, and with it a buy into the place of the one not yet heard of
-        world.deliver([OnMessageSchema(channel="executions", executions=[fill]), ticker(world, "47550")])
+    for fill in fills:  # between the two an older price comes, and with it a buy into the place of the one not heard of
+        world.deliver([OnMessageSchema(channel="executions", executions=[fill]), ticker(world, "48000")])
     assert len(world.desk.unsold.all()) == 1
     world.wait(5)
     assert world.desk.unsold.all() == ()
     assert (len(world.sells), len(world.buys)) == (5, 3)
     world.price("47550").wait(300).price("47550")
     assert (len(world.sells), len(world.buys)) == (5, 3)
+
+
+def untold_fall(told_first: int) -> World:
+    """A price below all buys, heard when only some of their fills were told."""
+    world = World("GridSell").start("50000")
+    fills = world.exchange.on_price(Decimal("47500"), world.clock.now)
+    assert len(fills) == 5
+    told = [OnMessageSchema(channel="executions", executions=[fill]) for fill in fills]
+    world.clock.now += 1
+    world.deliver([*told[:told_first], ticker(world, "47500")])
+    assert len(world.buys) == 5 - told_first, "no level is counted from a buy that is there no more"
+    world.deliver(told[told_first:])
+    world.settle()
+    return world
+
+
+@pytest.mark.parametrize("told_first", [0, 2, 4])
+def test_a_price_that_overtakes_the_fills_it_caused_makes_the_same_grid(told_first: int) -> None:
+    world = untold_fall(told_first)
+    world.price("47500")
+    assert world.buy_prices() == ["47029.7", "46564.0", "46102.9", "45646.4", "45194.4"]
+    assert len(world.on_exchange(SELL)) == 5
+
+
+def test_a_fill_that_is_not_told_delays_the_grid_for_a_moment_only() -> None:
+    world = World("GridSell").start("50000")
+    [first, *_] = world.exchange.on_price(Decimal("48900"), world.clock.now)  # two fills, of which one is never told
+    world.exchange.take_events()
+    world.clock.now += 1
+    world.deliver([OnMessageSchema(channel="executions", executions=[first]), ticker(world, "48900")])
+    assert len(world.buys) == 4
+    world.wait(4)
+    assert len(world.buys) == 5
 
 
 def test_a_grid_is_not_moved_where_the_tick_would_put_it_back() -> None:
