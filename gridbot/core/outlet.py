@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import stat
+import time
 
 TYPE_CHECKING = False  # as typing has it, without the milliseconds that importing typing takes
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Outlet:
             return
         if self._missing:
             text = f"[{self._missing} messages are missing here: nobody read this output]\n{text}"
-        data = text.encode(self._stream.encoding, self._stream.errors or "replace")
+        data = text.encode(self._stream.encoding, "backslashreplace")
         left = self._send(self._rest + data)
         if len(left) < len(data):
             self._rest, self._missing = left, 0
@@ -48,7 +49,8 @@ class Outlet:
 
     def _send(self, data: bytes) -> bytes:
         """What is left of ``data``."""
-        while data and self._ready.poll(0 if self._rest or self._missing else PATIENCE_MS):
+        end = time.monotonic() + (0.0 if self._rest or self._missing else PATIENCE_MS / 1000)
+        while data and self._ready.poll(max(0.0, end - time.monotonic()) * 1000):
             try:
                 data = data[os.write(self._handle or 0, data[: select.PIPE_BUF]) :]
             except BlockingIOError:

@@ -155,7 +155,7 @@ class OrderDesk(Bookkeeping):
         said_before = self.pauses.known(what)
         is_crowded = isinstance(exc, TooManyOrders) and placement.sells not in ("", EXTRA)
         seconds = self.pauses.begin(what, longest=LONGEST_CROWDED_PAUSE if is_crowded else LONGEST_PAUSE)
-        if isinstance(exc, InsufficientFunds):
+        if isinstance(exc, InsufficientFunds) and not said_before:  # a second refusal tells nothing new
             self.request_sync(f"the exchange finds too little money for the {in_words(placement)}")
         if is_crowded:
             # The place that comes free is the sell's: no buy before it was tried again.

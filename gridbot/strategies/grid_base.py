@@ -122,8 +122,7 @@ class GridStrategyBase(GridRetry):
         elif message.channel == "executions":
             if message.type == "lost":
                 self._waiting_for.add("executions")
-                if self.is_ready:
-                    self._blind_since = self._blind_since or self._desk.now()
+                self._blind_since = self._blind_since or self._desk.now()
             elif message.type == "snapshot":
                 self._waiting_for.discard("executions")
                 if not self.is_ready:
@@ -173,10 +172,10 @@ class GridStrategyBase(GridRetry):
         self._band = rules.NO_BAND
         if finished is not None:
             self._announce(finished)
+            self._try_again_soon()
         self._send(placement)
         if finished is None:
             return
-        self._try_again_soon()
         self._after_the_end_of(finished)
 
     def _is_ours_after_all(self, update: ExecutionsUpdateSchema) -> bool:

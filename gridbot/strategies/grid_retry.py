@@ -5,10 +5,10 @@ import logging
 from gridbot.exceptions import TemporaryFailure
 from gridbot.models.events import Trouble
 from gridbot.models.exchange import BUY
-from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, PLACING
+from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, DEADLINE, PLACING
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_orders import Surroundings
-from gridbot.strategies.grid_sync import SETTLE_PAUSE, GridCatchUp
+from gridbot.strategies.grid_sync import SETTLE_PAUSE, SYNC, GridCatchUp
 
 LOG = logging.getLogger(__name__)
 
@@ -150,12 +150,13 @@ class GridRetry(GridCatchUp):
     def _look_while_blind(self) -> None:
         """
         The feed of executions stays away: say so, and ask over REST, so that filled buys get their sells. At the
-        start, too: the first comparison then goes by REST alone, once a price is known.
+        start, too, once a price is known, and late enough for REST to show whatever an earlier life has sent.
         """
         if self._blind_since is None or not self._desk.pauses.over(BLIND):
             return
         blind = self._desk.now() - self._blind_since
-        if blind < BLIND_SPACING:
+        lag = 0.0 if self.is_ready else self._rest_api.answers_lag + DEADLINE + SETTLE_PAUSE
+        if blind < max(BLIND_SPACING, lag):
             return
         if blind >= LONGEST_BLINDNESS and not self._desk.pauses.known(BLIND_TOLD):
             self._desk.pauses.begin(BLIND_TOLD)
@@ -166,5 +167,6 @@ class GridRetry(GridCatchUp):
                 )
             )
         self._desk.pauses.begin(BLIND, first=BLIND_SPACING, longest=BLIND_SPACING)
-        if self.is_ready or self.ticker:
+        may_ask = self._desk.pauses.over(SYNC) and not self._rest_api.comparison_wait
+        if may_ask and (self.is_ready or "ticker" not in self._waiting_for):
             self._try_to_prepare()

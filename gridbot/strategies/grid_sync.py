@@ -101,6 +101,9 @@ class GridCatchUp(GridMarket):
             self._answer(update)
         self._check_price_range()
 
+    def _may_buy(self) -> bool:
+        return not self._waiting_for and super()._may_buy()
+
     def _check_amount(self) -> None:
         """
         A bot that never traded is told at once that its orders are too small, or cannot pay. One with a

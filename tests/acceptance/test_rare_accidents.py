@@ -1133,7 +1133,7 @@ def test_a_start_without_the_feed_of_executions_sells_what_was_bought_meanwhile_
     world.price("49450")
     world.wait(55)
     assert (world.sells, world.told(Trouble)) == ((), [])
-    world.wait(10)
+    world.wait(35)
     assert world.on_exchange(SELL) == ["49999.9"]
     assert len(world.on_exchange(BUY)) == 4, "nothing is bought blindly"
     world.wait(300)
@@ -1142,6 +1142,32 @@ def test_a_start_without_the_feed_of_executions_sells_what_was_bought_meanwhile_
     world.deliver([snapshot(world)])
     world.price("49450").wait(5)
     assert (len(world.on_exchange(BUY)), world.on_exchange(SELL)) == (5, ["49999.9"])
+
+
+def test_a_feed_that_is_lost_before_the_first_comparison_is_a_silence_too() -> None:
+    world = World("GridSell").start("50000")
+    unheard(world, "49400")
+    world.restart().deliver([snapshot(world), LOST])  # and no price yet
+    world.frames.clear()
+    world.price("49450").wait(100)
+    assert world.on_exchange(SELL) == ["49999.9"]
+    world.wait(300)
+    assert len(world.told(Trouble)) == 1
+
+
+def test_no_buy_is_placed_while_the_feed_of_executions_is_away() -> None:
+    world = World("GridSell", changes={"n_open_buy_orders": 2}).start("50000")
+    world.price("49400", "48900")  # two sells
+    world.deliver([LOST])
+    unheard(world, "48400", "49600")  # a buy and the lower sell
+    placed = world.rest.calls.count("create_order")
+    world.wait(200)
+    buys = world.on_exchange(BUY)
+    assert len(buys) == 1
+    world.deliver([snapshot(world)])
+    world.price("49600").wait(5)
+    assert len(world.on_exchange(BUY)) == 2
+    assert world.rest.calls.count("create_order") > placed
 
 
 def test_a_first_start_without_any_feed_waits_and_says_so() -> None:
