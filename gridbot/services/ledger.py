@@ -12,60 +12,23 @@ Amounts in base (volume) and quote (the rest), times in unix seconds. Nothing is
 is sold, its cost is split so that the parts add up to the whole again, digit by digit.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from decimal import ROUND_DOWN, Context, Decimal, localcontext
+from dataclasses import dataclass
+from decimal import Context, Decimal, localcontext
 
 from gridbot.infrastructure.audits import AuditMark
 from gridbot.infrastructure.database import Trade
 from gridbot.models.exchange import BUY
 from gridbot.models.grid import EXTRA, NO_BUY, SURPLUS, BookOrder, Placement, UnsoldBuy
 from gridbot.models.money import ZERO, as_text
+from gridbot.services.lots import INFINITE, Closing, Lot, Sale, Shelf, part
 from gridbot.services.messages import counted
 
 PROVISIONAL = "?"  # begins the exec id of a row that stands for fills the exchange has not itemised yet
 # Sums of prices x volumes need more digits than the default 28 of decimal; with these none is ever lost.
 EXACT = Context(prec=80)
-INFINITE = Decimal("Infinity")
 KEEPS_ALL = "cDCA"  # the strategy that never sells
-SPLIT_STEP = Decimal("1E-15")  # where a part of a cost is cut; the rest of the lot takes what is left
-
-
-@dataclass(slots=True)
-class Lot:
-    """What is left of one buy execution."""
-
-    txid: str  # of the buy
-    bought_at: float
-    volume: Decimal
-    cost: Decimal  # before the fee
-    fee: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class Closing:
-    """A part of a sell, and the part of a lot it sold. Without a lot: base from before the bot, cost unknown."""
-
-    sell_txid: str
-    sold_at: float
-    volume: Decimal
-    proceeds: Decimal  # before the fee
-    sell_fee: Decimal
-    buy_txid: str = ""
-    bought_at: float = 0.0
-    cost: Decimal = ZERO  # before the fee
-    buy_fee: Decimal = ZERO
-
-    @property
-    def is_covered(self) -> bool:
-        """False for base that no lot covers."""
-        return bool(self.buy_txid)
-
-    @property
-    def gain(self) -> Decimal:
-        """Both fees taken off. Means nothing for base that no lot covers."""
-        return self.proceeds - self.sell_fee - self.cost - self.buy_fee
 
 
 @dataclass(frozen=True)
@@ -165,60 +128,6 @@ class Totals:
         return Totals(executions + more, *map(add, mine, others))
 
 
-@dataclass
-class _Shelf:
-    """
-    Lots on hand. Empty ones are dropped when they are met.
-
-    pledged  by buy: what its own sells will take yet; infinite while one is still to come
-    """
-
-    pledged: dict[str, Decimal]
-    lots: deque[Lot] = field(default_factory=deque)
-    free: deque[Lot] = field(default_factory=deque)  # no sell was ever placed for their buys
-    of_buy: dict[str, deque[Lot]] = field(default_factory=dict)
-    leaving: dict[str, deque[Lot]] = field(default_factory=dict)  # of buys whose sells may leave something
-
-    def put(self, lot: Lot, is_named: bool) -> None:
-        self.lots.append(lot)
-        of_buy = self.of_buy.setdefault(lot.txid, deque())
-        of_buy.append(lot)
-        if self.pledged.get(lot.txid, INFINITE) < INFINITE:
-            self.leaving.setdefault(lot.txid, of_buy)
-        if not is_named:
-            self.free.append(lot)
-
-    def next_of(self, sells: str) -> Lot | None:
-        """The lot a sell for ``sells`` takes from next: its buy's, else one without a sell, else the oldest."""
-        own = self.of_buy.get(sells)
-        return (_first(own) if own else None) or _first(self.free) or _first(self.lots)
-
-    def sell_what_is_kept(self, sale: "_Sale") -> None:
-        """Of lots of which the sells of their buys leave something, the oldest first."""
-        empty = []
-        for txid, lots in self.leaving.items():
-            if not sale.volume:
-                break
-            if _first(lots) is None:
-                empty.append(txid)
-                continue
-            promised = self.pledged[txid]
-            for lot in lots:
-                kept, promised = max(lot.volume - promised, ZERO), max(promised - lot.volume, ZERO)
-                sale.close(lot, kept)
-        for txid in empty:
-            del self.leaving[txid]
-
-    def oldest(self, _sells: str) -> Lot | None:
-        return _first(self.lots)
-
-
-def _first(lots: deque[Lot]) -> Lot | None:
-    while lots and not lots[0].volume:
-        lots.popleft()
-    return lots[0] if lots else None
-
-
 def spoken_for(
     orders: Iterable[BookOrder], pending: Iterable[Placement], unsold: Iterable[UnsoldBuy], strategy: str = ""
 ) -> frozenset[str]:
@@ -264,7 +173,7 @@ def _account(
     base_before: Decimal | None,
     in_order_of_age: bool,
 ) -> Ledger:
-    shelf = _Shelf(_pledged(rows, waiting))
+    shelf = Shelf(_pledged(rows, waiting))
     choose = shelf.oldest if in_order_of_age else shelf.next_of
     before = base_before or ZERO
     closings: list[Closing] = []
@@ -285,7 +194,7 @@ def _account(
                 continue
             base -= info.volume
             quote += info.cost
-            sale = _Sale(row)
+            sale = Sale(row)
             if row.sells == EXTRA and before:
                 from_before = min(before, sale.volume)
                 sale.close_uncovered(from_before)
@@ -311,49 +220,6 @@ def _pledged(rows: Sequence[Trade], waiting: Iterable[str]) -> dict[str, Decimal
         if row.sells not in NO_BUY:
             pledged[row.sells] = pledged.get(row.sells, ZERO) + row.info.volume
     return pledged | dict.fromkeys(waiting, INFINITE)
-
-
-class _Sale:
-    """One sell execution while it is divided among lots; ``volume`` is what is not divided yet."""
-
-    def __init__(self, row: Trade) -> None:
-        self.volume = row.info.volume
-        self.closings: list[Closing] = []
-        self._row = row
-        self._proceeds = row.info.cost
-        self._fee = row.info.fee
-
-    def close(self, lot: Lot, most: Decimal | None = None) -> None:
-        """Sell of this lot, at most ``most`` of it."""
-        volume = min(self.volume, lot.volume if most is None else most)
-        if not volume:
-            return
-        cost, fee = _part(lot.cost, volume, lot.volume), _part(lot.fee, volume, lot.volume)
-        lot.volume -= volume
-        lot.cost -= cost
-        lot.fee -= fee
-        self._add(volume, lot.txid, lot.bought_at, cost, fee)
-
-    def close_uncovered(self, volume: Decimal) -> None:
-        if volume:
-            self._add(volume)
-
-    def _add(
-        self, volume: Decimal, txid: str = "", bought_at: float = 0.0, cost: Decimal = ZERO, fee: Decimal = ZERO
-    ) -> None:
-        proceeds, sell_fee = _part(self._proceeds, volume, self.volume), _part(self._fee, volume, self.volume)
-        self.volume -= volume
-        self._proceeds -= proceeds
-        self._fee -= sell_fee
-        info = self._row.info
-        self.closings.append(Closing(info.txid, info.time, volume, proceeds, sell_fee, txid, bought_at, cost, fee))
-
-
-def _part(amount: Decimal, volume: Decimal, of: Decimal) -> Decimal:
-    """The share of ``amount`` that belongs to ``volume`` of ``of``, cut; all of it for all of the volume."""
-    if volume == of:
-        return amount
-    return (amount * volume / of).quantize(SPLIT_STEP, ROUND_DOWN)
 
 
 def totals(ledger: Ledger, lot: Decimal = ZERO) -> Totals:
@@ -417,8 +283,8 @@ def split(held: Holding, volume: Decimal) -> tuple[Holding, Holding]:
     if volume >= held.volume:
         return held, Holding()
     with localcontext(EXACT):
-        part = Holding(volume, _part(held.cost, volume, held.volume), _part(held.fee, volume, held.volume))
-    return part, add(held, part, -1)
+        taken = Holding(volume, part(held.cost, volume, held.volume), part(held.fee, volume, held.volume))
+    return taken, add(held, taken, -1)
 
 
 def add(one: Holding, other: Holding, sign: int = 1) -> Holding:

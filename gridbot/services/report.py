@@ -17,7 +17,6 @@ from gridbot.models.money import ZERO, digits, step_of, truncate
 from gridbot.services.ledger import (
     EXACT,
     KEEPS_ALL,
-    Closing,
     Cycle,
     Holding,
     Ledger,
@@ -31,6 +30,7 @@ from gridbot.services.ledger import (
     split,
     totals,
 )
+from gridbot.services.lots import Closing
 from gridbot.services.messages import Units
 from gridbot.services.tables import Cell, Column, Table, moment
 

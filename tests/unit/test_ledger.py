@@ -14,9 +14,7 @@ from gridbot.models.grid import EXTRA, SURPLUS
 from gridbot.services.ledger import (
     Holding,
     Ledger,
-    Lot,
     Profit,
-    _first,
     by_cycle,
     cycles,
     fifo,
@@ -25,6 +23,7 @@ from gridbot.services.ledger import (
     profit,
     reconciled,
 )
+from gridbot.services.lots import Lot, _first
 
 
 def trade(
@@ -218,7 +217,7 @@ def test_an_extra_sell_does_not_look_at_all_buys_that_leave_nothing(monkeypatch:
         looked_at.append(lots)
         return _first(lots)
 
-    monkeypatch.setattr("gridbot.services.ledger._first", look)
+    monkeypatch.setattr("gridbot.services.lots._first", look)
     rows = [buy(f"B{n}", "1", "100", "0", float(n)) for n in range(100)]
     rows += [sell(f"X{n}", "0.1", "130", "0", 200.0 + n, EXTRA) for n in range(100)]
     by_cycle([*HODL, *rows], {"B7"})

@@ -1,0 +1,144 @@
+"""Lots on hand, and what a sell takes of them. When a part of a lot is sold, its cost is split to the last digit."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from decimal import ROUND_DOWN, Decimal
+
+from gridbot.infrastructure.database import Trade
+from gridbot.models.money import ZERO
+
+INFINITE = Decimal("Infinity")
+SPLIT_STEP = Decimal("1E-15")  # where a part of a cost is cut; the rest of the lot takes what is left
+
+
+@dataclass(slots=True)
+class Lot:
+    """What is left of one buy execution."""
+
+    txid: str  # of the buy
+    bought_at: float
+    volume: Decimal
+    cost: Decimal  # before the fee
+    fee: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A part of a sell, and the part of a lot it sold. Without a lot: base from before the bot, cost unknown."""
+
+    sell_txid: str
+    sold_at: float
+    volume: Decimal
+    proceeds: Decimal  # before the fee
+    sell_fee: Decimal
+    buy_txid: str = ""
+    bought_at: float = 0.0
+    cost: Decimal = ZERO  # before the fee
+    buy_fee: Decimal = ZERO
+
+    @property
+    def is_covered(self) -> bool:
+        """False for base that no lot covers."""
+        return bool(self.buy_txid)
+
+    @property
+    def gain(self) -> Decimal:
+        """Both fees taken off. Means nothing for base that no lot covers."""
+        return self.proceeds - self.sell_fee - self.cost - self.buy_fee
+
+
+@dataclass
+class Shelf:
+    """
+    Lots on hand. Empty ones are dropped when they are met.
+
+    pledged  by buy: what its own sells will take yet; infinite while one is still to come
+    """
+
+    pledged: dict[str, Decimal]
+    lots: deque[Lot] = field(default_factory=deque)
+    free: deque[Lot] = field(default_factory=deque)  # no sell was ever placed for their buys
+    of_buy: dict[str, deque[Lot]] = field(default_factory=dict)
+    leaving: dict[str, deque[Lot]] = field(default_factory=dict)  # of buys whose sells may leave something
+
+    def put(self, lot: Lot, is_named: bool) -> None:
+        self.lots.append(lot)
+        of_buy = self.of_buy.setdefault(lot.txid, deque())
+        of_buy.append(lot)
+        if self.pledged.get(lot.txid, INFINITE) < INFINITE:
+            self.leaving.setdefault(lot.txid, of_buy)
+        if not is_named:
+            self.free.append(lot)
+
+    def next_of(self, sells: str) -> Lot | None:
+        """The lot a sell for ``sells`` takes from next: its buy's, else one without a sell, else the oldest."""
+        own = self.of_buy.get(sells)
+        return (_first(own) if own else None) or _first(self.free) or _first(self.lots)
+
+    def sell_what_is_kept(self, sale: "Sale") -> None:
+        """Of lots of which the sells of their buys leave something, the oldest first."""
+        empty = []
+        for txid, lots in self.leaving.items():
+            if not sale.volume:
+                break
+            if _first(lots) is None:
+                empty.append(txid)
+                continue
+            promised = self.pledged[txid]
+            for lot in lots:
+                kept, promised = max(lot.volume - promised, ZERO), max(promised - lot.volume, ZERO)
+                sale.close(lot, kept)
+        for txid in empty:
+            del self.leaving[txid]
+
+    def oldest(self, _sells: str) -> Lot | None:
+        return _first(self.lots)
+
+
+def _first(lots: deque[Lot]) -> Lot | None:
+    while lots and not lots[0].volume:
+        lots.popleft()
+    return lots[0] if lots else None
+
+
+class Sale:
+    """One sell execution while it is divided among lots; ``volume`` is what is not divided yet."""
+
+    def __init__(self, row: Trade) -> None:
+        self.volume = row.info.volume
+        self.closings: list[Closing] = []
+        self._row = row
+        self._proceeds = row.info.cost
+        self._fee = row.info.fee
+
+    def close(self, lot: Lot, most: Decimal | None = None) -> None:
+        """Sell of this lot, at most ``most`` of it."""
+        volume = min(self.volume, lot.volume if most is None else most)
+        if not volume:
+            return
+        cost, fee = part(lot.cost, volume, lot.volume), part(lot.fee, volume, lot.volume)
+        lot.volume -= volume
+        lot.cost -= cost
+        lot.fee -= fee
+        self._add(volume, lot.txid, lot.bought_at, cost, fee)
+
+    def close_uncovered(self, volume: Decimal) -> None:
+        if volume:
+            self._add(volume)
+
+    def _add(
+        self, volume: Decimal, txid: str = "", bought_at: float = 0.0, cost: Decimal = ZERO, fee: Decimal = ZERO
+    ) -> None:
+        proceeds, sell_fee = part(self._proceeds, volume, self.volume), part(self._fee, volume, self.volume)
+        self.volume -= volume
+        self._proceeds -= proceeds
+        self._fee -= sell_fee
+        info = self._row.info
+        self.closings.append(Closing(info.txid, info.time, volume, proceeds, sell_fee, txid, bought_at, cost, fee))
+
+
+def part(amount: Decimal, volume: Decimal, of: Decimal) -> Decimal:
+    """The share of ``amount`` that belongs to ``volume`` of ``of``, cut; all of it for all of the volume."""
+    if volume == of:
+        return amount
+    return (amount * volume / of).quantize(SPLIT_STEP, ROUND_DOWN)
