@@ -90,6 +90,11 @@ COMMANDS = {
         "start catches up with what has happened at the exchange since",
         "gridbot.core.commands_owner:restore",
     ),
+    "forget": Command(
+        "leave bought coins to yourself, when you have sold or moved them, or mean to: the bot sells them no more. "
+        "Only while the bot is stopped. Without an order it says what there is",
+        "gridbot.core.commands_owner:forget",
+    ),
     "status": Command(
         "show the grid, why levels are missing, what the bot waits for, and the profit. Reads the database only: "
         "the bot may run, and need not",

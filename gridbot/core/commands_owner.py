@@ -1,6 +1,6 @@
 """
-Commands for the owner's peace of mind: ``check``, ``backup`` and ``restore``. None of them places or
-cancels an order. ``doctor`` and ``watch`` have modules of their own.
+Commands for the owner's peace of mind: ``check``, ``backup``, ``restore`` and ``forget``. None of them places
+or cancels an order. ``doctor`` and ``watch`` have modules of their own.
 """
 
 import argparse
@@ -12,12 +12,15 @@ from pathlib import Path
 
 from gridbot.core import single_instance
 from gridbot.core.arguments import write
-from gridbot.core.commands_books import check_owner
+from gridbot.core.commands_books import Books, check_owner, read_books
 from gridbot.core.database_check import is_copy, problems_in
 from gridbot.exceptions import ConfigurationError, DatabaseError
 from gridbot.infrastructure.audits import AuditMark, Audits
 from gridbot.infrastructure.connection import DBConnect, move_aside, read_only
+from gridbot.infrastructure.database import Configuration, ForgottenOrders, UnsoldBuyOrderTXIDs
 from gridbot.models.configuration import Settings
+from gridbot.models.grid import NO_BUY, SURPLUS
+from gridbot.models.money import ZERO, as_text
 from gridbot.services.messages import counted
 
 RESTORED = "what happened between the copy brought back and now; there was no audit since"
@@ -72,8 +75,7 @@ def restore(settings: Settings, args: argparse.Namespace) -> int:
         raise ConfigurationError(f"{source}: there is no such file. Name a copy that backup has made")
     if target.exists() and source.samefile(target):
         raise ConfigurationError(f"{source}: is the database in use. Name the copy that shall take its place")
-    if running := single_instance.claim(str(target)):
-        raise DatabaseError(f"{running}.\n  Stop it first (and the line in cron that starts it): nothing was changed.")
+    _must_stand_still(target)
     problems = problems_in(source, settings.bot.userref)
     if problems:
         raise ConfigurationError(f"{source}: {'; '.join(problems)}.\n  Nothing was changed. Try an older copy.")
@@ -88,6 +90,62 @@ def restore(settings: Settings, args: argparse.Namespace) -> int:
     write(f"{target}: now the copy {source}" + (f"; what was there is kept as {aside.name}" if aside.exists() else ""))
     write("The next start asks the exchange for every order since that copy was made, before it places anything.")
     return 0
+
+
+def forget_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "order",
+        metavar="ORDER",
+        nargs="?",
+        help=f"the id of a filled buy that waits for its sell, or of an open sell; '{SURPLUS}': the executed parts of "
+        "cancelled buys. Left out: says what there is, and changes nothing",
+    )
+
+
+def forget(settings: Settings, args: argparse.Namespace) -> int:
+    """Leave bought base to its owner, who has taken or sold it, or will. Only while the bot is stopped."""
+    path, userref = settings.db.path, settings.bot.userref
+    if args.order is not None and path.exists():
+        _must_stand_still(path)
+    books = read_books(settings)
+    there = _for_sale(books, settings.bot.base_currency)
+    if args.order is None:
+        write("\n".join(f"{name}: {what}" for name, what in there.items()) or "nothing waits to be sold")
+        return 0
+    if args.order not in there:
+        known = "; ".join(there) or "nothing"
+        raise ConfigurationError(f"{args.order}: waits for no sell, and is no open sell. What there is: {known}")
+    if any(placement.sells == args.order for placement in books.pending):
+        raise DatabaseError(
+            f"{args.order}: its sell was sent, and not answered yet. Start the bot: it finds out. Then try again"
+        )
+    sell = next((order for order in books.sells if args.order in (order.txid, order.sells)), None)
+    with closing(DBConnect(path)) as db, db.atomic():
+        if args.order == SURPLUS:
+            Configuration(db, userref).update(vol_of_unfilled_remaining=ZERO, vol_of_unfilled_remaining_max_price=ZERO)
+        else:
+            txid = args.order if sell is None or sell.sells in NO_BUY else sell.sells
+            UnsoldBuyOrderTXIDs(db, userref).remove(txid)
+            ForgottenOrders(db, userref).add(txid, time.time())
+    write(f"{args.order}: {there[args.order]}. The bot does not sell it any more; its books go on counting it as held")
+    if sell is not None and args.order != SURPLUS:
+        write(f"The sell {sell.txid} is still open: cancel it at the exchange, and it is not placed again")
+    return 0
+
+
+def _for_sale(books: Books, base: str) -> dict[str, str]:
+    """What can be forgotten, by the name it is forgotten by, in words."""
+    there = {
+        buy.txid: f"{as_text(buy.volume)} {base} bought @ {as_text(buy.price)}, without a sell" for buy in books.unsold
+    }
+    for order in books.sells:
+        left = f"{as_text(order.volume - order.executed)} {base}"
+        there[order.txid] = f"{left} for sale @ {as_text(order.price)}"
+        if order.sells not in NO_BUY:
+            there[order.sells] = f"{left} of this buy are for sale @ {as_text(order.price)}"
+    if surplus := books.stored.vol_of_unfilled_remaining:
+        there[SURPLUS] = f"{as_text(surplus)} {base} of cancelled buys, without a sell"
+    return there
 
 
 def copy_database(source: Path, target: Path) -> None:
@@ -120,6 +178,12 @@ def _to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _must_stand_still(path: Path) -> None:
+    """Keep the bot of this database out from here on. Raises DatabaseError while it runs."""
+    if running := single_instance.claim(str(path)):
+        raise DatabaseError(f"{running}.\n  Stop it first (and the line in cron that starts it): nothing was changed.")
 
 
 def _must_exist(path: Path) -> None:

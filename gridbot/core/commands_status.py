@@ -141,7 +141,7 @@ class _View:
         free = self._books.snapshot.get("base_free")
         if free is not None and to_decimal(free) < volume:
             have, age = self._units.volume(to_decimal(free)), duration(self._now - self._books.snapshot["at"])
-            return f"funds: {have} free {age} ago; it stays noted and is sold when there is enough"
+            return f"funds: {have} free {age} ago; it stays noted and is sold when there is enough; see forget"
         if not self._running:
             return "the bot does not run; its next start places it"
         return "it stays noted and is tried again at growing intervals; the log names the refusal"

@@ -299,6 +299,24 @@ class UnsoldBuyOrderTXIDs(Table):
         self._buys.pop(txid, None)
 
 
+class ForgottenOrders(Table):
+    """Buys, and sells that belong to none, whose base the owner has taken for himself: it is not sold again."""
+
+    name = "forgotten_orders"
+
+    def __init__(self, db: DBConnect, userref: int) -> None:
+        super().__init__(db, userref)
+        self._txids = {txid for (txid,) in self._select(("txid",))}
+
+    def __contains__(self, txid: str) -> bool:
+        return txid in self._txids
+
+    def add(self, txid: str, at: float) -> None:
+        """The owner said so, at a time of his own clock."""
+        self._insert({"txid": txid, "at": at}, "ON CONFLICT (userref, txid) DO NOTHING")
+        self._txids.add(txid)
+
+
 @dataclass(frozen=True)
 class Trade:
     """One row of ``trades``: an execution, and for a sell what it sold (a buy's txid, SURPLUS, EXTRA)."""

@@ -120,6 +120,15 @@ def m013_base_at_the_first_start(db: Database) -> None:
     db.execute("ALTER TABLE configuration ADD COLUMN base_before TEXT")
 
 
+@migrations()
+def m014_forgotten_orders(db: Database) -> None:
+    """What the owner has told the bot to sell no more."""
+    db.execute(
+        "CREATE TABLE forgotten_orders (userref INTEGER NOT NULL, txid TEXT NOT NULL, at REAL NOT NULL,"
+        " PRIMARY KEY (userref, txid)) STRICT, WITHOUT ROWID"
+    )
+
+
 def not_ours(db: Database) -> str:
     """Why this version must not write into the file, in words that go on after its name; "" when it may. Reads only."""
     applied = {step.name for step in migrations.applied(db)}

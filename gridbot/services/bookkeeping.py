@@ -19,6 +19,7 @@ from gridbot.infrastructure.database import (
     Configuration,
     DBConnect,
     FinishedOrders,
+    ForgottenOrders,
     Orderbook,
     PendingTXIDs,
     Trades,
@@ -76,6 +77,7 @@ class Bookkeeping:
         self.book = Orderbook(db, userref)
         self.pending = PendingTXIDs(db, userref)
         self.unsold = UnsoldBuyOrderTXIDs(db, userref)
+        self.forgotten = ForgottenOrders(db, userref)
         self.trades = Trades(db, userref)
         self.finished = FinishedOrders(db, userref)
         self.funds = Funds(ZERO)

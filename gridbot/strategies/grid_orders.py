@@ -89,7 +89,9 @@ class GridOrders:
         self._desk.unsold.add(buy)
 
     def _keep_for_sale(self, order: BookOrder, at: float) -> None:
-        """A sell was cancelled: what it did not sell stays to be sold, as its buy or as surplus."""
+        """A sell was cancelled: what it did not sell stays to be sold, as its buy or as surplus, but for its owner."""
+        if order.sells in self._desk.forgotten or order.txid in self._desk.forgotten:
+            return
         rest = order.volume - order.executed
         bought_at = order.price / (ONE + self.settings.interval)
         price, rows = bought_at, [] if order.sells in NO_BUY else self._desk.trades.of_order(order.sells)
@@ -207,7 +209,10 @@ class GridOrders:
         said_before = self._desk.pauses.known(intent.sells)
         self._desk.pauses.begin(intent.sells)
         if not said_before:
-            consequence = "what it sells stays noted and is sold when there is enough"
+            consequence = (
+                "what it sells stays noted and is sold when there is enough; if you have taken these coins, stop the "
+                f"bot and say: forget {intent.sells}"
+            )
             self._publish(FundsShort(SELL, self._config.base_currency, intent.volume, free, consequence))
         return None
 
