@@ -112,6 +112,7 @@ def forget(settings: Settings, args: argparse.Namespace) -> int:
     if args.order is None:
         write("\n".join(f"{name}: {what}" for name, what in there.items()) or "nothing waits to be sold")
         return 0
+    sell = next((order for order in books.sells if order.txid == args.order), None)
     if args.order not in there:
         known = "; ".join(there) or "nothing"
         raise ConfigurationError(f"{args.order}: waits for no sell, and is no open sell. What there is: {known}")
@@ -119,7 +120,6 @@ def forget(settings: Settings, args: argparse.Namespace) -> int:
         raise DatabaseError(
             f"{args.order}: its sell was sent, and not answered yet. Start the bot: it finds out. Then try again"
         )
-    sell = next((order for order in books.sells if args.order in (order.txid, order.sells)), None)
     with closing(DBConnect(path)) as db, db.atomic():
         if args.order == SURPLUS:
             Configuration(db, userref).update(vol_of_unfilled_remaining=ZERO, vol_of_unfilled_remaining_max_price=ZERO)
@@ -127,9 +127,8 @@ def forget(settings: Settings, args: argparse.Namespace) -> int:
             txid = args.order if sell is None or sell.sells in NO_BUY else sell.sells
             UnsoldBuyOrderTXIDs(db, userref).remove(txid)
             ForgottenOrders(db, userref).add(txid, time.time())
-    write(f"{args.order}: {there[args.order]}. The bot does not sell it any more; its books go on counting it as held")
-    if sell is not None and args.order != SURPLUS:
-        write(f"The sell {sell.txid} is still open: cancel it at the exchange, and it is not placed again")
+    after = f"Cancel {sell.txid} at the exchange: it is not placed again" if sell else "The bot does not sell it"
+    write(f"{args.order}: {there[args.order]}. {after}. The books go on counting what you take as held")
     return 0
 
 
@@ -141,8 +140,6 @@ def _for_sale(books: Books, base: str) -> dict[str, str]:
     for order in books.sells:
         left = f"{as_text(order.volume - order.executed)} {base}"
         there[order.txid] = f"{left} for sale @ {as_text(order.price)}"
-        if order.sells not in NO_BUY:
-            there[order.sells] = f"{left} of this buy are for sale @ {as_text(order.price)}"
     if surplus := books.stored.vol_of_unfilled_remaining:
         there[SURPLUS] = f"{as_text(surplus)} {base} of cancelled buys, without a sell"
     return there
