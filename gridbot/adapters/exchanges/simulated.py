@@ -208,9 +208,8 @@ class SimulatedRESTService(IExchangeRESTService):
 
     def get_trades_info(self, exec_ids: list[str]) -> dict[str, TradeInfoSchema]:
         """The executions known among ``exec_ids``."""
-        found = ((exec_id, self.exchange.trades.get(exec_id)) for exec_id in exec_ids)
-        read = TradeInfoSchema.model_validate
-        return {exec_id: read(trade, from_attributes=True) for exec_id, trade in found if trade is not None}
+        trades = self.exchange.trades
+        return {exec_id: trades[exec_id] for exec_id in exec_ids if exec_id in trades}
 
     def get_exchange_domain(self) -> ExchangeDomain:
         """Kraken's words: reports of both can be compared."""

@@ -2,7 +2,7 @@
 A simulated exchange for one pair: play money, an order book of our own orders, fills by a stated rule.
 
 The paper trade, the demo, the backtest and most tests run the real strategies against it. No clock,
-no network and no disk in here: prices and times are handed in, and ``ExchangeStore`` (when given) is
+no network and no disk in here: prices and times are handed in, and a ``SimulatedStore`` (when given) is
 told of every change before anybody else is.
 
 When an order fills, pessimistically:
@@ -22,17 +22,9 @@ from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Callable
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
-from gridbot.adapters.exchanges.simulated_state import (
-    CANCELED,
-    CLOSED,
-    OPEN,
-    ExchangeState,
-    ExchangeStore,
-    Money,
-    SimulatedOrder,
-    SimulatedTrade,
-)
+from gridbot.adapters.exchanges.simulated_state import CANCELED, CLOSED, OPEN, Money, SimulatedOrder
 from gridbot.exceptions import (
     BotStateError,
     InsufficientFunds,
@@ -42,8 +34,11 @@ from gridbot.exceptions import (
     PostOnlyWouldCross,
     UnknownOrderError,
 )
-from gridbot.models.exchange import BUY, SELL, AssetPairInfoSchema, ExecutionsUpdateSchema
+from gridbot.models.exchange import BUY, SELL, AssetPairInfoSchema, ExecutionsUpdateSchema, TradeInfoSchema
 from gridbot.models.money import ZERO, step_of, truncate
+
+if TYPE_CHECKING:
+    from gridbot.adapters.exchanges.simulated_store import SimulatedStore
 
 NEVER_BELOW = ZERO  # no buy is open: no price is below this
 NEVER_ABOVE = Decimal("Infinity")  # no sell is open
@@ -68,16 +63,14 @@ class SimulatedExchange:
         symbol: str,
         keep_finished: int = KEEP_FINISHED,
         tag: str = "SIM00",
-        store: ExchangeStore | None = None,
-        state: ExchangeState | None = None,
+        store: "SimulatedStore | None" = None,
     ) -> None:
         """
-        base_balance, quote_balance  the play money; ignored when ``state`` is given
+        base_balance, quote_balance  the play money
         fee     fraction of the cost, the same for both sides, at least 0 and below 1
         symbol  the pair's name in events, e.g. "BTC/USD"
         tag     part of every order and execution id: different for every new book
         store   told of every change before it is answered or handed out; None: memory only
-        state   go on from here
         """
         if not ZERO <= fee < 1:
             raise BotStateError(f"simulated exchange: a fee of {fee} is not a fraction between 0 and 1")
@@ -90,10 +83,10 @@ class SimulatedExchange:
         self.next_fill_below = NEVER_BELOW
         self.next_fill_above = NEVER_ABOVE
         self.pending_events: list[ExecutionsUpdateSchema] = []
-        self.wake: Callable[[], None] = _nobody
+        self.wake: Callable[[], None] = lambda: None
         self.open_orders: dict[str, SimulatedOrder] = {}
         self.finished: OrderedDict[str, SimulatedOrder] = OrderedDict()
-        self.trades: OrderedDict[str, SimulatedTrade] = OrderedDict()
+        self.trades: OrderedDict[str, TradeInfoSchema] = OrderedDict()
         self._keep = keep_finished
         self._tag = tag
         self._store = store
@@ -101,18 +94,17 @@ class SimulatedExchange:
         # Sorted so that the order to fill first stands last.
         self._buys: list[tuple[Decimal, int, SimulatedOrder]] = []
         self._sells: list[tuple[Decimal, int, SimulatedOrder]] = []
-        if state is not None:
-            self._restore(state)
 
-    def _restore(self, state: ExchangeState) -> None:
-        self.money = state.money
-        for order in state.orders:
+    def restore(self, money: Money, orders: list[SimulatedOrder], trades: list[TradeInfoSchema]) -> None:
+        """Go on from what a store has kept: the open orders, the finished as they ended, the newest executions."""
+        self.money = money
+        for order in orders:
             if order.status == OPEN:
                 self._rest(order)
             else:
                 self.finished[order.txid] = order
             self.time = max(self.time, order.opened_at, order.closed_at)
-        for trade in state.trades:
+        for trade in trades:
             self.trades[trade.exec_id] = trade
             self.time = max(self.time, trade.time)
 
@@ -338,7 +330,7 @@ class SimulatedExchange:
         self.next_fill_below = self._buys[-1][2].price if self._buys else NEVER_BELOW
         self.next_fill_above = self._sells[-1][2].price if self._sells else NEVER_ABOVE
 
-    def _execute(self, order: SimulatedOrder, price: Decimal, volume: Decimal, time: float) -> SimulatedTrade:
+    def _execute(self, order: SimulatedOrder, price: Decimal, volume: Decimal, time: float) -> TradeInfoSchema:
         """Move the money of one execution; the order is finished when nothing of it is left."""
         m = self.money
         cost = price * volume
@@ -363,7 +355,9 @@ class SimulatedExchange:
             m.sold += volume
             m.quote += cost - fee
             m.received += cost
-        trade = SimulatedTrade(exec_id, m.trades_made, order.txid, order.side, price, volume, cost, fee, time)
+        trade = TradeInfoSchema(
+            exec_id=exec_id, txid=order.txid, side=order.side, price=price, volume=volume, cost=cost, fee=fee, time=time
+        )
         self.trades[exec_id] = trade
         if len(self.trades) > self._keep:
             self.trades.popitem(last=False)
@@ -377,7 +371,7 @@ class SimulatedExchange:
         order.closed_at = time
         self.finished[order.txid] = order
 
-    def _save(self, orders: list[SimulatedOrder], trades: list[SimulatedTrade]) -> None:
+    def _save(self, orders: list[SimulatedOrder], trades: list[TradeInfoSchema]) -> None:
         """Write the change down before anybody hears of it, and forget what is too old to keep."""
         forgotten = []
         while len(self.finished) > self._keep:
@@ -385,7 +379,7 @@ class SimulatedExchange:
         if self._store is not None:
             self._store.save(self.money, orders, trades, forgotten)
 
-    def _told(self, order: SimulatedOrder, trade: SimulatedTrade) -> ExecutionsUpdateSchema:
+    def _told(self, order: SimulatedOrder, trade: TradeInfoSchema) -> ExecutionsUpdateSchema:
         return ExecutionsUpdateSchema(
             order_id=order.txid,
             exec_type="trade",
@@ -410,7 +404,3 @@ def _hold(side: str, price: Decimal, volume: Decimal, fee: Decimal) -> Decimal:
 
 def _crosses(side: str, price: Decimal, last: Decimal) -> bool:
     return price >= last if side == BUY else price <= last
-
-
-def _nobody() -> None:
-    """Nobody waits for events."""

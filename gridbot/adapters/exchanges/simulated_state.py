@@ -1,12 +1,9 @@
 """
-What a simulated exchange remembers: its account, orders and executions, and who keeps them durable.
-
-Plain slotted records: a backtest makes thousands of them, models are only built at the edge.
+What a simulated exchange remembers, beside its executions. Plain slotted records: they change all the time.
 """
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
 
 from gridbot.models.money import ZERO
 
@@ -35,21 +32,6 @@ class SimulatedOrder:
     closed_at: float = 0.0
     reason: str = ""
     trades: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class SimulatedTrade:
-    """One execution; ``cost`` and ``fee`` in quote."""
-
-    exec_id: str
-    number: int
-    txid: str
-    side: str
-    price: Decimal
-    volume: Decimal
-    cost: Decimal
-    fee: Decimal
-    time: float
 
 
 @dataclass(slots=True)
@@ -86,27 +68,3 @@ class MarketPosition:
     seed: int
     tick: int
     level: float  # not money: what the next price is made from
-
-
-@dataclass(slots=True)
-class ExchangeState:
-    """Everything a simulated exchange remembers, as a store gives it back."""
-
-    money: Money
-    orders: list[SimulatedOrder]  # the open by number, the finished as they ended
-    trades: list[SimulatedTrade]  # the newest, by number
-
-
-class ExchangeStore(Protocol):
-    """Where a simulated exchange is kept durable. Each call is one transaction."""
-
-    def save(
-        self, money: Money, orders: list[SimulatedOrder], trades: list[SimulatedTrade], forgotten: list[int]
-    ) -> None:
-        """
-        Store one change: the account, the orders that changed, the executions that were added;
-        ``forgotten``: numbers of finished orders that need not be kept any longer. Raises DatabaseError.
-        """
-
-    def close(self) -> None:
-        """Nothing more will be stored."""

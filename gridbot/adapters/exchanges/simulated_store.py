@@ -17,17 +17,12 @@ from contextlib import contextmanager
 from dataclasses import astuple, fields
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from gridbot.adapters.exchanges.simulated_core import KEEP_FINISHED, SimulatedExchange
-from gridbot.adapters.exchanges.simulated_state import (
-    ExchangeState,
-    MarketPosition,
-    Money,
-    SimulatedOrder,
-    SimulatedTrade,
-)
+from gridbot.adapters.exchanges.simulated_state import MarketPosition, Money, SimulatedOrder
 from gridbot.exceptions import DatabaseError
-from gridbot.models.exchange import AssetPairInfoSchema
+from gridbot.models.exchange import AssetPairInfoSchema, TradeInfoSchema
 from gridbot.models.money import as_text
 
 LOG = logging.getLogger(__name__)
@@ -41,7 +36,7 @@ TAG_LENGTH = 5
 # Columns are named like the fields they keep.
 MONEY_COLUMNS = tuple(f.name for f in fields(Money))
 ORDER_COLUMNS = tuple(f.name for f in fields(SimulatedOrder))
-TRADE_COLUMNS = tuple(f.name for f in fields(SimulatedTrade))
+TRADE_COLUMNS = tuple(TradeInfoSchema.model_fields)
 SCHEMA = (
     """
     CREATE TABLE IF NOT EXISTS account (
@@ -85,7 +80,7 @@ def _upsert(table: str, names: tuple[str, ...]) -> str:
 
 # In place, never by replacing a row: one page is written, not three.
 PUT_ORDER = _upsert("orders", ORDER_COLUMNS)
-PUT_TRADE = _upsert("executions", TRADE_COLUMNS)
+PUT_TRADE = _upsert("executions", ("number", *TRADE_COLUMNS))
 PUT_ACCOUNT = f"UPDATE account SET {', '.join(f'{n} = ?' for n in MONEY_COLUMNS)} WHERE book = ?"
 
 
@@ -101,7 +96,7 @@ def store_path(database: Path) -> Path:
 
 
 class SimulatedStore:
-    """One book of the file. Implements ``ExchangeStore``."""
+    """One book of the file."""
 
     def __init__(self, path: Path | str, book: str) -> None:
         """
@@ -128,53 +123,47 @@ class SimulatedStore:
                 self._db.execute(statement)
 
     # ---- reading ---------------------------------------------------------------------------------
-    def open_account(self, base_balance: Decimal, quote_balance: Decimal) -> ExchangeState:
-        """The stored account of this book, or a new one with so much play money. Raises DatabaseError."""
+    def open_account(
+        self, base_balance: Decimal, quote_balance: Decimal
+    ) -> tuple[Money, list[SimulatedOrder], list[TradeInfoSchema]]:
+        """
+        The stored account of this book, or a new one with so much play money; its orders, the finished in the order
+        in which they ended, and its newest executions. Raises DatabaseError.
+        """
         with self._explained():
-            row = self._one(f"SELECT tag, {', '.join(MONEY_COLUMNS)} FROM account WHERE book = ?")
+            row = self._select("account", ("tag", *MONEY_COLUMNS)).fetchone()
             if row is None:
-                return self._new_account(Money.starting(base_balance, quote_balance))
-            self.tag = str(row[0])
-            orders = [
-                SimulatedOrder(**_read(ORDER_COLUMNS, r))  # type: ignore[arg-type]
-                for r in self._all(f"SELECT {', '.join(ORDER_COLUMNS)} FROM orders WHERE book = ? ORDER BY number")
-            ]
-            trades = [
-                SimulatedTrade(**_read(TRADE_COLUMNS, r))  # type: ignore[arg-type]
-                for r in self._all(
-                    f"SELECT {', '.join(TRADE_COLUMNS)} FROM executions WHERE book = ?"
-                    f" ORDER BY number DESC LIMIT {KEEP_FINISHED}"
-                )
-            ]
+                return self._new_account(Money.starting(base_balance, quote_balance)), [], []
+            self.tag = row[0]
+            orders = [SimulatedOrder(**_read(ORDER_COLUMNS, r)) for r in self._select("orders", ORDER_COLUMNS)]
+            newest = self._select("executions", TRADE_COLUMNS, f"ORDER BY number DESC LIMIT {KEEP_FINISHED}")
+            trades = [TradeInfoSchema(**_read(TRADE_COLUMNS, r)) for r in newest]
         trades.reverse()
-        # Open orders keep their place; finished ones are kept in the order in which they ended.
         orders.sort(key=lambda o: (o.closed_at, o.number))
-        money = Money(**_read(MONEY_COLUMNS, row[1:]))  # type: ignore[arg-type]
-        return ExchangeState(money, orders, trades)
+        return Money(**_read(MONEY_COLUMNS, row[1:])), orders, trades
 
     def market_position(self) -> MarketPosition | None:
         """Where the demo's market was when the last change was stored; None for a new book."""
         with self._explained():
-            row = self._one("SELECT seed, tick, level FROM market WHERE book = ?")
-        return None if row is None else MarketPosition(int(str(row[0])), int(str(row[1])), float(str(row[2])))
+            row = self._select("market", ("seed", "tick", "level")).fetchone()
+        return None if row is None else MarketPosition(int(row[0]), row[1], row[2])
 
     # ---- writing ---------------------------------------------------------------------------------
     def save(
-        self,
-        money: Money,
-        orders: Iterable[SimulatedOrder],
-        trades: Iterable[SimulatedTrade],
-        forgotten: Iterable[int],
+        self, money: Money, orders: list[SimulatedOrder], trades: list[TradeInfoSchema], forgotten: list[int]
     ) -> None:
-        """One change of the exchange in one transaction. Raises DatabaseError."""
+        """
+        Store one change in one transaction: the account, the orders that changed, the executions that were added;
+        ``forgotten``: numbers of finished orders that need not be kept any longer. Raises DatabaseError.
+        """
         with self._transaction() as connection:
             for order in orders:
-                connection.execute(PUT_ORDER, (self.book, *_written(order)))
-            for trade in trades:
-                connection.execute(PUT_TRADE, (self.book, *_written(trade)))
+                connection.execute(PUT_ORDER, (self.book, *_written(astuple(order))))
+            for number, trade in enumerate(trades, start=money.trades_made - len(trades) + 1):
+                connection.execute(PUT_TRADE, (self.book, number, *_written(vars(trade).values())))
             for number in forgotten:
                 connection.execute("DELETE FROM orders WHERE book = ? AND number = ?", (self.book, number))
-            connection.execute(PUT_ACCOUNT, (*_written(money), self.book))
+            connection.execute(PUT_ACCOUNT, (*_written(astuple(money)), self.book))
             self._save_market(connection)
 
     def close(self) -> None:
@@ -184,16 +173,16 @@ class SimulatedStore:
         self._db.conn.close()
 
     # ---- inside ----------------------------------------------------------------------------------
-    def _new_account(self, money: Money) -> ExchangeState:
+    def _new_account(self, money: Money) -> Money:
         # Part of every id: a book that starts again must never repeat an id the bot remembers.
         self.tag = "".join(secrets.choice(TAG_LETTERS) for _ in range(TAG_LENGTH))
         marks = ", ".join("?" * (len(MONEY_COLUMNS) + 2))
         with self._transaction() as connection:
             connection.execute(
                 f"INSERT INTO account (book, tag, {', '.join(MONEY_COLUMNS)}) VALUES ({marks})",
-                (self.book, self.tag, *_written(money)),
+                (self.book, self.tag, *_written(astuple(money))),
             )
-        return ExchangeState(money, [], [])
+        return money
 
     def _save_market(self, connection: sqlite3.Connection) -> None:
         if self.market is None:
@@ -205,12 +194,8 @@ class SimulatedStore:
             (self.book, str(at.seed), at.tick, at.level),
         )
 
-    def _one(self, sql: str) -> tuple[object, ...] | None:
-        row: tuple[object, ...] | None = self._db.execute(sql, [self.book]).fetchone()
-        return row
-
-    def _all(self, sql: str) -> list[tuple[object, ...]]:
-        return self._db.execute(sql, [self.book]).fetchall()
+    def _select(self, table: str, columns: tuple[str, ...], rest: str = "") -> sqlite3.Cursor:
+        return self._db.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE book = ? {rest}", [self.book])
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -243,8 +228,7 @@ def open_exchange(
 
     Amounts in base and quote, ``fee`` as a fraction. Raises DatabaseError.
     """
-    state = store.open_account(base_balance, quote_balance)
-    money = state.money
+    money, orders, trades = store.open_account(base_balance, quote_balance)
     if (money.start_base, money.start_quote) != (base_balance, quote_balance):
         LOG.info(
             "%s goes on with the play money of its first start (%s base, %s quote); what [paper] says now "
@@ -256,7 +240,7 @@ def open_exchange(
             as_text(quote_balance),
             store.path,
         )
-    return SimulatedExchange(
+    exchange = SimulatedExchange(
         pair,
         base_balance=base_balance,
         quote_balance=quote_balance,
@@ -264,19 +248,20 @@ def open_exchange(
         symbol=symbol,
         tag=store.tag,
         store=store,
-        state=state,
     )
+    exchange.restore(money, orders, trades)
+    return exchange
 
 
-def _written(row: Money | SimulatedOrder | SimulatedTrade) -> list[object]:
-    return [as_text(v) if isinstance(v, Decimal) else ",".join(v) if isinstance(v, tuple) else v for v in astuple(row)]
+def _written(values: Iterable[object]) -> list[object]:
+    return [as_text(v) if isinstance(v, Decimal) else ",".join(v) if isinstance(v, tuple) else v for v in values]
 
 
-def _read(names: tuple[str, ...], row: tuple[object, ...]) -> dict[str, object]:
+def _read(names: tuple[str, ...], row: tuple[Any, ...]) -> dict[str, Any]:
     return {name: _value(name, value) for name, value in zip(names, row, strict=True)}
 
 
-def _value(name: str, value: object) -> object:
+def _value(name: str, value: Any) -> Any:
     if name == "trades":
-        return tuple(t for t in str(value).split(",") if t)
+        return tuple(t for t in value.split(",") if t)
     return Decimal(value) if isinstance(value, str) and name not in TEXTS else value
