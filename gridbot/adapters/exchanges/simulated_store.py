@@ -12,7 +12,7 @@ the next start goes on from the disk.
 import logging
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, fields
 from decimal import Decimal
@@ -81,7 +81,8 @@ def _upsert(table: str, names: tuple[str, ...]) -> str:
 # In place, never by replacing a row: one page is written, not three.
 PUT_ORDER = _upsert("orders", ORDER_COLUMNS)
 PUT_TRADE = _upsert("executions", ("number", *TRADE_COLUMNS))
-PUT_ACCOUNT = f"UPDATE account SET {', '.join(f'{n} = ?' for n in MONEY_COLUMNS)} WHERE book = ?"
+PUT_ACCOUNT = _upsert("account", ("tag", *MONEY_COLUMNS))
+PUT_MARKET = _upsert("market", ("seed", "tick", "level"))
 
 
 def store_path(database: Path) -> Path:
@@ -133,7 +134,11 @@ class SimulatedStore:
         with self._explained():
             row = self._select("account", ("tag", *MONEY_COLUMNS)).fetchone()
             if row is None:
-                return self._new_account(Money.starting(base_balance, quote_balance)), [], []
+                # Part of every id: a book that starts again must never repeat an id the bot remembers.
+                self.tag = "".join(secrets.choice(TAG_LETTERS) for _ in range(TAG_LENGTH))
+                money = Money.starting(base_balance, quote_balance)
+                self.save(money, [], [], [])
+                return money, [], []
             self.tag = row[0]
             orders = [SimulatedOrder(**_read(ORDER_COLUMNS, r)) for r in self._select("orders", ORDER_COLUMNS)]
             newest = self._select("executions", TRADE_COLUMNS, f"ORDER BY number DESC LIMIT {KEEP_FINISHED}")
@@ -156,51 +161,34 @@ class SimulatedStore:
         Store one change in one transaction: the account, the orders that changed, the executions that were added;
         ``forgotten``: numbers of finished orders that need not be kept any longer. Raises DatabaseError.
         """
-        with self._transaction() as connection:
+        with self._explained(), self._db.atomic():
             for order in orders:
-                connection.execute(PUT_ORDER, (self.book, *_written(astuple(order))))
+                self._write(PUT_ORDER, astuple(order))
             for number, trade in enumerate(trades, start=money.trades_made - len(trades) + 1):
-                connection.execute(PUT_TRADE, (self.book, number, *_written(vars(trade).values())))
+                self._write(PUT_TRADE, (number, *vars(trade).values()))
             for number in forgotten:
-                connection.execute("DELETE FROM orders WHERE book = ? AND number = ?", (self.book, number))
-            connection.execute(PUT_ACCOUNT, (*_written(astuple(money)), self.book))
-            self._save_market(connection)
+                self._write("DELETE FROM orders WHERE book = ? AND number = ?", (number,))
+            self._write(PUT_ACCOUNT, (self.tag, *astuple(money)))
+            self._save_market()
 
     def close(self) -> None:
         """Store where the market stands and close the file. Raises DatabaseError."""
-        with self._transaction() as connection:
-            self._save_market(connection)
+        with self._explained(), self._db.atomic():
+            self._save_market()
         self._db.conn.close()
 
     # ---- inside ----------------------------------------------------------------------------------
-    def _new_account(self, money: Money) -> Money:
-        # Part of every id: a book that starts again must never repeat an id the bot remembers.
-        self.tag = "".join(secrets.choice(TAG_LETTERS) for _ in range(TAG_LENGTH))
-        marks = ", ".join("?" * (len(MONEY_COLUMNS) + 2))
-        with self._transaction() as connection:
-            connection.execute(
-                f"INSERT INTO account (book, tag, {', '.join(MONEY_COLUMNS)}) VALUES ({marks})",
-                (self.book, self.tag, *_written(astuple(money))),
-            )
-        return money
+    def _save_market(self) -> None:
+        if self.market is not None:
+            at = self.market()
+            self._write(PUT_MARKET, (str(at.seed), at.tick, at.level))
 
-    def _save_market(self, connection: sqlite3.Connection) -> None:
-        if self.market is None:
-            return
-        at = self.market()
-        connection.execute(
-            "INSERT INTO market (book, seed, tick, level) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET seed = excluded.seed, tick = excluded.tick, level = excluded.level",
-            (self.book, str(at.seed), at.tick, at.level),
-        )
+    def _write(self, sql: str, values: tuple[Any, ...]) -> None:
+        row = [as_text(v) if isinstance(v, Decimal) else ",".join(v) if isinstance(v, tuple) else v for v in values]
+        self._db.conn.execute(sql, (self.book, *row))
 
     def _select(self, table: str, columns: tuple[str, ...], rest: str = "") -> sqlite3.Cursor:
         return self._db.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE book = ? {rest}", [self.book])
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._explained(), self._db.atomic():
-            yield self._db.conn
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -251,10 +239,6 @@ def open_exchange(
     )
     exchange.restore(money, orders, trades)
     return exchange
-
-
-def _written(values: Iterable[object]) -> list[object]:
-    return [as_text(v) if isinstance(v, Decimal) else ",".join(v) if isinstance(v, tuple) else v for v in values]
 
 
 def _read(names: tuple[str, ...], row: tuple[Any, ...]) -> dict[str, Any]:
