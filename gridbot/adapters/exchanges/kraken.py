@@ -2,6 +2,8 @@
 Kraken as gridbot knows it: the two halves of the adapter, and the factory that ``exchange = Kraken`` names.
 """
 
+from pathlib import Path
+
 from gridbot.adapters.exchanges.kraken_feed import KrakenWebSocketService
 from gridbot.adapters.exchanges.kraken_service import KrakenRESTService
 from gridbot.exceptions import ConfigurationError
@@ -17,34 +19,26 @@ class KrakenExchange(IExchangeFactory):
     """
 
     def create(self, setup: ExchangeSetup) -> Exchange:
-        kraken, bot = setup.settings.kraken, setup.settings.bot
+        kraken = setup.settings.kraken
         if not kraken.has_key:
             raise ConfigurationError(
                 "[kraken] api_public_key, api_secret_key: real orders need both halves of an API key. Set "
                 "them here, or GRIDBOT_API_PUBLIC_KEY and GRIDBOT_API_SECRET_KEY in the environment; a dry "
                 "run needs none."
             )
-        rest = KrakenRESTService(
-            kraken.api_public_key,
-            kraken.api_secret_key.get_secret_value(),
-            bot.base_currency,
-            bot.quote_currency,
-            clock=setup.clock,
-            rest_url=kraken.rest_url,
-            nonce_path=setup.key_state,
-        )
-        return Exchange(rest, _feed(rest, setup, private=True))
+        return _kraken(setup, kraken.api_public_key, kraken.api_secret_key.get_secret_value(), setup.key_state)
 
 
 def public_kraken(setup: ExchangeSetup) -> Exchange:
     """Kraken's live prices and pair rules without a key: nothing private is ever called."""
-    kraken, bot = setup.settings.kraken, setup.settings.bot
-    rest = KrakenRESTService("", "", bot.base_currency, bot.quote_currency, clock=setup.clock, rest_url=kraken.rest_url)
-    return Exchange(rest, _feed(rest, setup, private=False))
+    return _kraken(setup, "", "", None)
 
 
-def _feed(rest: KrakenRESTService, setup: ExchangeSetup, private: bool) -> KrakenWebSocketService:
-    kraken = setup.settings.kraken
-    return KrakenWebSocketService(
-        rest, clock=setup.clock, ws_url=kraken.ws_url, ws_auth_url=kraken.ws_auth_url, private=private
+def _kraken(setup: ExchangeSetup, key: str, secret: str, nonce_path: Path | None) -> Exchange:
+    clock, kraken, bot = setup.clock, setup.settings.kraken, setup.settings.bot
+    pair = bot.base_currency, bot.quote_currency
+    rest = KrakenRESTService(key, secret, *pair, clock=clock, rest_url=kraken.rest_url, nonce_path=nonce_path)
+    feed = KrakenWebSocketService(
+        rest, clock=clock, ws_url=kraken.ws_url, ws_auth_url=kraken.ws_auth_url, private=bool(key)
     )
+    return Exchange(rest, feed)
