@@ -94,9 +94,6 @@ class KrakenWebSocketService(IExchangeWebSocketService):
         self._system = "online"
         self.unreadable = 0  # frames that could not be read, since the start
 
-    def __repr__(self) -> str:
-        return f"KrakenWebSocketService({', '.join(sorted(self._symbols))})"
-
     def get_required_subscriptions(self, rest_api: IExchangeRESTService) -> list[dict[str, Any]]:
         """Ticker of the pair (an update per trade) and, unless public only, our executions."""
         ticker = {"channel": "ticker", "symbol": [rest_api.ws_symbol], "event_trigger": "trades", "snapshot": True}

@@ -90,9 +90,6 @@ class KrakenClient:
         self._session: requests.Session | None = None
         self._session_since = self._session_used = 0.0
 
-    def __repr__(self) -> str:
-        return f"KrakenClient({self._base})"
-
     def ask(self, method: str, params: Mapping[str, Any] | None = None, *, private: bool = False) -> Any:
         """
         The ``result`` of a question. Asked up to five times with growing pauses while it fails in a

@@ -4,12 +4,12 @@ kraken_rest, what errors mean in kraken_errors, how payloads are read in kraken_
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from requests.adapters import BaseAdapter
 
@@ -45,7 +45,6 @@ from gridbot.models.money import to_decimal
 
 LOG = logging.getLogger(__name__)
 
-DOMAIN = ExchangeDomain(EXCHANGE="Kraken")
 PAGE = 50  # rows of ClosedOrders
 # Left to itself Kraken makes one row of what a taker got from several makers; the feed tells them one by one.
 EVERY_FILL = {"consolidate_taker": False}
@@ -55,8 +54,6 @@ MAX_QUERIES = 30
 START_MARGIN = 60.0  # seconds: our idea of the exchange's time may be a little ahead
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 CANCEL_PAUSE = 0.3
-
-Info = TypeVar("Info", OrderInfoSchema, TradeInfoSchema)
 
 
 class KrakenRESTService(IExchangeRESTService):
@@ -105,25 +102,18 @@ class KrakenRESTService(IExchangeRESTService):
         """See the interface. The mark of the nonces tells, once one was used: a proper end gives it back."""
         return self._nonce.left_reserved
 
-    def __repr__(self) -> str:
-        return f"KrakenRESTService({self.rest_symbol})"
-
     def check_exchange_status(self, tries: int = 0) -> None:
         """See the interface. The pauses between the tries grow from 0.5 to 30 s."""
         for attempt in range(tries + 1):
-            problem = self._why_not_online()
-            if not problem:
-                return
+            try:
+                if (status := self.get_system_status()) == "online":
+                    return
+                problem = f"its status is {status!r}"
+            except TemporaryFailure as exc:
+                problem = exc.message
             if attempt < tries and self._clock.wait(min(FIRST_PAUSE * 2.0**attempt, LONGEST_PAUSE)):
                 break
         raise TemporaryFailure(f"Kraken is not open for trading: {problem}", LONGEST_PAUSE)
-
-    def _why_not_online(self) -> str:
-        try:
-            status = self.get_system_status()
-        except TemporaryFailure as exc:
-            return exc.message
-        return "" if status == "online" else f"its status is {status!r}"
 
     def get_system_status(self) -> str:
         """One of online, maintenance, cancel_only, post_only, or a word of tomorrow."""
@@ -182,8 +172,7 @@ class KrakenRESTService(IExchangeRESTService):
             return None
 
     def get_last_price(self) -> Decimal:
-        params = {"pair": self.rest_altname, "asset_class": self._pair.asset_class}
-        result = self.client.ask("Ticker", params)
+        result = self.client.ask("Ticker", {"pair": self.rest_altname, "asset_class": self._pair.asset_class})
         with _readable("Ticker"):
             return parse.last_price(result)
 
@@ -313,12 +302,14 @@ class KrakenRESTService(IExchangeRESTService):
     def get_orders_info(self, txids: list[str]) -> dict[str, OrderInfoSchema]:
         """See the interface; fifty to a call, with the ids of executions."""
         rows = self._query("QueryOrders", {"trades": True, **EVERY_FILL}, txids, ORDERS_PER_QUERY)
-        return {txid: _read("QueryOrders", parse.order_info, txid, row) for txid, row in rows.items()}
+        with _readable("QueryOrders"):
+            return {txid: parse.order_info(txid, row) for txid, row in rows.items()}
 
     def get_trades_info(self, exec_ids: list[str]) -> dict[str, TradeInfoSchema]:
         """See the interface; twenty to a call."""
         rows = self._query("QueryTrades", {}, exec_ids, TRADES_PER_QUERY)
-        return {exec_id: _read("QueryTrades", parse.trade_info, exec_id, row) for exec_id, row in rows.items()}
+        with _readable("QueryTrades"):
+            return {exec_id: parse.trade_info(exec_id, row) for exec_id, row in rows.items()}
 
     def _query(self, method: str, params: dict[str, Any], ids: list[str], at_once: int) -> dict[str, Any]:
         """
@@ -357,7 +348,7 @@ class KrakenRESTService(IExchangeRESTService):
         raise (BotStateError if exit_on_fail else UnknownOrderError)(message)
 
     def get_exchange_domain(self) -> ExchangeDomain:
-        return DOMAIN
+        return ExchangeDomain(EXCHANGE="Kraken")
 
     def close(self) -> None:
         """Close the connection; the file of the nonce is brought up to date."""
@@ -370,11 +361,6 @@ def _readable(method: str) -> Iterator[None]:
         yield
     except parse.UNREADABLE as exc:
         raise TemporaryFailure(f"Kraken's answer to {method} cannot be read: {type(exc).__name__}") from exc
-
-
-def _read(method: str, read: Callable[[str, Any], Info], key: str, row: Any) -> Info:
-    with _readable(method):
-        return read(key, row)
 
 
 def _own(rows: dict[str, Any], userref: int) -> list[OrderInfoSchema]:

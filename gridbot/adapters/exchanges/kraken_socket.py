@@ -133,8 +133,7 @@ class KrakenSocket(threading.Thread):
     def close(self) -> None:
         """Ask the thread to end; it does so at once unless it is just connecting."""
         self._closing.set()
-        if (socket := self._websocket) is not None:
-            socket.abort()  # type: ignore[no-untyped-call]
+        self.drop()
 
     def _live(self) -> None:
         """One connection from its start to its end, which is always an exception."""
