@@ -69,28 +69,22 @@ class SimulatedRESTService(IExchangeRESTService):
         """Unix seconds on the exchange's clock, without asking anybody."""
         return self._now()
 
-    # ---- may we trade here? ----------------------------------------------------------------------
     def check_exchange_status(self, tries: int = 0) -> None:
         """A simulation is always online."""
 
     def get_system_status(self) -> str:
-        """Always "online"."""
         return "online"
 
     def check_api_key_permissions(self) -> None:
         """There is no key."""
 
     def get_server_time(self) -> float:
-        """Unix seconds on the exchange's clock."""
         return self._now()
 
-    # ---- the pair --------------------------------------------------------------------------------
     def get_asset_pair_info(self) -> AssetPairInfoSchema:
-        """The pair it was built with."""
         return self.exchange.pair
 
     def get_maker_fee(self) -> Decimal | None:
-        """The fee it was built with, as a fraction."""
         return self.exchange.fee
 
     def get_last_price(self) -> Decimal:
@@ -101,31 +95,24 @@ class SimulatedRESTService(IExchangeRESTService):
 
     @property
     def rest_symbol(self) -> str:
-        """The pair with a slash, as configured."""
         return self.exchange.symbol
 
     @property
     def rest_altname(self) -> str:
-        """The pair as order reports name it."""
         return self.rest_symbol.replace("/", "")
 
     @property
     def ws_symbol(self) -> str:
-        """The pair as executions name it."""
         return self.exchange.symbol
 
     def truncate(self, amount: Decimal | str, amount_type: str) -> str:
-        """``amount`` cut toward zero to the pair's precision. Raises ValueError (other word, float)."""
         return self.exchange.pair.truncate(amount, amount_type)
 
-    # ---- money -----------------------------------------------------------------------------------
     def get_account_balance(self) -> dict[str, Decimal]:
-        """Total in base and quote, by asset id."""
         money = self.exchange.money
         return {self.exchange.pair.base: money.base, self.exchange.pair.quote: money.quote}
 
     def get_balances(self) -> list[AssetBalanceSchema]:
-        """Total and held amount of base and quote."""
         pair, money = self.exchange.pair, self.exchange.money
         return [
             AssetBalanceSchema(asset=pair.base, balance=money.base, hold_trade=money.base_held),
@@ -133,16 +120,14 @@ class SimulatedRESTService(IExchangeRESTService):
         ]
 
     def get_pair_balance(self) -> PairBalanceSchema:
-        """Total and free amounts."""
-        exchange = self.exchange
+        exchange, money = self.exchange, self.exchange.money
         return PairBalanceSchema(
-            base_balance=exchange.money.base,
-            quote_balance=exchange.money.quote,
+            base_balance=money.base,
+            quote_balance=money.quote,
             base_available=max(exchange.base_available, ZERO),
             quote_available=max(exchange.quote_available, ZERO),
         )
 
-    # ---- orders ----------------------------------------------------------------------------------
     def create_order(
         self,
         *,
@@ -193,21 +178,18 @@ class SimulatedRESTService(IExchangeRESTService):
 
     def get_orders_info(self, txids: list[str]) -> dict[str, OrderInfoSchema]:
         """The known orders among ``txids``, with their executions."""
-        found = ((txid, self._known(txid)) for txid in txids)
-        return {txid: self._reported(order, True) for txid, order in found if order is not None}
+        return {txid: self._reported(order, True) for txid in txids if (order := self._known(txid))}
 
     def get_order_with_retry(
         self, txid: str, tries: int = 0, max_tries: int = 5, exit_on_fail: bool = True
     ) -> OrderInfoSchema:
         """One order; asking again would not help here. Raises UnknownOrderError or BotStateError."""
-        order = self._known(txid)
-        if order is not None:
+        if order := self._known(txid):
             return self._reported(order, True)
         message = f"{self._name} does not know the order {txid}"
         raise BotStateError(message) if exit_on_fail else UnknownOrderError(message)
 
     def get_trades_info(self, exec_ids: list[str]) -> dict[str, TradeInfoSchema]:
-        """The executions known among ``exec_ids``."""
         trades = self.exchange.trades
         return {exec_id: trades[exec_id] for exec_id in exec_ids if exec_id in trades}
 
