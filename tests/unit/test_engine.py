@@ -48,7 +48,7 @@ class House:
     def __init__(self, path: Path, **changes: object) -> None:
         self.world = World(changes=changes)
         self.clock = Stopping()
-        self.world.rest._now = self.clock.time
+        self.world.rest.now = self.clock.time
         self.settings = Settings(
             bot=config(**changes), db=DBConfigDTO(path=path / "bot.db"), config_path=path / "config.ini"
         )

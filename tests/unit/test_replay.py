@@ -45,7 +45,7 @@ class Session:
         self.path = folder / name
         self.clock = ManualClock()
         self.world = world or World()
-        self.world.rest._now = self.clock.time
+        self.world.rest.now = self.clock.time
         settings = Settings(
             bot=config(**changes),
             db=DBConfigDTO(path=folder / "bot.db"),

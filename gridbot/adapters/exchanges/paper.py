@@ -66,8 +66,8 @@ class PaperRESTService(SimulatedRESTService):
 
     def get_asset_pair_info(self) -> AssetPairInfoSchema:
         """As Kraken lists it now."""
-        if self._opened is not None:
-            self._opened.pair = self._public.get_asset_pair_info()
+        if "exchange" in vars(self):  # which asks for the pair when it is opened
+            self.exchange.pair = self._public.get_asset_pair_info()
         return self.exchange.pair
 
     def check_exchange_status(self, tries: int = 0) -> None:

@@ -7,6 +7,7 @@ a backtest lives in its own past.
 
 from collections.abc import Callable
 from decimal import Decimal
+from functools import cached_property
 
 from gridbot.adapters.exchanges.simulated_core import SimulatedExchange
 from gridbot.adapters.exchanges.simulated_state import SimulatedOrder
@@ -43,31 +44,24 @@ class SimulatedRESTService(IExchangeRESTService):
         """
         exchange  the exchange, or what opens it at the first use: paper must ask Kraken for the pair first
         name      of the exchange, for people
-        now       unix seconds on the exchange's clock
+        now       unix seconds on the exchange's clock, without asking anybody
         """
-        self._opened: SimulatedExchange | None = None
         if isinstance(exchange, SimulatedExchange):
-            self._opened = exchange
+            self.exchange = exchange
         else:
             self._open = exchange
         self._name = name
-        self._now = now
+        self.now = now
 
-    @property
+    @cached_property
     def exchange(self) -> SimulatedExchange:
         """The simulated exchange behind this face."""
-        if self._opened is None:
-            self._opened = self._open()
-        return self._opened
+        return self._open()
 
     def close(self) -> None:
         """Release the exchange's file; nothing is asked of it afterwards."""
-        if self._opened is not None:
-            self._opened.close()
-
-    def now(self) -> float:
-        """Unix seconds on the exchange's clock, without asking anybody."""
-        return self._now()
+        if "exchange" in vars(self):  # it was opened
+            self.exchange.close()
 
     def check_exchange_status(self, tries: int = 0) -> None:
         """A simulation is always online."""
@@ -79,7 +73,7 @@ class SimulatedRESTService(IExchangeRESTService):
         """There is no key."""
 
     def get_server_time(self) -> float:
-        return self._now()
+        return self.now()
 
     def get_asset_pair_info(self) -> AssetPairInfoSchema:
         return self.exchange.pair
@@ -147,7 +141,7 @@ class SimulatedRESTService(IExchangeRESTService):
         """
         if ordertype != "limit":
             raise OrderRejected(f"{self._name}: order type {ordertype!r} is not simulated, only 'limit' is")
-        now = self._now()
+        now = self.now()
         if deadline is not None and now > deadline:
             raise OrderRejected(f"{self._name}: the order came {now - deadline:.1f} s after its deadline")
         post_only = oflags is not None and "post" in oflags.split(",")
@@ -161,7 +155,7 @@ class SimulatedRESTService(IExchangeRESTService):
 
     def cancel_order(self, txid: str) -> None:
         """Cancel one order; its event follows. Raises UnknownOrderError when it is not open."""
-        self.exchange.cancel_order(txid, self._now())
+        self.exchange.cancel_order(txid, self.now())
 
     def get_open_orders(self, userref: int, trades: bool | None = None) -> list[OrderInfoSchema]:
         """All open orders with this ``userref``, the oldest first."""
