@@ -229,7 +229,6 @@ _QUESTION: dict[Outcome, type[ExchangeError]] = {
     BIZ: ExchangeError,
     BACK: TemporaryFailure,
     FATAL: AccessDenied,
-    AMBIG: TemporaryFailure,
 }
 _ORDER: dict[Outcome, type[ExchangeError]] = {
     SAFE: PlacementPaused,

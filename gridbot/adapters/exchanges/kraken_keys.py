@@ -41,11 +41,9 @@ def check_permissions(client: KrakenClient, altname: Callable[[], str]) -> None:
     try:
         info = client.ask("GetApiKeyInfo", private=True)
         granted = parse.permissions(info)
-    except (UnknownMethod, PermissionMissing):
-        _judge(*_probe(client, altname()))
-        return
-    except parse.UNREADABLE:
-        LOG.warning("Kraken's description of the API key cannot be read; its rights are tried one by one")
+    except (UnknownMethod, PermissionMissing, *parse.UNREADABLE) as exc:
+        if isinstance(exc, parse.UNREADABLE):
+            LOG.warning("Kraken's description of the API key cannot be read; its rights are tried one by one")
         _judge(*_probe(client, altname()))
         return
     missing = [tick for name, tick in NEEDED.items() if name not in granted]

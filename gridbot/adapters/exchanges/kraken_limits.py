@@ -4,7 +4,6 @@ the key. Counters rise with every request and fall with time; no waiting and no 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from gridbot.interfaces.clock import IClock
 
@@ -21,19 +20,10 @@ MARGIN = 3.0  # kept free after a refusal, so that the next request is not the n
 OLD = 300.0  # seconds after which a cancellation is free
 
 
-@dataclass(frozen=True)
-class Tier:
-    """A trading tier: REST counter and engine counter, maximum and decay per second."""
-
-    rest_maximum: float
-    rest_decay: float
-    engine_maximum: float
-    engine_decay: float
-
-
-STARTER = Tier(15, 0.33, 60, 1)
+# Of each trading tier, maximum and decay per second: of the REST counter, and of the engine's.
+STARTER = (15.0, 0.33), (60.0, 1.0)
 # ``maxratecount`` of the executions channel, the only place where Kraken tells the tier, is the engine's maximum.
-TIERS = (STARTER, Tier(20, 0.5, 125, 2.34), Tier(20, 1, 180, 3.75))
+TIERS = (STARTER, ((20.0, 0.5), (125.0, 2.34)), ((20.0, 1.0), (180.0, 3.75)))
 
 
 def cancel_cost(age: float) -> int:
@@ -89,16 +79,15 @@ class KrakenLimits:
 
     def __init__(self, clock: IClock) -> None:
         self._now = clock.monotonic
-        self.rest = Counter(self._now, STARTER.rest_maximum, STARTER.rest_decay)
-        self.engine = Counter(self._now, STARTER.engine_maximum, STARTER.engine_decay)
+        self.rest, self.engine = (Counter(self._now, maximum, decay) for maximum, decay in STARTER)
         self._placed: dict[str, float] = {}  # txid -> when, steady clock; orders younger than 300 s only
 
     def raise_to(self, maxratecount: int) -> None:
         """Take over the tier that ``maxratecount`` tells; never one below the present."""
-        for tier in TIERS:
-            if self.engine.maximum < tier.engine_maximum <= maxratecount:
-                self.rest.set_limits(tier.rest_maximum, tier.rest_decay)
-                self.engine.set_limits(tier.engine_maximum, tier.engine_decay)
+        for rest, engine in TIERS:
+            if self.engine.maximum < engine[0] <= maxratecount:
+                self.rest.set_limits(*rest)
+                self.engine.set_limits(*engine)
 
     def order_seen(self, txid: str, age: float) -> None:
         """Remember an order that is ``age`` seconds old, for the cost of cancelling it."""

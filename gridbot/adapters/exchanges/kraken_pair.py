@@ -95,11 +95,8 @@ def _altnames(client: KrakenClient, info: AssetPairInfoSchema) -> tuple[str, str
     return str(table[info.base]["altname"]), str(table[info.quote]["altname"])
 
 
-def _assets(client: KrakenClient, ids: str, asset_class: str) -> dict[str, Any]:
-    result = client.ask("Assets", {"asset": ids, "aclass": asset_class})
-    if not isinstance(result, dict):
-        raise ValueError("Assets is no table")
-    return result
+def _assets(client: KrakenClient, ids: str, asset_class: str) -> Any:
+    return client.ask("Assets", {"asset": ids, "aclass": asset_class})
 
 
 def _rest_name(name: str) -> str:

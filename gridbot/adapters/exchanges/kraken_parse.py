@@ -5,7 +5,7 @@ Each docstring shows the payload it reads. Numbers become Decimal from text or f
 were decoded as Decimal; a float is refused. Whatever cannot be read raises one of ``UNREADABLE``.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -131,26 +131,19 @@ def wallet_names(asset_id: str, altname: str, asset_class: str) -> frozenset[str
     return frozenset(names)
 
 
-def pair_balance(rows: Iterable[AssetBalanceSchema], base: frozenset[str], quote: frozenset[str]) -> PairBalanceSchema:
+def pair_balance(rows: list[AssetBalanceSchema], base: frozenset[str], quote: frozenset[str]) -> PairBalanceSchema:
     """
     Sum the wallets of both currencies. With auto-earn the hold stands at another wallet than the money
     and may exceed that wallet's balance, so only the sums are subtracted, and never below zero.
     """
-    rows = list(rows)
 
-    def total(names: frozenset[str]) -> tuple[Decimal, Decimal]:
-        mine = [row for row in rows if row.asset in names]
+    def total(currency: str, wallets: frozenset[str]) -> dict[str, Decimal]:
+        mine = [row for row in rows if row.asset in wallets]
         balance = sum((row.balance for row in mine), ZERO)
-        return balance, max(balance - sum((row.hold_trade for row in mine), ZERO), ZERO)
+        held = sum((row.hold_trade for row in mine), ZERO)
+        return {f"{currency}_balance": balance, f"{currency}_available": max(balance - held, ZERO)}
 
-    base_balance, base_available = total(base)
-    quote_balance, quote_available = total(quote)
-    return PairBalanceSchema(
-        base_balance=base_balance,
-        quote_balance=quote_balance,
-        base_available=base_available,
-        quote_available=quote_available,
-    )
+    return PairBalanceSchema(**total("base", base), **total("quote", quote))
 
 
 def maker_fee(result: Row) -> Decimal:

@@ -12,7 +12,7 @@ from enum import Enum
 
 import websocket
 
-from gridbot.exceptions import AccessDenied, GridBotError, TemporaryFailure
+from gridbot.exceptions import AccessDenied, GridBotError
 from gridbot.interfaces.clock import IClock
 
 LOG = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class KrakenSocket(threading.Thread):
                 if self._closing.is_set():
                     return
                 failures = 1 if self._now() - began > GOOD_LIFE else failures + 1
-                asked = self._asked_for(exc)
+                asked = DENIED_PAUSE if isinstance(exc, AccessDenied) else getattr(exc, "retry_after", 0.0)
                 self._tell(exc, failures)
 
     def drop(self, number: int | None = None) -> None:
@@ -173,11 +173,6 @@ class KrakenSocket(threading.Thread):
             elif opcode is None:
                 socket.send(PING)
         raise _Ended("the feed is being closed")
-
-    def _asked_for(self, exc: Exception) -> float:
-        if isinstance(exc, AccessDenied):
-            return DENIED_PAUSE
-        return exc.retry_after if isinstance(exc, TemporaryFailure) else 0.0
 
     def _tell(self, exc: Exception, failures: int) -> None:
         """The first loss, and every tenth: a night without network must not fill the disk."""

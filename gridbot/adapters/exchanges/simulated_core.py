@@ -108,7 +108,6 @@ class SimulatedExchange:
             self.trades[trade.exec_id] = trade
             self.time = max(self.time, trade.time)
 
-    # ---- the market ------------------------------------------------------------------------------
     def on_price(self, price: Decimal, time: float) -> list[ExecutionsUpdateSchema]:
         """
         The pair was traded at ``price`` at ``time`` (unix seconds): fill what that fills.
@@ -124,14 +123,11 @@ class SimulatedExchange:
             filled.append(self._buys.pop()[2])
         while self._sells and price > self._sells[-1][2].price:
             filled.append(self._sells.pop()[2])
-        if not filled:
-            return []
         self._new_band()
         trades = [self._execute(o, o.price, o.volume - o.executed, time) for o in filled]
         self._save(filled, trades)
         return [self._told(o, t) for o, t in zip(filled, trades, strict=True)]
 
-    # ---- orders ----------------------------------------------------------------------------------
     def create_order(
         self, *, side: str, price: Decimal, volume: Decimal, userref: int, post_only: bool, time: float
     ) -> str:
@@ -265,7 +261,6 @@ class SimulatedExchange:
         if first:
             self.wake()
 
-    # ---- money -----------------------------------------------------------------------------------
     @property
     def base_available(self) -> Decimal:
         """Base that no sell holds."""
@@ -300,7 +295,6 @@ class SimulatedExchange:
         if store is not None:
             store.close()
 
-    # ---- inside ----------------------------------------------------------------------------------
     def _bind(self, order: SimulatedOrder, amount: Decimal) -> None:
         if order.side == BUY:
             self.money.quote_held += amount

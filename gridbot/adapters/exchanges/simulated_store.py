@@ -123,7 +123,6 @@ class SimulatedStore:
             for statement in SCHEMA:
                 self._db.execute(statement)
 
-    # ---- reading ---------------------------------------------------------------------------------
     def open_account(
         self, base_balance: Decimal, quote_balance: Decimal
     ) -> tuple[Money, list[SimulatedOrder], list[TradeInfoSchema]]:
@@ -153,7 +152,6 @@ class SimulatedStore:
             row = self._select("market", ("seed", "tick", "level")).fetchone()
         return None if row is None else MarketPosition(int(row[0]), row[1], row[2])
 
-    # ---- writing ---------------------------------------------------------------------------------
     def save(
         self, money: Money, orders: list[SimulatedOrder], trades: list[TradeInfoSchema], forgotten: list[int]
     ) -> None:
@@ -177,7 +175,6 @@ class SimulatedStore:
             self._save_market()
         self._db.conn.close()
 
-    # ---- inside ----------------------------------------------------------------------------------
     def _save_market(self) -> None:
         if self.market is not None:
             at = self.market()
@@ -229,13 +226,7 @@ def open_exchange(
             store.path,
         )
     exchange = SimulatedExchange(
-        pair,
-        base_balance=base_balance,
-        quote_balance=quote_balance,
-        fee=fee,
-        symbol=symbol,
-        tag=store.tag,
-        store=store,
+        pair, base_balance=base_balance, quote_balance=quote_balance, fee=fee, symbol=symbol, tag=store.tag, store=store
     )
     exchange.restore(money, orders, trades)
     return exchange
