@@ -6,7 +6,6 @@ Rows are written with plain SQL over sqlite-utils' connection: its table methods
 much a row, and given a Decimal they would store a float. Decimals become text here, and only here.
 """
 
-import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
@@ -36,17 +35,13 @@ class Table:
         sql = f"SELECT {', '.join(columns)} FROM {self.name} {hint} WHERE userref = ? {rest}"
         return self._db.execute(sql, (self._userref, *values))
 
-    def _insert(self, row: dict[str, Any], conflict: str = "") -> sqlite3.Cursor:
+    def _insert(self, row: dict[str, Any], conflict: str = "") -> Any:
         return self._db.execute(_insertion(self.name, tuple(row), conflict), (self._userref, *_stored(row)))
 
     def _put(self, row: dict[str, Any]) -> None:
         """The one row of this userref, in place of the one before."""
         changes = ", ".join(f"{name} = excluded.{name}" for name in row)
         self._insert(row, f"ON CONFLICT (userref) DO UPDATE SET {changes}")
-
-    def _update(self, txid: str, **changes: Decimal | str) -> None:
-        sql = f"UPDATE {self.name} SET {', '.join(f'{name} = ?' for name in changes)} WHERE userref = ? AND txid = ?"
-        self._db.execute(sql, (*_stored(changes), self._userref, txid))
 
     def _delete(self, where: str, value: object) -> None:
         self._db.execute(f"DELETE FROM {self.name} WHERE userref = ? AND {where} ?", (self._userref, value))
@@ -204,7 +199,8 @@ class Orderbook(Table):
         self._change(txid, price=price, volume=volume)
 
     def _change(self, txid: str, **changes: Any) -> None:
-        self._update(txid, **changes)
+        sql = f"UPDATE {self.name} SET {', '.join(f'{name} = ?' for name in changes)} WHERE userref = ? AND txid = ?"
+        self._db.execute(sql, (*_stored(changes), self._userref, txid))
         self._keep(replace(self._orders[txid], **changes))
 
     def mark_cancel_requested(self, txid: str) -> None:
@@ -256,8 +252,6 @@ class PendingTXIDs(Table):
         row: dict[str, Any] = {name: getattr(intent, name) for name in ("side", "price", "volume", "sells", "why")}
         row |= {"written_at": written_at, "deadline": deadline}
         number = self._insert(row).lastrowid
-        if number is None:
-            raise DatabaseError(f"database {self._db.path}: a placement was written but got no id")
         self._placements[number] = Placement(number, **row)
         return self._placements[number]
 
@@ -348,7 +342,7 @@ class Trades(Table):
         """Book an execution; False when it was already known."""
         self.news.add(trade.txid if trade.side == BUY else sells)
         row = {**vars(trade), "sells": sells}
-        return self._insert(row, "ON CONFLICT (userref, exec_id) DO NOTHING").rowcount == 1
+        return bool(self._insert(row, "ON CONFLICT (userref, exec_id) DO NOTHING").rowcount)
 
     def remove(self, exec_id: str) -> None:
         """Take back a provisional row, once the exchange has told the executions it stood for."""
