@@ -22,7 +22,7 @@ from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Callable
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gridbot.adapters.exchanges.simulated_state import CANCELED, CLOSED, OPEN, Money, SimulatedOrder
 from gridbot.exceptions import (
@@ -143,8 +143,7 @@ class SimulatedExchange:
         held = _hold(side, price, volume, self.fee)
         order = SimulatedOrder(txid, number, side, price, volume, userref, time, self.fee, held)
         self._bind(order, order.held)
-        new = {"order_id": txid, "exec_type": "new", "order_status": "new", "userref": userref, "time": time}
-        events = [ExecutionsUpdateSchema.model_validate(new)]
+        events = [_event(order, "new", "new", time)]
         if _crosses(side, price, last):
             self.open_orders[txid] = order
             trade = self._execute(order, last, volume, time)
@@ -212,20 +211,8 @@ class SimulatedExchange:
         order.reason = CANCEL_REASON
         self._finish(order, CANCELED, time)
         self._save([order], [])
-        self.announce(
-            [
-                ExecutionsUpdateSchema(
-                    order_id=txid,
-                    exec_type=CANCELED,
-                    order_status=CANCELED,
-                    userref=order.userref,
-                    cum_qty=order.executed,
-                    cum_cost=order.cost,
-                    time=time,
-                    reason=CANCEL_REASON,
-                )
-            ]
-        )
+        told = {"cum_qty": order.executed, "cum_cost": order.cost, "reason": CANCEL_REASON}
+        self.announce([_event(order, CANCELED, CANCELED, time, **told)])
 
     def fill(self, txid: str, volume: Decimal | None = None) -> None:
         """
@@ -374,11 +361,11 @@ class SimulatedExchange:
             self._store.save(self.money, orders, trades, forgotten)
 
     def _told(self, order: SimulatedOrder, trade: TradeInfoSchema) -> ExecutionsUpdateSchema:
-        return ExecutionsUpdateSchema(
-            order_id=order.txid,
-            exec_type="trade",
-            order_status="filled" if order.status == CLOSED else "partially_filled",
-            userref=order.userref,
+        return _event(
+            order,
+            "trade",
+            "filled" if order.status == CLOSED else "partially_filled",
+            trade.time,
             symbol=self.symbol,
             side=order.side,
             exec_id=trade.exec_id,
@@ -388,8 +375,13 @@ class SimulatedExchange:
             fee=trade.fee,
             cum_qty=order.executed,
             cum_cost=order.cost,
-            time=trade.time,
         )
+
+
+def _event(order: SimulatedOrder, exec_type: str, status: str, time: float, **more: Any) -> ExecutionsUpdateSchema:
+    return ExecutionsUpdateSchema(
+        order_id=order.txid, exec_type=exec_type, order_status=status, userref=order.userref, time=time, **more
+    )
 
 
 def _hold(side: str, price: Decimal, volume: Decimal, fee: Decimal) -> Decimal:
