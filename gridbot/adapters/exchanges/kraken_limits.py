@@ -7,11 +7,10 @@ from collections.abc import Callable
 
 from gridbot.interfaces.clock import IClock
 
-# REST calls that cost more than 1. Older pages say 2 for these; the dearer reading is the safe one.
-REST_COSTS = {"ClosedOrders": 4, "TradesHistory": 4, "Ledgers": 4}
+# REST calls that do not cost 1. Older pages say 2 for the dear ones; the dearer reading is the safe one. Placing and
+# cancelling are counted by the matching engine instead.
+REST_COSTS = {"ClosedOrders": 4, "TradesHistory": 4, "Ledgers": 4, "AddOrder": 0, "CancelOrder": 0}
 COMPARISON_COST = 8  # OpenOrders, ClosedOrders, QueryOrders, QueryTrades, BalanceEx
-# Placing and cancelling are counted by the matching engine instead.
-FREE_OF_REST = frozenset({"AddOrder", "CancelOrder"})
 
 ADD_COST = 1  # also when the order is refused
 # What cancelling costs by the age of the order: (younger than so many seconds, cost).

@@ -11,6 +11,7 @@ import logging
 import random
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -20,7 +21,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from gridbot.adapters.exchanges import kraken_wire as wire
 from gridbot.adapters.exchanges.kraken_errors import order_failed, question_failed, row_of
-from gridbot.adapters.exchanges.kraken_limits import ADD_COST, FREE_OF_REST, REST_COSTS, KrakenLimits
+from gridbot.adapters.exchanges.kraken_limits import ADD_COST, REST_COSTS, KrakenLimits
 from gridbot.adapters.exchanges.kraken_nonce import NonceSource
 from gridbot.adapters.exchanges.kraken_parse import Envelope
 from gridbot.adapters.exchanges.kraken_transport import KrakenTransport
@@ -57,6 +58,7 @@ class KrakenClient:
 
     api_secret_key  base64, as Kraken shows it
     rest_url        with or without a slash or "/0" at its end
+    nonce_path      file for the nonce of this key; None: not remembered across restarts
     read_timeout    seconds to wait for an answer, and seconds that it may take
     transport       what carries the requests in place of the network; for tests
 
@@ -70,7 +72,7 @@ class KrakenClient:
         *,
         clock: IClock,
         rest_url: str = wire.REST_URL,
-        nonce: NonceSource | None = None,
+        nonce_path: Path | None = None,
         read_timeout: float = READ_TIMEOUT,
         transport: BaseAdapter | None = None,
     ) -> None:
@@ -79,7 +81,7 @@ class KrakenClient:
         self._key = api_public_key.strip()
         self._secret = wire.decoded_secret(api_secret_key)
         self._base = wire.checked_address(rest_url)
-        self._nonce = nonce or NonceSource(clock)
+        self.nonce = NonceSource(clock, nonce_path)
         self._refused_nonces = 0
         self._locked_until = 0.0  # monotonic: until then the key is not shown
         self._transport = transport
@@ -112,7 +114,7 @@ class KrakenClient:
 
     def ask_once(self, method: str, params: Mapping[str, Any] | None = None, *, private: bool = False) -> Any:
         """As ``ask``, with a single attempt. Waits until the request counter has room."""
-        cost = 0 if not private or method in FREE_OF_REST else REST_COSTS.get(method, 1)
+        cost = REST_COSTS.get(method, 1) if private else 0
         while True:
             with self._turn:
                 wait = self.limits.rest.seconds_until(cost)
@@ -168,7 +170,7 @@ class KrakenClient:
         """Close the connection and write down how far the nonce came."""
         with_turn = self._turn.acquire(timeout=0.2)
         try:
-            self._nonce.close()
+            self.nonce.close()
             if self._session is not None:
                 self._session.close()
         finally:
@@ -207,7 +209,7 @@ class KrakenClient:
                 f"in [kraken], or GRIDBOT_API_PUBLIC_KEY and GRIDBOT_API_SECRET_KEY in the environment."
             )
         path = f"/0/private/{method}"
-        nonce = str(self._nonce.next())
+        nonce = str(self.nonce.next())
         body = wire.encode({"nonce": nonce, **params})
         headers = {
             "User-Agent": USER_AGENT,
@@ -246,7 +248,7 @@ class KrakenClient:
                 self.limits.engine.fill()
             elif error.startswith("EAPI:Invalid nonce"):
                 self._refused_nonces += 1
-                self._nonce.skip_ahead(wire.time_of(response))
+                self.nonce.skip_ahead(wire.time_of(response))
                 if self._refused_nonces >= NONCES_REFUSED_IN_A_ROW:
                     raise AccessDenied(
                         f"Kraken answered: {error}. {row_of(error).advice} Kraken refused {self._refused_nonces} "

@@ -17,7 +17,6 @@ from gridbot.adapters.exchanges import kraken_parse as parse
 from gridbot.adapters.exchanges.kraken_errors import CancelUnderWay, PermissionMissing, UnknownMethod, UnlistedRefusal
 from gridbot.adapters.exchanges.kraken_keys import check_permissions
 from gridbot.adapters.exchanges.kraken_limits import COMPARISON_COST, KrakenLimits
-from gridbot.adapters.exchanges.kraken_nonce import NonceSource
 from gridbot.adapters.exchanges.kraken_pair import KrakenPair, find_pair
 from gridbot.adapters.exchanges.kraken_rest import TOKEN, KrakenClient
 from gridbot.adapters.exchanges.kraken_wire import REST_URL
@@ -84,9 +83,8 @@ class KrakenRESTService(IExchangeRESTService):
         self._clock = clock
         self._base = base_currency
         self._quote = quote_currency
-        self._nonce = NonceSource(clock, nonce_path)
         self.client = KrakenClient(
-            api_public_key, api_secret_key, clock=clock, rest_url=rest_url, nonce=self._nonce, transport=transport
+            api_public_key, api_secret_key, clock=clock, rest_url=rest_url, nonce_path=nonce_path, transport=transport
         )
 
     @property
@@ -100,7 +98,7 @@ class KrakenRESTService(IExchangeRESTService):
     @property
     def left_suddenly(self) -> bool:
         """See the interface. The mark of the nonces tells, once one was used: a proper end gives it back."""
-        return self._nonce.left_reserved
+        return self.client.nonce.left_reserved
 
     def check_exchange_status(self, tries: int = 0) -> None:
         """See the interface. The pauses between the tries grow from 0.5 to 30 s."""
