@@ -21,6 +21,10 @@ from gridbot.models.exchange import BUY, SELL, TradeInfoSchema
 from gridbot.models.grid import BookOrder, PlaceBuy, Placement, PlaceSell, UnsoldBuy
 from gridbot.models.money import ZERO, as_text
 
+# Columns that hold numbers as text.
+DECIMALS = {"amount_per_grid", "interval", "price", "volume", "executed", "cost", "fee", "highest_buy_price"}
+DECIMALS |= {"vol_of_unfilled_remaining", "vol_of_unfilled_remaining_max_price"}
+
 
 class Table:
     """The rows of one userref in the table ``name``; columns are named like the fields they keep."""
@@ -34,6 +38,13 @@ class Table:
     def _select(self, columns: Iterable[str], rest: str = "", values: tuple[object, ...] = (), hint: str = "") -> Any:
         sql = f"SELECT {', '.join(columns)} FROM {self.name} {hint} WHERE userref = ? {rest}"
         return self._db.execute(sql, (self._userref, *values))
+
+    def _rows(self, *what: Any) -> Iterator[dict[str, Any]]:
+        """The same, by the names of the columns, numbers in text as Decimal."""
+        found = self._select(*what)
+        names = [column[0] for column in found.description]
+        for row in found:
+            yield {name: Decimal(value) if name in DECIMALS else value for name, value in zip(names, row, strict=True)}
 
     def _insert(self, row: dict[str, Any], conflict: str = "") -> Any:
         return self._db.execute(_insertion(self.name, tuple(row), conflict), (self._userref, *_stored(row)))
@@ -85,20 +96,14 @@ class Configuration(Table):
     """
 
     name = "configuration"
-    as_they_are = ("market", "created_at", "synced_at", "base_before")
 
     def __init__(self, db: DBConnect, userref: int) -> None:
         super().__init__(db, userref)
         self.base_before: str | None = None
         self._stored: StoredConfiguration | None = None
-        cursor = self._select("*")  # a report may read what another gridbot has written: columns may differ
-        row = cursor.fetchone()
-        if row is not None:
+        for row in self._rows("*"):  # a report may read what another gridbot has written: columns may differ
             known = {field.name for field in fields(StoredConfiguration)}
-            there = zip((column[0] for column in cursor.description), row, strict=True)
-            named: dict[str, Any] = {name: value for name, value in there if name in known}
-            named |= {name: Decimal(value) for name, value in named.items() if name not in self.as_they_are}
-            self._stored = StoredConfiguration(**named)
+            self._stored = StoredConfiguration(**{name: value for name, value in row.items() if name in known})
 
     @property
     def exists(self) -> bool:
@@ -144,13 +149,9 @@ class Orderbook(Table):
 
     def __init__(self, db: DBConnect, userref: int) -> None:
         super().__init__(db, userref)
-        self._orders: dict[str, BookOrder] = {}
+        self._orders = {row["txid"]: BookOrder(**row) for row in self._rows(self.columns)}
         self._sorted: dict[str, tuple[BookOrder, ...]] = {}
         self._cancel_requested: dict[str, None] = {}  # in the order of asking
-        for txid, side, price, volume, placed_at, executed, sells in self._select(self.columns):
-            self._orders[txid] = BookOrder(
-                txid, side, Decimal(price), Decimal(volume), placed_at, Decimal(executed), sells
-            )
 
     def __len__(self) -> int:
         return len(self._orders)
@@ -236,9 +237,8 @@ class PendingTXIDs(Table):
 
     def __init__(self, db: DBConnect, userref: int) -> None:
         super().__init__(db, userref)
-        self._placements: dict[int, Placement] = {}
-        for number, side, price, volume, *rest in self._select((f.name for f in fields(Placement)), "ORDER BY id"):
-            self._placements[number] = Placement(number, side, Decimal(price), Decimal(volume), *rest)
+        rows = self._rows((f.name for f in fields(Placement)), "ORDER BY id")
+        self._placements = {row["id"]: Placement(**row) for row in rows}
 
     def __len__(self) -> int:
         return len(self._placements)
@@ -268,9 +268,8 @@ class UnsoldBuyOrderTXIDs(Table):
 
     def __init__(self, db: DBConnect, userref: int) -> None:
         super().__init__(db, userref)
-        self._buys: dict[str, UnsoldBuy] = {}
-        for txid, price, volume, at in self._select((f.name for f in fields(UnsoldBuy)), "ORDER BY filled_at"):
-            self._buys[txid] = UnsoldBuy(txid, Decimal(price), Decimal(volume), at)
+        rows = self._rows((f.name for f in fields(UnsoldBuy)), "ORDER BY filled_at")
+        self._buys = {row["txid"]: UnsoldBuy(**row) for row in rows}
 
     def __len__(self) -> int:
         return len(self._buys)
@@ -383,14 +382,8 @@ class Trades(Table):
             yield Amounts(side, *map(Decimal, amounts))
 
     def _read(self, where: str, values: tuple[object, ...], hint: str = "") -> list[Trade]:
-        found = self._select(self.columns, f"{where} ORDER BY time, exec_id", values, hint)
-        return [
-            Trade(
-                TradeInfoSchema(**dict(zip(self.columns, (*row[:3], *map(Decimal, row[3:7]), row[7]), strict=False))),
-                row[8],
-            )
-            for row in found
-        ]
+        rows = self._rows(self.columns, f"{where} ORDER BY time, exec_id", values, hint)
+        return [Trade(sells=row.pop("sells"), info=TradeInfoSchema(**row)) for row in rows]
 
 
 class FinishedOrders(Table):
