@@ -6,7 +6,7 @@ from decimal import Decimal
 from gridbot.infrastructure.audits import Audits, Snapshots
 from gridbot.infrastructure.database import DBConnect
 from gridbot.models.configuration import Settings
-from gridbot.models.grid import Waiting
+from gridbot.models.grid import SURPLUS, Waiting
 from gridbot.models.money import as_text, step_of
 from gridbot.services.funds import bound_by
 from gridbot.services.ledger import reconciled, spoken_for, surplus_of
@@ -87,13 +87,19 @@ class AccountView:
                 {"price": as_text(w.price), "cause": w.cause.value, "reason": w.reason} for w in status.waiting
             ],
             "pauses": self._pauses(),
+            "refused": self._refused(),
         }
         self._snapshots.put(self._kept_at, document)
 
     def _pauses(self) -> list[str]:
         return [what for what in (PLACING, BUYING, CROSSING, CROWDED) if not self._desk.pauses.over(what)]
 
+    def _refused(self) -> dict[str, str]:
+        """The words of refusals that still stand, by what was refused."""
+        wanted = (BUYING, SURPLUS, *(buy.txid for buy in self._desk.unsold.all()))
+        return {what: why for what in wanted if (why := self._desk.pauses.why(what))}
+
     def _gist(self, waiting: tuple[Waiting, ...]) -> list[str]:
         """The causes alone: prices and amounts change with the market, and a disk should not be written for that."""
         fills = [str(self._desk.traded)] if self._settings.bot.simulated else []
-        return sorted({w.cause.value for w in waiting}) + self._pauses() + fills
+        return sorted({w.cause.value for w in waiting}) + self._pauses() + list(self._refused()) + fills

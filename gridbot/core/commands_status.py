@@ -14,7 +14,7 @@ from gridbot.core.commands_books import Books, add_price, known_price, read_book
 from gridbot.core.single_instance import holder_if_running
 from gridbot.models.configuration import BotConfigDTO, Settings
 from gridbot.models.exchange import BUY
-from gridbot.models.grid import BookOrder
+from gridbot.models.grid import BookOrder, UnsoldBuy
 from gridbot.models.money import ONE, ZERO, as_text, shown, step_of, to_decimal, truncate
 from gridbot.services import report
 from gridbot.services.messages import Units, duration
@@ -26,7 +26,7 @@ from gridbot.strategies.grid_rules import shift_up_threshold
 # Why no buy is placed for a while, in plain words.
 PAUSES = {
     PLACING: "refused: the exchange wants no orders for now; tried again when it allows",
-    BUYING: "refused: the exchange refused the last buy, the log says why; tried again at growing intervals",
+    BUYING: "refused: the exchange refused the last buy; tried again at growing intervals",
     CROSSING: "spike: the price moves faster than buys are placed; tried again within a minute",
     CROWDED: "refused: the exchange allows no more open orders, and a sell waits for a place",
 }
@@ -94,7 +94,7 @@ class _View:
         lines += self._missing_buys()
         lines += [
             f"sell of {units.volume(buy.volume)}, bought @ {shown(buy.price, units.price_decimals)} "
-            f"{duration(self._now - buy.filled_at)} ago: {self._why_no_sell(buy.volume)}"
+            f"{duration(self._now - buy.filled_at)} ago: {self._why_no_sell(buy)}"
             for buy in books.unsold
             if buy.txid not in {p.sells for p in books.pending}
         ]
@@ -134,17 +134,23 @@ class _View:
         if not self._running:
             return "the bot does not run; its next start places it"
         for pause in books.snapshot.get("pauses", []):
-            return f"{PAUSES.get(pause, pause)} ({duration(self._now - books.snapshot['at'])} ago)"
+            why = self._refusal(pause) or PAUSES.get(pause, pause)
+            return f"{why} ({duration(self._now - books.snapshot['at'])} ago)"
         return "the bot places it at the next price; if it does not, its log names the refusal"
 
-    def _why_no_sell(self, volume: Decimal) -> str:
+    def _refusal(self, what: str) -> str:
+        """In the exchange's own words; "" where it said nothing of ``what``."""
+        why = self._books.snapshot.get("refused", {}).get(what, "")
+        return f"refused: {why}; tried again at growing intervals" if why else ""
+
+    def _why_no_sell(self, buy: UnsoldBuy) -> str:
         free = self._books.snapshot.get("base_free")
-        if free is not None and to_decimal(free) < volume:
+        if free is not None and to_decimal(free) < buy.volume:
             have, age = self._units.volume(to_decimal(free)), duration(self._now - self._books.snapshot["at"])
             return f"funds: {have} free {age} ago; it stays noted and is sold when there is enough; see forget"
         if not self._running:
             return "the bot does not run; its next start places it"
-        return "it stays noted and is tried again at growing intervals; the log names the refusal"
+        return self._refusal(buy.txid) or "it stays noted and is placed at the next price"
 
     def next_event(self) -> str:
         """What the bot waits for."""

@@ -28,7 +28,7 @@ from gridbot.interfaces.exchange import IExchangeRESTService
 from gridbot.models.events import Event, OrderPlaced, OrderRefused
 from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, OrderInfoSchema
 from gridbot.models.grid import EXTRA, SURPLUS, BookOrder, PlaceBuy, Placement, PlaceSell
-from gridbot.models.money import as_text
+from gridbot.models.money import ONE, as_text, shown
 from gridbot.services.bookkeeping import Bookkeeping
 from gridbot.services.bookkeeping import Finished as Finished
 from gridbot.services.pauses import LONGEST_PAUSE as LONGEST_PAUSE
@@ -52,6 +52,7 @@ CROSSING = "crossing"  # post-only buys that would have crossed: the price moves
 CROWDED = "crowded"  # a sell found no place among the open orders that the exchange allows
 GIVING_WAY = "giving way"  # and a buy has given it its own; the next one not before this pause is over
 LONGEST_CROWDED_PAUSE = 60.0
+MOST_DECIMALS = 8  # of amounts in messages
 LONGEST_HALT = 60.0  # seconds, unless the exchange itself asks for longer
 LONGEST_CROSSING_PAUSE = 60.0
 
@@ -154,7 +155,11 @@ class OrderDesk(Bookkeeping):
             return
         said_before = self.pauses.known(what)
         is_crowded = isinstance(exc, TooManyOrders) and placement.sells not in ("", EXTRA)
-        seconds = self.pauses.begin(what, longest=LONGEST_CROWDED_PAUSE if is_crowded else LONGEST_PAUSE)
+        why = str(exc).rstrip(".")
+        if isinstance(exc, InsufficientFunds):
+            why += self._in_figures(placement)
+        longest = LONGEST_CROWDED_PAUSE if is_crowded else LONGEST_PAUSE
+        seconds = self.pauses.begin(what, longest=longest, why=why)
         if isinstance(exc, InsufficientFunds) and not said_before:  # a second refusal tells nothing new
             self.request_sync(f"the exchange finds too little money for the {in_words(placement)}")
         if is_crowded:
@@ -164,7 +169,14 @@ class OrderDesk(Bookkeeping):
             self.pauses.end(CROWDED)  # the place is there, and something else is missing
         if not said_before:
             consequence = f"it stays wanted; next try in {seconds:.0f} s, then at growing intervals"
-            self._publish(OrderRefused(placement.side, placement.price, placement.volume, str(exc), consequence))
+            self._publish(OrderRefused(placement.side, placement.price, placement.volume, why, consequence))
+
+    def _in_figures(self, placement: Placement) -> str:
+        """What an order needs, and what there is as far as the bot knows: in quote for a buy, in base for a sell."""
+        need, have = placement.volume, self.funds.base_available
+        if placement.side == BUY:
+            need, have = need * placement.price * (ONE + self.funds.fee), self.funds.quote_available
+        return f". It needs {shown(need, MOST_DECIMALS)}, and the bot knows of {shown(have, MOST_DECIMALS)} free"
 
     def _forget(self, placement: Placement) -> None:
         """The placement is certainly not on the exchange."""

@@ -20,22 +20,32 @@ class Pauses:
     (10.0, False)
     >>> clock.now = 10.0; pauses.over("buys")
     True
-    >>> pauses.begin("buys")
-    20.0
+    >>> pauses.begin("buys", why="EOrder:Insufficient funds"), pauses.why("buys"), pauses.why("sells")
+    (20.0, 'EOrder:Insufficient funds', '')
     """
 
     def __init__(self, clock: IClock) -> None:
         self._clock = clock
         self._until: dict[str, float] = {}
         self._length: dict[str, float] = {}
+        self._why: dict[str, str] = {}
 
     def begin(
-        self, what: str, at_least: float = 0.0, first: float = FIRST_PAUSE, longest: float = LONGEST_PAUSE
+        self,
+        what: str,
+        at_least: float = 0.0,
+        first: float = FIRST_PAUSE,
+        longest: float = LONGEST_PAUSE,
+        why: str = "",
     ) -> float:
-        """Pause ``what``; returns for how many seconds. ``at_least``: what the exchange asked for."""
+        """
+        Pause ``what``; returns for how many seconds. ``at_least``: what the exchange asked for; ``why``: the words of
+        the refusal, for the owner.
+        """
         length = max(min(self._length.get(what, 0.0) * 2 or first, longest), at_least)
         self._length[what] = min(length, longest)
         self._until[what] = self._clock.monotonic() + length
+        self._why[what] = why
         return length
 
     def over(self, what: str) -> bool:
@@ -46,10 +56,14 @@ class Pauses:
         """True while ``what`` has been refused and has not succeeded since."""
         return what in self._until
 
+    def why(self, what: str) -> str:
+        """Why ``what`` was refused the last time; "" when it has succeeded since, or nobody said."""
+        return self._why.get(what, "")
+
     def end(self, what: str) -> None:
         """``what`` succeeded: the next pause is a short one again."""
-        self._until.pop(what, None)
-        self._length.pop(what, None)
+        if what in self._until:
+            del self._until[what], self._length[what], self._why[what]
 
     def cut_short(self, whats: Iterable[str]) -> None:
         """Something changed that may let these succeed: each may be tried once more now."""

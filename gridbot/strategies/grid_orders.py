@@ -218,7 +218,7 @@ class GridOrders:
 
     def _refused(self, what: str, side: str, price: Decimal, volume: Decimal, reason: str) -> None:
         said_before = self._desk.pauses.known(what)
-        self._desk.pauses.begin(what)
+        self._desk.pauses.begin(what, why=reason)
         if not said_before:
             self._publish(OrderRefused(side, price, volume, reason, "it is kept and sold when it can be"))
 

@@ -281,7 +281,8 @@ class GridCatchUp(GridMarket):
             self._publish(
                 Trouble(
                     f"the exchange does not know {len(phantoms)} orders of the database ({phantoms[0]}, ...): is "
-                    "this the key of another account, or the database of another bot? They stay in the books as open"
+                    "this the key of another account, the database of another bot or, with play money, a copy older "
+                    "than what the exchange remembers? They stay in the books as open"
                 )
             )
 

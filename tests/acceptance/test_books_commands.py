@@ -17,16 +17,18 @@ from contextlib import closing
 from decimal import Decimal as D
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
+from gridbot.adapters.exchanges.simulated import SimulatedRESTService
 from gridbot.core import single_instance
 from gridbot.core.cli import main
 from gridbot.core.commands_audit import run_audit
 from gridbot.core.commands_books import known_price
 from gridbot.core.config_file import describe, load_settings
 from gridbot.core.process import build
-from gridbot.exceptions import GridBotError, OrderRejected
+from gridbot.exceptions import GridBotError, InsufficientFunds, OrderRejected
 from gridbot.infrastructure.database import DBConnect, Trades
 from gridbot.models.configuration import FundsConfigDTO, Settings
 from gridbot.models.events import BotStarted, Event, FundsShort, StatusUpdate
@@ -498,6 +500,43 @@ def test_status_says_why_no_buy_is_placed_for_a_while(
     assert single_instance.claim(str(Path("demo.db").absolute())) is None
     _, out, _ = run(capsys, "status")
     assert says in out
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            InsufficientFunds("EOrder:Insufficient funds"),
+            "refused: EOrder:Insufficient funds. It needs 100.09974903, and the bot knows of 10000.00000000 free;",
+        ),
+        (OrderRejected("EOrder:Whatever."), "refused: EOrder:Whatever; tried again at growing intervals ("),
+    ],
+)
+def test_status_tells_a_refused_buy_in_the_words_of_the_exchange(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, says: str
+) -> None:
+    monkeypatch.setattr(SimulatedRESTService, "create_order", Mock(side_effect=error))
+    _trade(ticks=2)
+    assert single_instance.claim(str(Path("demo.db").absolute())) is None
+    assert says in run(capsys, "status")[1]
+
+
+def test_status_tells_a_refused_sell_in_the_words_of_the_exchange(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = SimulatedRESTService.create_order
+
+    def only_buys(self: SimulatedRESTService, **order: object) -> object:
+        if order["side"] == "sell":
+            raise OrderRejected("EOrder:Whatever")
+        return place(self, **order)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SimulatedRESTService, "create_order", only_buys)
+    _trade(ticks=150)
+    assert single_instance.claim(str(Path("demo.db").absolute())) is None
+    [*lines] = [line for line in run(capsys, "status")[1].splitlines() if line.startswith("missing  sell of ")]
+    assert lines
+    assert all(line.endswith(": refused: EOrder:Whatever; tried again at growing intervals") for line in lines)
 
 
 def test_status_names_an_order_that_was_not_answered(capsys: pytest.CaptureFixture[str]) -> None:
