@@ -96,7 +96,7 @@ class AccountView:
 
     def _refused(self) -> dict[str, str]:
         """The words of refusals that still stand, by what was refused."""
-        wanted = (BUYING, SURPLUS, *(buy.txid for buy in self._desk.unsold.all()))
+        wanted = (PLACING, BUYING, SURPLUS, *(buy.txid for buy in self._desk.unsold.all()))
         return {what: why for what in wanted if (why := self._desk.pauses.why(what))}
 
     def _gist(self, waiting: tuple[Waiting, ...]) -> list[str]:

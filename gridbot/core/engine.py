@@ -36,7 +36,7 @@ from gridbot.services.book_sync import BookSync
 from gridbot.services.messages import Units, counted, message_for
 from gridbot.services.metrics_server import MetricsServer
 from gridbot.services.notification_service import NotificationService
-from gridbot.services.order_desk import OrderDesk
+from gridbot.services.order_desk import PLACING, OrderDesk
 from gridbot.services.status_report import Status, ladder, status_document, status_message
 from gridbot.strategies.grid_base import GridStrategyBase
 from gridbot.strategies.grid_orders import Surroundings
@@ -318,6 +318,7 @@ class BotEngine:
             waiting=self.strategy.waiting,
             base_balance=desk.funds.base_balance,
             quote_balance=desk.funds.quote_balance,
+            halted="" if desk.pauses.over(PLACING) else desk.pauses.why(PLACING),
         )
 
     def _status_document(self) -> dict[str, object]:

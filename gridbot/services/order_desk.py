@@ -25,7 +25,7 @@ from gridbot.exceptions import (
 from gridbot.infrastructure.database import DBConnect
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import IExchangeRESTService
-from gridbot.models.events import Event, OrderPlaced, OrderRefused
+from gridbot.models.events import Event, OrderPlaced, OrderRefused, Trouble
 from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, OrderInfoSchema
 from gridbot.models.grid import EXTRA, SURPLUS, BookOrder, PlaceBuy, Placement, PlaceSell
 from gridbot.models.money import ONE, as_text, shown
@@ -47,6 +47,7 @@ CLEAN_SWEEPS = 2
 FLAGS = {BUY: "post,fciq", SELL: "fciq"}
 
 PLACING = "placing"  # pauses: any order at all
+HALTED = "halted"  # it has lasted for long: told once
 BUYING = "buys"
 CROSSING = "crossing"  # post-only buys that would have crossed: the price moves faster than we place
 CROWDED = "crowded"  # a sell found no place among the open orders that the exchange allows
@@ -135,6 +136,7 @@ class OrderDesk(Bookkeeping):
         self._clean_sweeps.pop(placement.id, None)
         self.pauses.end(placement.sells or BUYING)
         self.pauses.end(PLACING)
+        self.pauses.end(HALTED)
         if placement.sells not in ("", EXTRA):
             self.pauses.end(CROWDED)
             self.pauses.end(GIVING_WAY)
@@ -146,8 +148,13 @@ class OrderDesk(Bookkeeping):
         self._forget(placement)
         what = placement.sells or BUYING
         if isinstance(exc, PlacementPaused):
-            seconds = self.pauses.begin(PLACING, at_least=exc.retry_after, first=1.0, longest=LONGEST_HALT)
+            seconds = self.pauses.begin(
+                PLACING, at_least=exc.retry_after, first=1.0, longest=LONGEST_HALT, why=str(exc).rstrip(".")
+            )
             LOG.warning("%s not placed: %s; no orders for %.0f s", in_words(placement), exc, seconds)
+            if seconds >= LONGEST_HALT and not self.pauses.known(HALTED):
+                self.pauses.begin(HALTED)
+                self._publish(Trouble(f"no order can be placed for {seconds:.0f} s, and perhaps longer: {exc}"))
             return
         if isinstance(exc, PostOnlyWouldCross):
             self.pauses.begin(CROSSING, first=1.0, longest=LONGEST_CROSSING_PAUSE)

@@ -27,6 +27,7 @@ class Status:
     base_balance: Decimal
     quote_balance: Decimal
     profit_lines: tuple[str, ...] = ()
+    halted: str = ""  # why the exchange wants no orders for now
 
 
 def ladder(
@@ -79,6 +80,7 @@ def status_message(status: Status) -> str:
         f"{'its' if len(grid.unsold) == 1 else 'their'} sell",
         *status.profit_lines,
         *(f"missing     buy @ {shown(w.price, units.price_decimals)}: {w.reason}" for w in status.waiting),
+        *([f"halted      no order can be placed: {status.halted}"] if status.halted else []),
         *(f"waiting     {p.side} @ {shown(p.price, units.price_decimals)}: not answered yet" for p in grid.pending),
         ladder(grid.sells, grid.buys, grid.ticker, units),
     ]
@@ -105,6 +107,7 @@ def status_document(status: Status) -> dict[str, object]:
         "sells": [_row(order) for order in grid.sells],
         "unsold": [{"txid": b.txid, "price": b.price, "volume": b.volume} for b in grid.unsold],
         "pending": [{"side": p.side, "price": p.price, "volume": p.volume} for p in grid.pending],
+        "halted": status.halted,
         "missing": [{"price": w.price, "cause": w.cause.value, "reason": w.reason} for w in status.waiting],
     }
 

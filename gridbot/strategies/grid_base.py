@@ -9,8 +9,8 @@ thread, reads no clock but the exchange's through the desk, and never waits.
 from collections.abc import Callable
 from decimal import Decimal
 
-from gridbot.exceptions import BotStateError
-from gridbot.models.events import ExtraSellPlaced, FundsShort, OrderRefused, StatusUpdate
+from gridbot.exceptions import BotStateError, ConfigurationError
+from gridbot.models.events import ExtraSellPlaced, FundsShort, OrderRefused, StatusUpdate, Trouble
 from gridbot.models.exchange import BUY, ExecutionsUpdateSchema, OnMessageSchema, TickerUpdateSchema
 from gridbot.models.grid import (
     EXTRA,
@@ -47,6 +47,7 @@ from gridbot.strategies.grid_retry import (
 from gridbot.strategies.grid_sync import ACCEPTED, SETTLE_PAUSE
 
 MINIMUM = "minimum"  # pause: an order would be too small
+UNPLACEABLE = "unplaceable"  # pause, to say it once: new settings with which no buy and sell could be placed
 YOUNG = 60.0  # seconds: an order that the exchange cancels before is not simply placed again
 OUT_OF_ORDER = 60.0  # seconds: a price told so much late is old; with more the two clocks have nothing in common
 BY_HAND = "User requested"  # Kraken's words for a cancellation by its owner: the first one costs no pause
@@ -172,6 +173,7 @@ class GridStrategyBase(GridRetry):
         self._band = rules.NO_BAND
         if finished is not None:
             self._announce(finished)
+            self._compare_fee(finished)
             self._try_again_soon()
         self._send(placement)
         if finished is None:
@@ -311,12 +313,25 @@ class GridStrategyBase(GridRetry):
     def _check_configuration_changes(self) -> bool:
         """
         Another amount_per_grid or interval than the stored one: all open buys are cancelled, and only
-        when they are gone the new settings count as stored. True while that is under way.
+        when they are gone the new settings count as stored. True while that is under way; and as long as nothing
+        could be placed in their stead, for then they stay.
         """
         stored = self._desk.configuration.get()
         wanted = (self.settings.amount_per_grid, self.settings.interval)
         if (stored.amount_per_grid, stored.interval) == wanted:
             return False
+        try:
+            rules.check_first_cycle(self.ticker, self.settings, self.sell_after)
+        except ConfigurationError as exc:
+            if not self._desk.pauses.known(UNPLACEABLE):
+                self._desk.pauses.begin(UNPLACEABLE)
+                self._publish(
+                    Trouble(f"{exc.message}\n  Until then open buys stay, and no other is placed; sells go on.")
+                )
+            wanted_at = rules.first_level(self.ticker, self.settings)
+            self.waiting = (Waiting(Cause.MINIMUM, wanted_at, exc.message.removeprefix("[grid] ")),)
+            return True
+        self._desk.pauses.end(UNPLACEABLE)
         if self._desk.book.buys():
             self._cancel_all_open_buy_orders("amount_per_grid or interval changed")
         if self._desk.book.buys():

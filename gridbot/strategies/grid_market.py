@@ -1,20 +1,25 @@
 """What the exchange asks of an order and takes for it: learnt at the start, and again while the bot runs."""
 
 import logging
+import math
 from dataclasses import replace
 from decimal import Decimal
 
 from gridbot.exceptions import ConfigurationError, ExchangeError
 from gridbot.models.configuration import check_interval_pays, check_one_buy_fits
 from gridbot.models.events import Trouble
+from gridbot.models.exchange import BUY
 from gridbot.models.grid import EXTRA, SURPLUS, GridSettings
-from gridbot.services.order_desk import BUYING, PLACING
+from gridbot.models.money import ZERO, percent, step_of
+from gridbot.services.order_desk import BUYING, PLACING, Finished
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_orders import GridOrders, Surroundings
 
 LOG = logging.getLogger(__name__)
 
-UNPAID = "unpaid"  # pause, to say it once: the fee is too high for buys
+UNPAID = "unpaid"  # pauses, to say it once: the fee is too high for buys
+UNDERRATED = "underrated"  # more is taken than [grid] fee says
+BASIS_POINT = Decimal("0.0001")
 RULES_AGE = 86400.0  # seconds after which the pair's rules and the fee are asked for again
 REFUSED_AGE = 600.0  # the same while an order is refused, perhaps because of them
 
@@ -28,6 +33,7 @@ class GridMarket(GridOrders):
         self._symbol = ""  # known once the exchange was asked for the pair
         self._rules_read_at = 0.0  # monotonic
         self._ticker_time = 0.0  # by the exchange's clock
+        self._fee_taken = ZERO  # a fraction: of the last buy, where that is more than the settings say
 
     def _note_price(self, price: Decimal, time: float) -> None:
         """An execution newer than the last ticker is the last traded price; of one moment, the later told."""
@@ -51,7 +57,7 @@ class GridMarket(GridOrders):
         has raised it, what was bought must still be sold: then only buys are held back. Raises ConfigurationError.
         """
         try:
-            check_interval_pays(settings.interval, settings.fee)
+            check_interval_pays(settings.interval, max(settings.fee, self._fee_taken))
             check_one_buy_fits(settings.max_investment, settings.amount_with_fee, settings.n_open_buy_orders)
         except ConfigurationError as exc:
             if not self._desk.configuration.exists:
@@ -62,6 +68,35 @@ class GridMarket(GridOrders):
             return replace(settings, held_back=exc.message.removeprefix("[grid] "))
         self._desk.pauses.end(UNPAID)
         return settings
+
+    def _compare_fee(self, finished: Finished) -> None:
+        """
+        A buy never takes, so what was taken for it is the maker's fee of the account. Where the settings say less,
+        cycles earn less than they are counted on: told once, and where they would lose, no buy follows. A fee that
+        the exchange had told is asked for again. Simulated orders keep the fee they were placed with: no proof.
+        """
+        counted_on = finished.cost * (self.settings.fee + BASIS_POINT) + step_of(self.settings.pair.cost_decimals)
+        if finished.order.side != BUY or not finished.executed or self._config.simulated:
+            return
+        before, self._fee_taken = self._fee_taken, ZERO
+        if finished.fee <= counted_on:
+            self._desk.pauses.end(UNDERRATED)
+        elif self._config.fee is None:
+            self._rules_read_at = -math.inf
+        else:
+            self._fee_taken = round(finished.fee / finished.cost, 5)
+            taken, told = percent(self._fee_taken), percent(self.settings.fee)
+            if not self._desk.pauses.known(UNDERRATED):
+                self._desk.pauses.begin(UNDERRATED)
+                self._publish(
+                    Trouble(
+                        f"[grid] fee = {told}: the exchange took {taken} for the buy {finished.order.txid}, so that "
+                        "every cycle brings less than the bot counts on. Take the line out, or set what you really pay, "
+                        "and start the bot again"
+                    )
+                )
+        if self._fee_taken != before:
+            self.settings = self._paying(replace(self.settings, held_back=""))
 
     def _refresh_asset_information(self) -> None:
         """The exchange may change what it asks of an order, and the fee: asked for daily, and after a refusal."""

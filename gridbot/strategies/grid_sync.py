@@ -310,6 +310,7 @@ class GridCatchUp(GridMarket):
                 self._record(finished)
         if finished is not None and self._is_of_this_life(finished):
             self._announce(finished)
+            self._compare_fee(finished)
         return finished
 
     def _is_of_this_life(self, finished: Finished) -> bool:

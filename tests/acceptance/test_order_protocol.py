@@ -15,7 +15,7 @@ from gridbot.exceptions import (
     PlacementPaused,
     PostOnlyWouldCross,
 )
-from gridbot.models.events import CaughtUp, FundsShort, OrderExecuted, OrderPlaced, OrderRefused
+from gridbot.models.events import CaughtUp, FundsShort, OrderExecuted, OrderPlaced, OrderRefused, Trouble
 from gridbot.models.exchange import (
     BUY,
     SELL,
@@ -26,6 +26,7 @@ from gridbot.models.exchange import (
 )
 from gridbot.models.grid import PlaceBuy
 from gridbot.models.money import ZERO
+from gridbot.services.order_desk import PLACING
 from tests.world import USERREF, World
 
 FIRST_GRID = ["49504.9", "49014.7", "48529.4", "48048.9", "47573.1"]
@@ -486,6 +487,20 @@ def test_when_the_exchange_wants_a_pause_it_gets_one() -> None:
     world.wait(30).price("50000")
     assert world.on_exchange(BUY) == FIRST_GRID
     assert world.told(OrderRefused) == []
+
+
+def test_an_exchange_that_wants_no_orders_for_long_is_told_once() -> None:
+    world = World()
+    world.rest.faults = [PlacementPaused("EGeneral:Temporary lockout", retry_after=900.0)] * 2
+    world.start("50000").price(*["50000"] * 10)
+    assert world.desk.pauses.why(PLACING) == "EGeneral:Temporary lockout"
+    world.wait(900).price("50000").wait(900).price("50000")
+    assert world.on_exchange(BUY) == FIRST_GRID
+    [trouble] = world.told(Trouble)
+    assert trouble.text == "no order can be placed for 900 s, and perhaps longer: EGeneral:Temporary lockout"
+    world.rest.faults = [PlacementPaused("EService:Busy", retry_after=0.0)] * 7
+    world.price("52000").wait(30).price(*["52000"] * 200)
+    assert len(world.told(Trouble)) == 2, "a minute of short pauses is long, too"
 
 
 @pytest.mark.parametrize(

@@ -1082,6 +1082,66 @@ def test_a_fee_that_rises_above_the_interval_holds_back_buys_and_not_sells_until
     assert len(world.told(Trouble)) == 2
 
 
+def real(fee: str | None, interval: str, taken: str) -> World:
+    """Real orders under settings that name this fee, or none, at an exchange that takes another."""
+    changes = {"exchange": "Kraken", "dry_run": False, "interval": Decimal(interval)}
+    world = World("GridSell", changes=changes | {"fee": None if fee is None else Decimal(fee)})
+    world.exchange.fee = Decimal(taken)
+    return world
+
+
+def test_where_the_fee_that_is_taken_makes_cycles_lose_no_buy_follows_and_the_owner_is_told_once() -> None:
+    world = real("0.0016", "0.006", taken="0.004").start("50000").price("49650", "49350", "49450", "51000")
+    told, held_back = (trouble.text for trouble in world.told(Trouble))
+    assert told.startswith("[grid] fee = 0.16 %: the exchange took 0.40 % for the buy ")
+    assert "this grid loses on every round: two fees of 0.4 % cost more than a step of 0.6 % earns" in held_back
+    assert (len(world.buys), len(world.sells)) == (3, 0)
+    assert [w.cause for w in world.strategy.waiting] == [Cause.FEE]
+    world.exchange.charge(Decimal("0.0016"))
+    world.price("49000").wait(2).price("49000")
+    assert len(world.buys) == 5, "the fee has fallen again"
+
+
+def test_a_fee_below_the_one_taken_is_told_once_and_trade_goes_on_where_it_pays() -> None:
+    world = real("0.0016", "0.01", taken="0.004").start("50000").price("49500", "49000", "48000").wait(100)
+    [trouble] = world.told(Trouble)
+    assert "Take the line out, or set what you really pay" in trouble.text
+    assert len(world.buys) == 5
+
+
+@pytest.mark.parametrize(("fee", "taken"), [("0.0025", "0.0025"), ("0.0025", "0.0016"), ("0.0025", "0.0026")])
+def test_a_fee_that_is_about_the_one_taken_or_above_it_is_nothing_to_tell(fee: str, taken: str) -> None:
+    world = real(fee, "0.01", taken).start("50000").price("49500", "49000")
+    assert world.told(Trouble) == []
+
+
+def test_a_fee_that_the_exchange_had_told_is_asked_for_again_when_more_is_taken() -> None:
+    world = real(None, "0.01", taken="0.0025").start("50000")
+    world.exchange.fee = Decimal("0.004")
+    world.price("51500").wait(5).price("51500", "50900")
+    assert world.strategy.settings.fee == Decimal("0.0025")
+    world.wait(700)
+    assert world.strategy.settings.fee == Decimal("0.004")
+    assert world.told(Trouble) == []
+
+
+def test_a_new_amount_that_no_exchange_would_take_leaves_the_open_buys_where_they_are(tmp_path: Path) -> None:
+    world = World("GridSell", path=tmp_path / "bot.db").start("50000").price("49500")
+    before = world.on_exchange(BUY)
+    world.restart(amount_per_grid=Decimal(2)).price("49500", "49600").wait(60)
+    assert world.on_exchange(BUY) == before
+    assert world.on_exchange(SELL) == ["49999.9"]
+    [trouble] = world.told(Trouble)
+    assert "[grid] amount_per_grid = 2: too little for a buy @" in trouble.text
+    assert "Until then open buys stay" in trouble.text
+    assert [w.cause for w in world.strategy.waiting] == [Cause.MINIMUM]
+    world.price("50001")
+    assert world.on_exchange(SELL) == []
+    world.restart(amount_per_grid=Decimal(50)).price("50000")
+    assert len(world.buys) == 5
+    assert all(order.price * order.volume < 51 for order in world.buys)
+
+
 def test_a_price_step_that_changes_while_the_bot_runs_is_learnt_from_a_refusal() -> None:
     world = World("GridSell").start("50000")
     world.exchange.pair = BTC_USD.model_copy(update={"pair_decimals": 0, "tick_size": Decimal(1)})
