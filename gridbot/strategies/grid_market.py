@@ -91,8 +91,8 @@ class GridMarket(GridOrders):
                 self._publish(
                     Trouble(
                         f"[grid] fee = {told}: the exchange took {taken} for the buy {finished.order.txid}, so that "
-                        "every cycle brings less than the bot counts on. Take the line out, or set what you really pay, "
-                        "and start the bot again"
+                        "every cycle brings less than the bot counts on. Take the line out, or set what you really "
+                        "pay, and start the bot again"
                     )
                 )
         if self._fee_taken != before:
