@@ -14,7 +14,7 @@ from gridbot.core.commands_books import Books, add_price, known_price, read_book
 from gridbot.core.single_instance import holder_if_running
 from gridbot.models.configuration import BotConfigDTO, Settings
 from gridbot.models.exchange import BUY
-from gridbot.models.grid import BookOrder, UnsoldBuy
+from gridbot.models.grid import BookOrder, UnsoldBuy, invested
 from gridbot.models.money import ONE, ZERO, as_text, shown, step_of, to_decimal, truncate
 from gridbot.services import report
 from gridbot.services.messages import Units, duration
@@ -122,12 +122,12 @@ class _View:
         books, bot, units = self._books, self._bot, self._units
         fee = to_decimal(books.snapshot.get("fee", bot.fee or ZERO))
         needed = bot.amount_per_grid * (ONE + fee)
-        invested = sum([o.value for o in books.orders] + [p.value for p in books.pending], ZERO)
+        bound = invested(books.orders, books.pending, books.unsold)
         if books.pending:
             return "waits for the answer above"
-        if bot.max_investment <= invested + needed:
-            limit, so_far, more = units.money(bot.max_investment), units.money(invested), units.money(needed)
-            return f"limit: max_investment {limit} would be reached, {so_far} are in open orders, a buy needs {more}"
+        if bot.max_investment <= bound + needed:
+            limit, so_far, more = units.money(bot.max_investment), units.money(bound), units.money(needed)
+            return f"limit: max_investment {limit} would be reached, {so_far} are invested, a buy needs {more}"
         if reasons := books.snapshot.get("missing"):
             age = duration(self._now - books.snapshot["at"])
             return f"{reasons[0]['cause']}: {reasons[0]['reason']} ({age} ago)"

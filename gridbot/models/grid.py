@@ -1,5 +1,6 @@
 """What the grid rules read (a frozen view of the bot's world) and what they want (intents)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
@@ -97,9 +98,18 @@ class GridView:
 
     @property
     def investment(self) -> Decimal:
-        """Sum of price x volume over every open order and every placement on its way, in quote."""
-        orders = sum((o.value for o in (*self.buys, *self.sells)), ZERO)
-        return orders + sum((p.value for p in self.pending), ZERO)
+        """See ``invested``."""
+        return invested((*self.buys, *self.sells), self.pending, self.unsold)
+
+
+def invested(orders: Iterable[BookOrder], pending: Iterable[Placement], unsold: Iterable[UnsoldBuy]) -> Decimal:
+    """
+    Sum of price x volume, in quote, over open orders, placements on their way, and filled buys whose sell is neither:
+    else every sell that has to wait would make room for one more buy.
+    """
+    on_the_way = {placement.sells for placement in pending}
+    values = [order.value for order in orders] + [placement.value for placement in pending]
+    return sum(values + [buy.price * buy.volume for buy in unsold if buy.txid not in on_the_way], ZERO)
 
 
 @dataclass(frozen=True)

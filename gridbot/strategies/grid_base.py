@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from gridbot.exceptions import BotStateError, ConfigurationError
 from gridbot.models.events import ExtraSellPlaced, FundsShort, OrderRefused, StatusUpdate, Trouble
-from gridbot.models.exchange import BUY, ExecutionsUpdateSchema, OnMessageSchema, TickerUpdateSchema
+from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, OnMessageSchema, TickerUpdateSchema
 from gridbot.models.grid import (
     EXTRA,
     CancelOrder,
@@ -40,8 +40,11 @@ from gridbot.strategies.grid_retry import (
     CANCELS,
     FUNDS,
     FUNDS_PAUSE,
+    LISTENING,
+    LONGEST_ABSENCE,
     LONGEST_FUNDS_PAUSE,
     LONGEST_SETTLE_PAUSE,
+    UNFINISHED,
     GridRetry,
 )
 from gridbot.strategies.grid_sync import ACCEPTED, SETTLE_PAUSE
@@ -51,6 +54,8 @@ UNPLACEABLE = "unplaceable"  # pause, to say it once: new settings with which no
 YOUNG = 60.0  # seconds: an order that the exchange cancels before is not simply placed again
 OUT_OF_ORDER = 60.0  # seconds: a price told so much late is old; with more the two clocks have nothing in common
 BY_HAND = "User requested"  # Kraken's words for a cancellation by its owner: the first one costs no pause
+EDITING = 3.0  # seconds: so much later than its cancellation an edited order may come back
+STRANGER = "stranger"  # pause, to say it once
 MAX_STEPS = 50  # a grid check settles in three or four; more means two rules undo each other
 
 
@@ -186,16 +191,37 @@ class GridStrategyBase(GridRetry):
             return True  # over, but its fills were booked in sum: this may be one of them
         if update.userref != self._config.userref:
             return False
-        if self._desk.settle_by_message(update) or self._adopt_told(update):
+        if self._desk.settle_by_message(update):
+            return True
+        if self._adopt_told(update):
+            self._find_its_buy(update.order_id)  # one that its owner edits comes back under another id
+            self._tell_of_a_stranger(update.order_id)
             return True
         if not self._desk.knows(update.order_id):
             self._desk.strangers.add(update.order_id)
             self._desk.request_sync(f"order {update.order_id} carries our userref and is not in the book")
         return False
 
+    def _tell_of_a_stranger(self, txid: str) -> None:
+        """Two bots with one userref sell each other's coins: said once."""
+        if not self._desk.pauses.known(STRANGER):
+            self._desk.pauses.begin(STRANGER)
+            self._publish(
+                Trouble(
+                    f"the order {txid} carries this bot's userref {self._config.userref} and was not placed by it. It "
+                    "is looked after as if it were. Another bot must have another userref, and an order by hand none"
+                )
+            )
+
     def _after_the_end_of(self, finished: Finished) -> None:
-        """A check that waited for its own cancellations goes on; what the exchange cancels is not repeated at once."""
+        """
+        A check that waited for its own cancellations goes on; what the exchange cancels is not repeated at once. A
+        sell that its owner edits is cancelled, and comes back under another id that may be told before or after.
+        """
         order = finished.order
+        if order.side == SELL and not finished.is_filled:
+            for sell in self._desk.book.sells():
+                self._find_its_buy(sell.txid)
         if order.cancel_requested:
             if not self._desk.unconfirmed_cancels():
                 self._desk.pauses.end(CANCELS)
@@ -205,17 +231,31 @@ class GridStrategyBase(GridRetry):
         elif finished.is_filled:
             self._desk.pauses.end(short_lived(order.side, order.sells))
             self._go_on_after(order.txid)
-        elif finished.at - order.placed_at < YOUNG:
-            what = short_lived(order.side, order.sells)
-            by_its_owner = finished.reason == BY_HAND and not self._desk.pauses.known(what)
-            longest = LONGEST_CROSSING_PAUSE if order.side == BUY else LONGEST_PAUSE
-            if self._desk.pauses.over(what):  # several at one stroke count once
-                self._desk.pauses.begin(what, first=0.0 if by_its_owner else 1.0, longest=longest)
+        elif order.side == SELL or finished.at - order.placed_at < YOUNG:
+            self._wait_before_another(finished)
+
+    def _wait_before_another(self, finished: Finished) -> None:
+        """Growing pauses for what the exchange cancels soon after it took it; by its owner a short one, or none."""
+        order = finished.order
+        what = short_lived(order.side, order.sells)
+        is_young = finished.at - order.placed_at < YOUNG
+        by_its_owner = finished.reason == BY_HAND and not self._desk.pauses.known(what)
+        first = 1.0 if is_young and not by_its_owner else EDITING if order.side == SELL else 0.0
+        longest = LONGEST_CROSSING_PAUSE if order.side == BUY else LONGEST_PAUSE
+        if self._desk.pauses.over(what):  # several at one stroke count once
+            self._desk.pauses.begin(what, first=first, longest=longest)
 
     def _check_price_range(self) -> None:
         """Bring the grid into the order the rules want; ends with the band in which it stays so."""
         self._band = rules.NO_BAND
-        if not self.is_ready or self._check_pending_txids() or self._check_configuration_changes():
+        pauses = self._desk.pauses
+        if not self.is_ready or not pauses.over(UNFINISHED):
+            return
+        pauses.end(UNFINISHED)
+        if self._check_pending_txids() or self._check_configuration_changes():
+            return
+        self._sell_first()
+        if self._check_pending_txids():
             return
         self._answer_sells()
         if self._fill_is_due():
@@ -236,6 +276,12 @@ class GridStrategyBase(GridRetry):
             if decision.event is not None:
                 self._publish(decision.event)
         raise BotStateError(f"the grid did not settle in {MAX_STEPS} steps; last wanted: {decision.intents}")
+
+    def _sell_first(self) -> None:
+        """A filled buy whose sell had to wait, with all other orders, gets it before any buy is placed."""
+        for buy in self._desk.unsold.all():
+            if not self._desk.pauses.known(buy.txid):
+                self._send(self._new_sell_order(buy))
 
     def _check_pending_txids(self) -> bool:
         """True when nothing may be decided: an order's fate is unknown, or the book is in doubt."""
@@ -272,9 +318,16 @@ class GridStrategyBase(GridRetry):
         return rules.make_room(grid)
 
     def _carry_out(self, intents: tuple[Intent, ...]) -> bool:
-        """True when all was done and the next step may be looked for. A stop by request does not wait for a grid."""
+        """
+        True when all was done and the next step may be looked for. A stop by request does not wait for a grid, and
+        where the exchange is slow neither does a fill: what was told meanwhile is heard before the grid goes on.
+        """
+        until = self._clock.monotonic() + LONGEST_ABSENCE
         for intent in intents:
             if self._clock.stopping():
+                return False
+            if self._clock.monotonic() > until:
+                self._desk.pauses.begin(UNFINISHED, first=LISTENING, longest=LISTENING)
                 return False
             if isinstance(intent, CancelOrder):
                 self._cancel(intent)

@@ -14,12 +14,13 @@ from gridbot.exceptions import OrderTooSmall
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import IExchangeRESTService, IExchangeWebSocketService
 from gridbot.models.configuration import BotConfigDTO
-from gridbot.models.events import Event, FundsShort, OrderCancelled, OrderExecuted, OrderRefused
+from gridbot.models.events import Event, FundsShort, OrderCancelled, OrderExecuted, OrderRefused, Trouble
 from gridbot.models.exchange import BUY, SELL, News
 from gridbot.models.grid import (
     EXTRA,
     NO_BUY,
     SURPLUS,
+    UNKNOWN,
     BookOrder,
     GridSettings,
     GridView,
@@ -28,7 +29,7 @@ from gridbot.models.grid import (
     PlaceSell,
     UnsoldBuy,
 )
-from gridbot.models.money import ONE, ZERO
+from gridbot.models.money import ONE, ZERO, as_text
 from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, Finished, OrderDesk
 from gridbot.strategies import grid_rules as rules
 
@@ -100,12 +101,34 @@ class GridOrders:
             sold = sum((row.info.volume for row in self._desk.trades.sales_of(order.sells)), ZERO)
             # Amended by hand it may have sold coins that the bot never bought.
             rest = min(rest, sum((row.info.volume for row in rows), ZERO) - sold)
+        if order.sells in ("", UNKNOWN) and order.placed_at > self._desk.configuration.get().created_at:
+            rest = self._unclaimed(order, rest)
         if rest <= 0:
             return
         if order.sells in NO_BUY or rest < self.settings.pair.ordermin:
             self._desk.add_to_surplus(rest, bought_at)
         else:
             self._desk.unsold.add(UnsoldBuy(order.sells, price, rest, at))
+
+    def _unclaimed(self, sell: BookOrder, rest: Decimal) -> Decimal:
+        """
+        Of ``rest`` so much as was bought and nothing else is to sell. The bot has not placed this sell: somebody may
+        have offered coins under its userref that it never bought.
+        """
+        desk = self._desk
+        claimed = sum((o.volume - o.executed for o in desk.book.sells() if o.sells != EXTRA), ZERO)
+        claimed += sum((buy.volume for buy in desk.unsold.all()), ZERO)
+        claimed += desk.configuration.get().vol_of_unfilled_remaining
+        kept = max(min(rest, desk.traded[0] - claimed), ZERO)
+        if kept < rest:
+            left_alone = f"{as_text(rest - kept)} {self._config.base_currency}"
+            self._publish(
+                Trouble(
+                    f"the sell {sell.txid} carried this bot's userref and was not placed by it. It was cancelled, and "
+                    f"{left_alone} of it are left alone: the bot has not bought them"
+                )
+            )
+        return kept
 
     def _handle_arbitrage(self, finished: Finished) -> Placement | None:
         """What follows an order that is over, written down in the same transaction."""

@@ -20,6 +20,9 @@ LONGEST_FUNDS_PAUSE = 60.0
 BLIND_SPACING = 60.0  # without the feed of executions they are asked for so often, in seconds
 LONGEST_BLINDNESS = 300.0  # after which the owner is told
 BLIND, BLIND_TOLD = "blind", "blind, and told"
+UNFINISHED = "unfinished"  # a grid that takes long to build or to move
+LONGEST_ABSENCE = 3.0  # seconds of orders in a row, before the feed is listened to again
+LISTENING = 0.2  # seconds; so long nothing is placed, and thousands of messages can be heard
 PASSED = "passed"
 PASSED_PATIENCE = 10.0  # seconds in which a fill should be told, once the price has passed its order
 DUE_PATIENCE = 2.0  # seconds in which nothing is decided before such a fill is told
@@ -108,7 +111,7 @@ class GridRetry(GridCatchUp):
             self._assign_all_pending_transactions()
         elif self._desk.may_place():
             self._add_missed_sell_orders()
-            if not pauses.over(CROWDED):
+            if not pauses.over(CROWDED) or pauses.known(UNFINISHED):
                 self._check_price_range()
         if self._desk.unconfirmed_cancels() and pauses.over(CANCELS):
             pauses.begin(CANCELS, first=SETTLE_PAUSE, longest=LONGEST_SETTLE_PAUSE)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gridbot.adapters.exchanges.simulated_state import SimulatedOrder
-from gridbot.models.events import OrderCancelled, OrderExecuted
+from gridbot.models.events import OrderCancelled, OrderExecuted, Trouble
 from gridbot.models.exchange import SELL, ExecutionsUpdateSchema, OnMessageSchema, OrderInfoSchema, TradeInfoSchema
 from gridbot.models.grid import BookOrder
 from tests.world import USERREF, World
@@ -199,3 +199,79 @@ def test_an_extra_sell_cancelled_by_its_owner_leaves_nothing_that_the_bot_must_s
     world.settle()
     assert world.desk.unsold.all() == ()
     assert world.desk.configuration.get().vol_of_unfilled_remaining == 0
+
+
+def placed_by_hand(world: World, side: str, price: str, volume: str) -> str:
+    """The owner, or another bot, places an order that carries this bot's userref; its id."""
+    order = {"side": side, "price": Decimal(price), "volume": Decimal(volume), "userref": USERREF}
+    txid = world.exchange.create_order(**order, post_only=False, time=world.clock.now)
+    world.exchange.take_events()  # which do not tell what Kraken tells: see ``told_new``
+    world.frames.clear()
+    return txid
+
+
+def told_new(world: World, txid: str) -> None:
+    """As Kraken tells of an order it has accepted: with side, price and volume."""
+    order = world.exchange.open_orders[txid]
+    update = ExecutionsUpdateSchema(
+        order_id=txid,
+        exec_type="new",
+        order_status="new",
+        userref=USERREF,
+        symbol="BTC/USD",
+        side=order.side,
+        limit_price=order.price,
+        order_qty=order.volume,
+        time=world.clock.now,
+    )
+    world.deliver([OnMessageSchema(channel="executions", type="update", executions=[update])])
+
+
+@pytest.mark.parametrize("new_is_told_first", [True, False])
+@pytest.mark.parametrize("strategy", ["GridSell", "GridHODL"])
+def test_a_sell_that_its_owner_edits_is_still_the_sell_of_its_buy(strategy: str, new_is_told_first: bool) -> None:
+    world = World(strategy, base=Decimal(1)).start("50000").price("49500")
+    [old] = world.sells
+    world.clock.now += 3600
+    if new_is_told_first:
+        edited = placed_by_hand(world, SELL, "50500", f"{old.volume:f}")
+        told_new(world, edited)
+        world.exchange.cancel_order(old.txid, world.clock.now)
+        world.settle()
+    else:
+        world.exchange.cancel_order(old.txid, world.clock.now)
+        world.settle()
+        world.price("49500").wait(1)
+        edited = placed_by_hand(world, SELL, "50500", f"{old.volume:f}")
+        told_new(world, edited)
+        world.settle()
+    world.price("49500", "49600").wait(120)
+    assert [(o.txid, o.sells) for o in world.sells] == [(edited, old.sells)]
+    assert world.on_exchange(SELL) == ["50500"]
+    assert len(world.desk.unsold) == 0
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_coins_offered_under_the_bot_s_userref_by_somebody_else_do_not_become_the_bot_s(
+    tmp_path: Path, restarted: bool
+) -> None:
+    world = World("GridSell", base=Decimal(1), path=tmp_path / "bot.db").start("50000").price("49600")
+    world.clock.now += 60
+    txid = placed_by_hand(world, SELL, "60000", "0.5")
+    told_new(world, txid)
+    world.exchange.cancel_order(txid, world.clock.now)
+    world.settle()
+    world.price("49600").wait(10)
+    if restarted:
+        world.restart().price("49600").wait(100)
+    assert world.desk.configuration.get().vol_of_unfilled_remaining == 0
+    assert world.on_exchange(SELL) == []
+    assert [t.text for t in world.told(Trouble) if f"the sell {txid} carried this bot's userref" in t.text]
+
+
+def test_orders_under_the_bot_s_userref_that_it_has_not_placed_are_told_once() -> None:
+    world = World("GridSell", base=Decimal(1)).start("50000").price("49600")
+    for price in ("60000", "61000"):
+        told_new(world, placed_by_hand(world, SELL, price, "0.01"))
+    [trouble] = world.told(Trouble)
+    assert f"carries this bot's userref {USERREF} and was not placed by it" in trouble.text

@@ -19,12 +19,13 @@ from gridbot.models.events import CaughtUp, FundsShort, OrderExecuted, OrderPlac
 from gridbot.models.exchange import (
     BUY,
     SELL,
+    CreateOrderResponseSchema,
     ExecutionsUpdateSchema,
     OnMessageSchema,
     OrderInfoSchema,
     TickerUpdateSchema,
 )
-from gridbot.models.grid import PlaceBuy
+from gridbot.models.grid import Cause, PlaceBuy
 from gridbot.models.money import ZERO
 from gridbot.services.order_desk import PLACING
 from tests.world import USERREF, World
@@ -501,6 +502,57 @@ def test_an_exchange_that_wants_no_orders_for_long_is_told_once() -> None:
     world.rest.faults = [PlacementPaused("EService:Busy", retry_after=0.0)] * 7
     world.price("52000").wait(30).price(*["52000"] * 200)
     assert len(world.told(Trouble)) == 2, "a minute of short pauses is long, too"
+
+
+def placed(world: World) -> str:
+    return "".join(order.side[0] for order in world.told(OrderPlaced))
+
+
+def test_after_a_pause_of_all_orders_the_sells_of_filled_buys_come_before_new_buys() -> None:
+    world = World("GridSell").start("50000")
+    world.rest.faults = [PlacementPaused("EOrder:Rate limit exceeded", retry_after=5.0)]
+    world.events.clear()
+    world.price("47000", *["47000"] * 9)
+    assert placed(world) == "sssssbbbbb"
+
+
+def test_filled_buys_that_wait_for_their_sell_count_as_invested() -> None:
+    world = World("GridSell", changes={"max_investment": Decimal(560)}).start("50000")
+    world.rest.faults = [InsufficientFunds("EOrder:Insufficient funds")] * 50
+    world.events.clear()
+    world.price("47000").wait(5).price("47000")
+    assert placed(world) == ""
+    assert [waiting.cause for waiting in world.strategy.waiting] == [Cause.LIMIT]
+    world.rest.faults.clear()
+    world.wait(100).price("47000")
+    assert placed(world) == "sssss"
+
+
+class Slow(World):
+    """An exchange that takes its time over every placement."""
+
+    seconds = 2.0
+
+    def _build(self) -> None:
+        super()._build()
+        place = self.rest.create_order
+
+        def slowly(**order: Any) -> CreateOrderResponseSchema:
+            self.clock.now += self.seconds
+            return place(**order)
+
+        self.rest.create_order = slowly  # type: ignore[method-assign]
+
+
+def test_while_a_slow_exchange_takes_a_grid_fills_are_heard() -> None:
+    world = Slow("GridSell", changes={"n_open_buy_orders": 20}).start("50000")
+    assert len(world.buys) == 2, "after some seconds the feed is listened to"
+    first = world.buys[0].txid
+    world.exchange.fill(first)
+    world.settle()
+    assert placed(world) == "bbs"
+    world.wait(60)
+    assert len(world.buys) == 20, "without any price"
 
 
 @pytest.mark.parametrize(

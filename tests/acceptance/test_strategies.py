@@ -232,7 +232,7 @@ def half_sold_and_cancelled(strategy: str) -> World:
     [sell] = world.sells
     world.exchange.fill(sell.txid, Decimal("0.00102000"))
     world.exchange.cancel_order(sell.txid, world.clock.now)
-    return world.price("49500").wait(2)
+    return world.price("49500").wait(4)
 
 
 def test_what_a_cancelled_sell_had_executed_is_accounted_and_the_rest_sold_again() -> None:
