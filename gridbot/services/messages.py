@@ -5,10 +5,9 @@ Volumes are in base with the decimals of a lot, prices in quote with the decimal
 money in quote with two decimals (more for a quote such as BTC). Everything is cut, never rounded up.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Self
+from typing import Self
 
 from gridbot.models import events
 from gridbot.models.exchange import BUY, AssetPairInfoSchema
@@ -55,8 +54,37 @@ def message_for(event: events.Event, units: Units) -> str | None:
     >>> message_for(events.GridShifted(Decimal("51005.0"), 5), Units("BTC", "USD", 1))
     'the price 51005.0 USD has risen above the grid: 5 buys cancelled, to be placed again below it'
     """
-    words = _WORDS.get(type(event))
-    return words(event, units) if words else None
+    match event:
+        case events.BotStarted():
+            return f"{event.name} started" + _after("\n", event.summary)
+        case events.BotStopped():
+            return f"{event.name} stopped" + _after(": ", event.reason) + _after("\n", event.summary)
+        case events.OrderPlaced():
+            order = units.order(event.price, event.volume)
+            return f"placed {event.side} {order} ({event.txid})" + _after(": ", event.why)
+        case events.OrderExecuted():
+            return _executed(event, units)
+        case events.OrderCancelled():
+            order = units.order(event.price, event.volume)
+            filled = f", {units.volume(event.executed)} of it had been filled" if event.executed else ""
+            return f"cancelled {event.side} {order}{filled} ({event.txid})" + _after(": ", event.reason)
+        case events.OrderRefused():
+            order = units.order(event.price, event.volume)
+            return f"{event.side} {order} was refused: {event.reason}" + _after("; ", event.consequence)
+        case events.ExtraSellPlaced():
+            order = units.order(event.price, event.volume)
+            return f"placed extra sell {order}, of base that no buy of the grid brought in ({event.txid})"
+        case events.GridShifted():
+            price = f"{shown(event.ticker, units.price_decimals)} {units.quote}"
+            buys = counted(event.cancelled, "buy")
+            return f"the price {price} has risen above the grid: {buys} cancelled, to be placed again below it"
+        case events.FundsShort():
+            return _funds_short(event, units)
+        case events.CaughtUp():
+            return _caught_up(event)
+        case events.StatusUpdate() | events.Trouble():
+            return event.text
+    return None
 
 
 def duration(seconds: float) -> str:
@@ -91,19 +119,6 @@ def _after(lead: str, text: str) -> str:
     return f"{lead}{text}" if text else ""
 
 
-def _started(event: events.BotStarted, _units: Units) -> str:
-    return f"{event.name} started" + _after("\n", event.summary)
-
-
-def _stopped(event: events.BotStopped, _units: Units) -> str:
-    return f"{event.name} stopped" + _after(": ", event.reason) + _after("\n", event.summary)
-
-
-def _placed(event: events.OrderPlaced, units: Units) -> str:
-    order = units.order(event.price, event.volume)
-    return f"placed {event.side} {order} ({event.txid})" + _after(": ", event.why)
-
-
 def _executed(event: events.OrderExecuted, units: Units) -> str:
     verb = "bought" if event.side == BUY else "sold"
     order = units.order(event.price, event.volume)
@@ -112,18 +127,6 @@ def _executed(event: events.OrderExecuted, units: Units) -> str:
         profit += f" and {units.volume(event.base_kept)} kept"
     money = f"{units.money(event.cost)}, fee {units.money(event.fee)}{profit}"
     return f"{verb} {order} = {money} ({event.txid})"
-
-
-def _cancelled(event: events.OrderCancelled, units: Units) -> str:
-    order = units.order(event.price, event.volume)
-    filled = f", {units.volume(event.executed)} of it had been filled" if event.executed else ""
-    return f"cancelled {event.side} {order}{filled} ({event.txid})" + _after(": ", event.reason)
-
-
-def _shifted(event: events.GridShifted, units: Units) -> str:
-    price = f"{shown(event.ticker, units.price_decimals)} {units.quote}"
-    buys = counted(event.cancelled, "buy")
-    return f"the price {price} has risen above the grid: {buys} cancelled, to be placed again below it"
 
 
 def _funds_short(event: events.FundsShort, units: Units) -> str:
@@ -136,22 +139,11 @@ def _funds_short(event: events.FundsShort, units: Units) -> str:
     ):
         decimals += 1
     free, needed = shown(event.available, decimals), shown(event.needed, decimals)
-    return f"not enough {event.currency} for the next {event.side}: {free} free, {needed} needed" + _after(
-        "; ", event.consequence
-    )
+    text = f"not enough {event.currency} for the next {event.side}: {free} free, {needed} needed"
+    return text + _after("; ", event.consequence)
 
 
-def _refused(event: events.OrderRefused, units: Units) -> str:
-    order = units.order(event.price, event.volume)
-    return f"{event.side} {order} was refused: {event.reason}" + _after("; ", event.consequence)
-
-
-def _extra_sell(event: events.ExtraSellPlaced, units: Units) -> str:
-    order = units.order(event.price, event.volume)
-    return f"placed extra sell {order}, of base that no buy of the grid brought in ({event.txid})"
-
-
-def _caught_up(event: events.CaughtUp, _units: Units) -> str:
+def _caught_up(event: events.CaughtUp) -> str:
     news = [
         f"{counted(number, noun)} {verb}"
         for number, noun, verb in (
@@ -163,24 +155,3 @@ def _caught_up(event: events.CaughtUp, _units: Units) -> str:
         if number
     ]
     return f"away {duration(event.away_seconds)}: {', '.join(news)}"
-
-
-def _as_it_is(event: events.StatusUpdate | events.Trouble, _units: Units) -> str:
-    return event.text
-
-
-# Each function takes the very class it stands beside; the type of a table cannot say so.
-_WORDS: dict[type[events.Event], Callable[[Any, Units], str]] = {
-    events.BotStarted: _started,
-    events.BotStopped: _stopped,
-    events.OrderPlaced: _placed,
-    events.OrderExecuted: _executed,
-    events.OrderCancelled: _cancelled,
-    events.GridShifted: _shifted,
-    events.FundsShort: _funds_short,
-    events.OrderRefused: _refused,
-    events.ExtraSellPlaced: _extra_sell,
-    events.CaughtUp: _caught_up,
-    events.StatusUpdate: _as_it_is,
-    events.Trouble: _as_it_is,
-}

@@ -21,7 +21,7 @@ from gridbot.models.events import (
     StatusUpdate,
     Trouble,
 )
-from gridbot.services.messages import _WORDS, Units, duration, message_for
+from gridbot.services.messages import Units, duration, message_for
 
 PRICE, VOLUME = D("49504.9"), D("0.00202")
 
@@ -92,7 +92,7 @@ def test_an_event_reads(event: Event, words: str) -> None:
 
 def test_every_event_there_is_has_words() -> None:
     kinds = {k for _, k in inspect.getmembers(events, inspect.isclass) if issubclass(k, Event)} - {Event}
-    assert set(_WORDS) == kinds == {type(event) for event, _ in CASES}
+    assert kinds == {type(event) for event, _ in CASES if told(event)}
 
 
 def test_an_event_unknown_here_has_none() -> None:
