@@ -139,6 +139,17 @@ class Journal:
         self.write(record | {"r": reply})
         return reply
 
+    def clock(self, reading: float) -> float:
+        """Record a reading, and give it back."""
+        self.write({"n": "clock", "r": reading})
+        return reading
+
+    def stopping(self, is_asked: bool) -> bool:
+        """Record where a stop was noticed: that is the end of what is replayed."""
+        if is_asked:
+            self.write({"n": STOPPING})
+        return is_asked
+
 
 def check_record(path: Path) -> None:
     """Return when a journal can be written to ``path``. Raises ConfigurationError, before a start counts as one."""
@@ -155,55 +166,46 @@ def _new(path: Path) -> BufferedWriter:
         raise ConfigurationError(f"--record {path}: {exc.strerror}. Name a file in a folder that exists") from exc
 
 
-class Recorded:
+class Taped:
     """The exchange's REST side or its feed, and everything the bot asks of it."""
 
-    def __init__(self, name: str, part: Any, journal: Journal) -> None:
+    def __init__(self, name: str, part: Any, tape: Any) -> None:
+        """``tape``: the Journal to be written, or the Script of one that was; then ``part`` is only its interface."""
         self._name = name
         self._part = part
-        self._journal = journal
+        self._tape = tape
 
     def __getattr__(self, name: str) -> Any:
-        found, called = getattr(self._part, name), f"{self._name}.{name}"
+        found, called = getattr(self._part, name, None), f"{self._name}.{name}"
         if callable(found):
-            return lambda *args, **kwargs: self._journal.called(called, found, *args, **kwargs)
-        return self._journal.called(called, lambda: found)
+            return lambda *args, **kwargs: self._tape.called(called, found, *args, **kwargs)
+        return self._tape.called(called, lambda: found)
 
     def close(self) -> None:
         """The last thing the engine does with its exchange: the journal ends here, too."""
         self._part.close()
         if self._name == "rest":
-            self._journal.close()
+            self._tape.close()
 
 
-class RecordedClock(IClock):
-    """
-    The clock of engine, desk and strategy; the adapters' threads keep the one below. Readings are recorded, and
-    where a stop was first noticed: that is the end of what is replayed.
-    """
+class TapedClock(IClock):
+    """The clock of engine, desk and strategy; the adapters' threads keep the one below."""
 
-    def __init__(self, clock: IClock, journal: Journal) -> None:
+    def __init__(self, clock: IClock, tape: Any) -> None:
         self._clock = clock
-        self._journal = journal
+        self._tape = tape
 
     def time(self) -> float:
-        return self._read(self._clock.time())
+        return float(self._tape.clock(self._clock.time()))
 
     def monotonic(self) -> float:
-        return self._read(self._clock.monotonic())
-
-    def _read(self, value: float) -> float:
-        self._journal.write({"n": "clock", "r": value})
-        return value
+        return float(self._tape.clock(self._clock.monotonic()))
 
     def wait(self, seconds: float) -> bool:
         return self._clock.wait(seconds)
 
     def stopping(self) -> bool:
-        if self._clock.stopping():
-            self._journal.write({"n": STOPPING})
-            return True
-        return False
+        return bool(self._tape.stopping(self._clock.stopping()))
 
 
 class RecordedQueue:
@@ -246,11 +248,11 @@ def record_session(path: Path, settings: Settings, clock: IClock, exchange: Exch
         }
     )
     heard = Exchange(
-        cast(IExchangeRESTService, Recorded("rest", exchange.rest, journal)),
-        cast(IExchangeWebSocketService, Recorded("feed", exchange.feed, journal)),
+        cast(IExchangeRESTService, Taped("rest", exchange.rest, journal)),
+        cast(IExchangeWebSocketService, Taped("feed", exchange.feed, journal)),
         exchange.simulated,
     )
-    engine = BotEngine(settings, RecordedClock(clock, journal), heard, db)
+    engine = BotEngine(settings, TapedClock(clock, journal), heard, db)
     engine._queue = cast("SimpleQueue[object]", RecordedQueue(engine._queue, journal))
     return engine
 

@@ -15,14 +15,15 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, cast
 
+from gridbot.core import journal
 from gridbot.core.arguments import write
+from gridbot.core.backtest import MarketClock
 from gridbot.core.cli import VERSION
 from gridbot.core.engine import TIMER_SPACING, BotEngine
-from gridbot.core.journal import CUT_OFF, DAMAGED, EMPTY, FORMAT, STOPPING, WOKEN, as_json, from_json, records
+from gridbot.core.journal import Taped, TapedClock, as_json, from_json, records
 from gridbot.core.logging_setup import set_up_logging
 from gridbot.exceptions import ConfigurationError, GridBotError
 from gridbot.infrastructure.database import MEMORY, DBConnect
-from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import Exchange, IExchangeRESTService, IExchangeWebSocketService
 from gridbot.models.configuration import LoggingConfigDTO, MetricsConfigDTO, Settings
 
@@ -57,9 +58,9 @@ class Script:
                 self._line, self._ahead = next(self._lines)
             except StopIteration:
                 raise EndOfJournal("the journal is at its end") from None
-            if self._ahead["n"] == CUT_OFF:
+            if self._ahead["n"] == journal.CUT_OFF:
                 raise EndOfJournal("the journal is cut off here: the process that wrote it did not end properly")
-            if self._ahead["n"] == DAMAGED:
+            if self._ahead["n"] == journal.DAMAGED:
                 self._damage = self._ahead["r"]
                 raise EndOfJournal("the journal cannot be read any further")
         return self._ahead
@@ -67,11 +68,11 @@ class Script:
     def damage(self) -> str:
         """What is wrong with the journal, "" for nothing: only its end tells of a bit that has changed before."""
         for _, record in self._lines:
-            if record["n"] == DAMAGED:
+            if record["n"] == journal.DAMAGED:
                 self._damage = record["r"]
         return self._damage
 
-    def clock(self) -> float:
+    def clock(self, _reading: float = 0.0) -> float:
         """The next reading, or the last one again when it was not read here."""
         record = self._peek()
         if record["n"] == "clock":
@@ -79,18 +80,18 @@ class Script:
             self._now = float(record["r"])
         return self._now
 
-    def is_stopped(self) -> bool:
+    def stopping(self, _is_asked: bool = False) -> bool:
         """True where the recorded bot noticed that it was asked to stop."""
-        return bool(self._peek()["n"] == STOPPING)
+        return bool(self._peek()["n"] == journal.STOPPING)
 
-    def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
+    def called(self, name: str, _call: object, *args: Any, **kwargs: Any) -> Any:
         """
         The recorded reply, when this very call was recorded; an error that was the reply is raised.
         Of a feed only the name of the call counts. Raises Diverged, EndOfJournal.
         """
         while self._peek()["n"] == "clock":
             self.clock()
-        if self.is_stopped():
+        if self.stopping():
             raise EndOfJournal("the bot was asked to stop")
         record, now = self._peek(), {"n": name, "a": [args, kwargs]}
         compared = ("n", "a") if name.startswith("rest.") else ("n",)
@@ -122,40 +123,6 @@ def _plain(value: Any) -> str:
     return str(value) if isinstance(value, Decimal) else as_json(value)
 
 
-class Replayed:
-    """The exchange's REST side or its feed: answers with what was answered."""
-
-    def __init__(self, name: str, kind: type, script: Script) -> None:
-        self._name = name
-        self._kind = kind
-        self._script = script
-
-    def __getattr__(self, name: str) -> Any:
-        called = f"{self._name}.{name}"
-        if callable(getattr(self._kind, name, None)):
-            return lambda *args, **kwargs: self._script.call(called, *args, **kwargs)
-        return self._script.call(called)
-
-
-class ReplayedClock(IClock):
-    """Readings from the journal; waiting takes no time, and only the end of the journal ends the replay."""
-
-    def __init__(self, script: Script) -> None:
-        self._script = script
-
-    def time(self) -> float:
-        return self._script.clock()
-
-    def monotonic(self) -> float:
-        return self._script.clock()
-
-    def wait(self, seconds: float) -> bool:
-        return False
-
-    def stopping(self) -> bool:
-        return self._script.is_stopped()
-
-
 class ReplayedQueue:
     """The turns of the loop."""
 
@@ -167,14 +134,14 @@ class ReplayedQueue:
 
     def get(self, timeout: float) -> object:
         """The recorded turn. Raises Empty for one in which nothing came."""
-        turn = self._script.call("queue.get")
-        if turn == EMPTY:
+        turn = self._script.called("queue.get", None)
+        if turn == journal.EMPTY:
             raise Empty
-        return None if turn == WOKEN else turn
+        return None if turn == journal.WOKEN else turn
 
     def empty(self) -> bool:
         """Whether news was waiting then."""
-        return bool(self._script.call("queue.empty"))
+        return bool(self._script.called("queue.empty", None))
 
 
 def engine_of(lines: Iterator[tuple[int, dict[str, Any]]], directory: Path) -> tuple[BotEngine, Script, str]:
@@ -186,11 +153,13 @@ def engine_of(lines: Iterator[tuple[int, dict[str, Any]]], directory: Path) -> t
     Raises ConfigurationError for a journal that cannot be used.
     """
     try:
-        start: dict[str, Any] = next(lines, (0, {"n": CUT_OFF}))[1]
-        if start["n"] == CUT_OFF:
+        start: dict[str, Any] = next(lines, (0, {"n": journal.CUT_OFF}))[1]
+        if start["n"] == journal.CUT_OFF:
             raise ConfigurationError("the journal is empty: the process that wrote it ended before its first record")
-        if start.get("n") != "start" or start["format"] != FORMAT:
-            raise ConfigurationError(f"this journal has format {start.get('format')}; this gridbot reads {FORMAT}")
+        if start.get("n") != "start" or start["format"] != journal.FORMAT:
+            raise ConfigurationError(
+                f"this journal has format {start.get('format')}; this gridbot reads {journal.FORMAT}"
+            )
         settings = Settings(
             **start["settings"],
             metrics=MetricsConfigDTO(enabled=start["metrics"]),
@@ -202,12 +171,12 @@ def engine_of(lines: Iterator[tuple[int, dict[str, Any]]], directory: Path) -> t
         raise ConfigurationError(f"the beginning of the journal cannot be read ({type(exc).__name__}: {exc})") from exc
     script = Script(lines)
     exchange = Exchange(
-        cast(IExchangeRESTService, Replayed("rest", IExchangeRESTService, script)),
-        cast(IExchangeWebSocketService, Replayed("feed", IExchangeWebSocketService, script)),
+        cast(IExchangeRESTService, Taped("rest", IExchangeRESTService, script)),
+        cast(IExchangeWebSocketService, Taped("feed", IExchangeWebSocketService, script)),
         simulated,
     )
     try:
-        engine = BotEngine(settings, ReplayedClock(script), exchange, db)
+        engine = BotEngine(settings, TapedClock(MarketClock(), script), exchange, db)
     except EndOfJournal as exc:
         why = script.damage() or exc
         raise ConfigurationError(f"the journal ends before the bot was up, there is nothing to replay: {why}") from exc
@@ -257,7 +226,7 @@ def replay(args: argparse.Namespace) -> int:
     except Diverged as exc:
         code, verdict, ending = OTHER, "NOT THE SAME", exc.message
     if damage := script.damage():
-        verdict = "all the same so far, BUT THE JOURNAL IS DAMAGED" if code == SAME else verdict
+        verdict = "all the same so far, BUT THE JOURNAL IS journal.DAMAGED" if code == SAME else verdict
         code, ending = OTHER, f"{ending}\n{damage}. Copy the file once more from where it was recorded"
     told_version = "" if version == VERSION else f" (recorded by version {version}, replayed by {VERSION})"
     text = (
