@@ -267,15 +267,12 @@ def held_by_kind(ledger: Ledger) -> tuple[Holding, Holding, Holding]:
     What is held, as (waiting, kept, unassigned): lots whose sell is still to come; rests of buys that were
     sold; lots of buys that no sell was placed for. Of a view by cycle.
     """
-    waiting, kept, unassigned = [], [], []
-    for lot in ledger.lots:
-        if lot.txid in ledger.spoken_for:
-            waiting.append(lot)
-        elif lot.txid in ledger.named:
-            kept.append(lot)
-        else:
-            unassigned.append(lot)
-    return holding(waiting), holding(kept), holding(unassigned)
+    lots, rests = ledger.lots, ledger.named - ledger.spoken_for
+    return (
+        holding(lot for lot in lots if lot.txid in ledger.spoken_for),
+        holding(lot for lot in lots if lot.txid in rests),
+        holding(lot for lot in lots if lot.txid not in ledger.named),
+    )
 
 
 def split(held: Holding, volume: Decimal) -> tuple[Holding, Holding]:
@@ -296,16 +293,11 @@ def add(one: Holding, other: Holding, sign: int = 1) -> Holding:
 def dust_in(ledger: Ledger, lot: Decimal) -> Holding:
     """Of the rests of buys that were sold, those of no more than a lot unit for each of their sells."""
     sells = Counter(buy for buy, _ in {(row.sells, row.info.txid) for row in ledger.rows if row.info.side != BUY})
-    rests: dict[str, list[Lot]] = {}
-    for lot_left in ledger.lots:
-        if lot_left.txid in ledger.named and lot_left.txid not in ledger.spoken_for:
-            rests.setdefault(lot_left.txid, []).append(lot_left)
-    return holding(
-        left
-        for txid, lots in rests.items()
-        if sum((left.volume for left in lots), ZERO) <= lot * sells[txid]
-        for left in lots
-    )
+    rests = {txid: Holding() for txid in ledger.named - ledger.spoken_for}
+    for left in ledger.lots:
+        if left.txid in rests:
+            rests[left.txid] = holding((rests[left.txid], left))
+    return holding(rest for txid, rest in rests.items() if rest.volume <= lot * sells[txid])
 
 
 def cycles(ledger: Ledger) -> list[Cycle]:

@@ -20,6 +20,7 @@ from gridbot.services.ledger import (
     Cycle,
     Holding,
     Ledger,
+    Line,
     Profit,
     Totals,
     add,
@@ -91,17 +92,7 @@ def summary_of(found: Totals, price: Decimal, strategy: str, books: str, surplus
     )
 
 
-@dataclass(frozen=True)
-class ShownLine:
-    """A profit line cut for people: ``gross - fees = net``, and the lines add up to the last one."""
-
-    label: str
-    gross: Decimal
-    fees: Decimal
-    net: Decimal
-
-
-def shown_profit(found: Profit, decimals: int) -> list[ShownLine]:
+def shown_profit(found: Profit, decimals: int) -> dict[str, Line]:
     """
     grid profit, price move, (base from before,) change: cut to ``decimals``. The sums are cut first and the
     price move takes the last digit, so that whoever adds up what is shown gets what is shown.
@@ -114,11 +105,13 @@ def shown_profit(found: Profit, decimals: int) -> list[ShownLine]:
     fees = {name: cut(line.fees) for name, line in _lines(found).items()}
     for table in (net, fees):
         table["price move"] = table["change"] - table["grid profit"] - table["base from before"]
-    lines = [ShownLine(name, net[name] + fees[name], fees[name], net[name]) for name in net]
-    return [line for line in lines if line.label != "base from before" or found.before.gross or line.net]
+    shown = {name: Line(net[name] + fees[name], fees[name]) for name in net}
+    if not (found.before.gross or net["base from before"]):
+        del shown["base from before"]
+    return shown
 
 
-def _lines(found: Profit) -> dict[str, Any]:
+def _lines(found: Profit) -> dict[str, Line]:
     return {
         "grid profit": found.grid,
         "price move": found.price_move,
@@ -134,7 +127,7 @@ def signed(value: Decimal) -> str:
 
 def profit_lines(summary: Summary, units: Units) -> tuple[str, ...]:
     """The lines for the status message, labels twelve letters wide; the last one says whether to believe them."""
-    shown = {line.label: line for line in shown_profit(summary.profit, units.quote_decimals)}
+    shown = shown_profit(summary.profit, units.quote_decimals)
     grid, move, change = shown["grid profit"], shown["price move"], shown["change"]
     lines = [
         f"grid profit {signed(grid.net)} {units.quote} by what was sold, after {grid.fees:f} of fees",
@@ -164,10 +157,9 @@ def _kept_lines(summary: Summary, units: Units) -> list[tuple[str, str]]:
 
 def summary_text(summary: Summary, units: Units) -> str:
     """The profit as a table that adds up along and down, what is held, and the word on the books."""
-    shown = {line.label: line for line in shown_profit(summary.profit, units.quote_decimals)}
+    shown = shown_profit(summary.profit, units.quote_decimals)
     rows = [("", "before fees", "fees", "after fees")]
-    for line in shown.values():
-        rows.append((line.label, signed(line.gross), signed(-line.fees), signed(line.net)))
+    rows += [(label, signed(line.gross), signed(-line.fees), signed(line.net)) for label, line in shown.items()]
     text = [f"profit in {units.quote}, coins held at {summary.profit.price:f} {units.quote}"]
     text += [f"  {label:<18}{gross:>16}{fees:>14}{net:>16}" for label, gross, fees, net in rows]
     text.append(f"  books: {summary.books}")
