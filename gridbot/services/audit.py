@@ -112,33 +112,22 @@ def audit(ours: OurBooks, theirs: TheirBooks, start: Start, base: str, quote: st
     """Compare. ``base``, ``quote``: the currencies' names for people."""
     found = Audit(executions=len(ours.rows), orders=len(ours.orders))
     with localcontext(EXACT):
-        forgotten, explained = _executions(ours, theirs, found)
+        forgotten, believed = _executions(ours, theirs, found)
         _open_orders(ours, theirs, found)
-        _balances(ours, theirs, start, (base, quote), explained, found)
+        _balances(believed, theirs, start, (base, quote), found)
         _forgotten(forgotten, start.is_exact and not found.rests, found)
     return found
 
 
-Amounts = tuple[Decimal, Decimal]  # base, quote
-
-
-def _executions(ours: OurBooks, theirs: TheirBooks, found: Audit) -> tuple[list[Trade], Amounts]:
+def _executions(ours: OurBooks, theirs: TheirBooks, found: Audit) -> tuple[list[Trade], list[TradeInfoSchema]]:
     """
-    Differences of executions. Returns ours that the exchange does not tell any more, order and all, and what
-    the differences explain of the balances: theirs less ours.
+    Differences of executions. Returns ours that the exchange does not tell any more, order and all, and those by
+    which the balances are to be explained: ours, and theirs where there is a difference.
     """
-    known = {row.info.exec_id: row.info for row in ours.rows}
+    known = {row.info.exec_id for row in ours.rows}
     told_ids = {exec_id for order in theirs.orders.values() for exec_id in order.trades}
-    explained = [ZERO, ZERO]
-
-    def explain(trade: TradeInfoSchema, sign: int) -> None:
-        base, quote = flow([trade])
-        explained[0] += sign * base
-        explained[1] += sign * quote
-
     in_sum = {row.info.txid for row in ours.rows if row.info.exec_id.startswith(PROVISIONAL)}
-    _in_sum_only(ours, theirs, in_sum, found, explain)
-    forgotten = []
+    forgotten, believed = [], _in_sum_only(ours, theirs, in_sum, found)
     for row in ours.rows:
         info = row.info
         if info.txid in in_sum:
@@ -147,41 +136,37 @@ def _executions(ours: OurBooks, theirs: TheirBooks, found: Audit) -> tuple[list[
         if other is not None:
             if wrong := _unequal(info, other, theirs.cost_step):
                 found.differences.append(f"execution {info.exec_id} of order {info.txid}: {wrong}")
-                explain(other, 1)
-                explain(info, -1)
+            believed.append(other if wrong else info)
         elif info.txid not in theirs.orders:
             forgotten.append(row)
+            believed.append(info)
         else:
             found.differences.append(f"execution {info.exec_id} of order {info.txid}: the exchange does not know it")
-            explain(info, -1)
     for exec_id, trade in theirs.trades.items():
         if exec_id in told_ids and exec_id not in known and trade.txid not in in_sum:
             what = f"{trade.side} {trade.volume:f} @ {trade.price:f}, fee {trade.fee:f}"
             found.differences.append(f"execution {exec_id} of order {trade.txid} ({what}): not in the bot's books")
-            explain(trade, 1)
+            believed.append(trade)
     for txid, order in theirs.orders.items():
         told = sum((theirs.trades[i].volume for i in order.trades if i in theirs.trades), ZERO)
         if told != order.vol_exec:
             found.differences.append(
                 f"order {txid}: the exchange says {order.vol_exec:f} was executed and itemises {told:f}; try later"
             )
-    return forgotten, (explained[0], explained[1])
+    return forgotten, believed
 
 
-def _in_sum_only(ours: OurBooks, theirs: TheirBooks, txids: set[str], found: Audit, explain: Any) -> None:
+def _in_sum_only(ours: OurBooks, theirs: TheirBooks, txids: set[str], found: Audit) -> list[TradeInfoSchema]:
     """Orders booked in sum: the executions are told or not, the bot has not itemised them yet."""
+    believed = []
     for txid in sorted(txids):
         mine = [row.info for row in ours.rows if row.info.txid == txid]
-        told = [trade for trade in theirs.trades.values() if trade.txid == txid]
         volume = sum((trade.volume for trade in mine), ZERO)
         found.differences.append(
             f"order {txid}: {volume:f} is booked in sum; the bot itemises its fills at the next comparison"
         )
-        if told:
-            for trade in told:
-                explain(trade, 1)
-            for trade in mine:
-                explain(trade, -1)
+        believed += [trade for trade in theirs.trades.values() if trade.txid == txid] or mine
+    return believed
 
 
 def _unequal(mine: TradeInfoSchema, other: TradeInfoSchema, step: Decimal) -> str:
@@ -247,20 +232,19 @@ def _open_orders(ours: OurBooks, theirs: TheirBooks, found: Audit) -> None:
 
 
 def _balances(
-    ours: OurBooks, theirs: TheirBooks, start: Start, names: tuple[str, str], explained: Amounts, found: Audit
+    believed: list[TradeInfoSchema], theirs: TheirBooks, start: Start, names: tuple[str, str], found: Audit
 ) -> None:
     """The account against what it, and the bot, began with and the executions."""
-    traded = flow(row.info for row in ours.rows)
+    traded = flow(believed)
     held = theirs.balance.base_balance, theirs.balance.quote_balance
     for n, name in enumerate(names):
-        # What the differences found above explain is named there.
-        change, began, own = traded[n] + explained[n], start.account[n], start.own[n]
+        began, own = start.account[n], start.own[n]
         if began is not None:
-            _whole_account(name, began, change, held[n], found)
+            _whole_account(name, began, traded[n], held[n], found)
         if own is not None:
-            _fenced(name, own, change, held[n], found)
+            _fenced(name, own, traded[n], held[n], found)
         elif began is None:
-            _not_told(name, change, held[n], found)
+            _not_told(name, traded[n], held[n], found)
 
 
 def _whole_account(name: str, began: Decimal, change: Decimal, account: Decimal, found: Audit) -> None:
