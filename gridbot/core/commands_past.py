@@ -23,26 +23,22 @@ from gridbot.models.money import digits
 from gridbot.services.messages import Units
 
 MOST_DECIMALS = 12  # of a price; with more the 28 digits of a Decimal no longer hold every product
-# Options that stand for a key of config.ini, and the key.
+# Options that stand for a key of config.ini: the key, and what the help says.
 CHANGES = {
-    "strategy": "strategy",
-    "amount": "amount_per_grid",
-    "interval": "interval",
-    "n": "n_open_buy_orders",
-    "max_investment": "max_investment",
-    "fee": "fee",
+    "--strategy": ("strategy", "NAME", "GridHODL, GridSell, SWING, cDCA, or package.module:Class"),
+    "--amount": ("amount_per_grid", "QUOTE", "quote per buy (amount_per_grid)"),
+    "--interval": ("interval", "STEP", "distance of two buys: 1%% or 0.01"),
+    "--n": ("n_open_buy_orders", "BUYS", "buys open at the same time (n_open_buy_orders)"),
+    "--max-investment": ("max_investment", "QUOTE", "limit of price x volume over all open orders"),
+    "--fee": ("fee", "FEE", "maker fee per side: 0.25%% or 0.0025"),
 }
 
 
 def add_changes(parser: argparse.ArgumentParser) -> None:
     """Options that try other settings than config.ini's, for this once."""
     group = parser.add_argument_group("other settings than config.ini's, for this once")
-    group.add_argument("--strategy", metavar="NAME", help="GridHODL, GridSell, SWING, cDCA, or package.module:Class")
-    group.add_argument("--amount", metavar="QUOTE", help="quote per buy (amount_per_grid)")
-    group.add_argument("--interval", metavar="STEP", help="distance of two buys: 1%% or 0.01")
-    group.add_argument("--n", metavar="BUYS", help="buys open at the same time (n_open_buy_orders)")
-    group.add_argument("--max-investment", metavar="QUOTE", help="limit of price x volume over all open orders")
-    group.add_argument("--fee", metavar="FEE", help="maker fee per side: 0.25%% or 0.0025")
+    for option, (key, metavar, words) in CHANGES.items():
+        group.add_argument(option, dest=key, metavar=metavar, help=words)
 
 
 def add_market(parser: argparse.ArgumentParser) -> None:
@@ -131,7 +127,7 @@ def _time(text: str) -> float:
 
 def changed(settings: Settings, args: argparse.Namespace) -> BotConfigDTO:
     """The bot's settings with the options of the command line. Raises ConfigurationError naming the option."""
-    return changed_bot(settings.bot, {key: getattr(args, name) for name, key in CHANGES.items()})
+    return changed_bot(settings.bot, {key: getattr(args, key) for key, _, _ in CHANGES.values()})
 
 
 def changed_bot(bot: BotConfigDTO, changes: dict[str, str | None]) -> BotConfigDTO:
@@ -139,12 +135,12 @@ def changed_bot(bot: BotConfigDTO, changes: dict[str, str | None]) -> BotConfigD
     wanted = {key: value for key, value in changes.items() if value is not None}
     if not wanted:
         return bot
-    option = {key: "--" + name.replace("_", "-") for name, key in CHANGES.items()}
+    options = {key: option for option, (key, _, _) in CHANGES.items()}
     try:
         return BotConfigDTO(**(bot.model_dump() | wanted))
     except ValidationError as exc:
         problems = [
-            f"{option.get(str(e['loc'][0]), e['loc'][0]) if e['loc'] else ''} {e['msg'].removeprefix('Value error, ')}"
+            f"{options.get(str(e['loc'][0]), e['loc'][0]) if e['loc'] else ''} {e['msg'].removeprefix('Value error, ')}"
             for e in exc.errors()
         ]
         raise ConfigurationError("these settings cannot work:\n  " + "\n  ".join(p.strip() for p in problems)) from exc

@@ -75,7 +75,6 @@ class BotEngine:
         self.state_machine = StateMachine()
         self.event_bus = EventBus()
         self.event_bus.subscribe(events.Event, self._tell_story)
-        self.event_bus.subscribe(events.GridShifted, lambda _event: self._show_ladder_soon())
         bot = settings.bot
         self.desk = OrderDesk(db, exchange.rest, clock, bot.userref, self.event_bus.publish)
         self.desk.own_at_start = settings.funds.own_base, settings.funds.own_quote
@@ -166,8 +165,7 @@ class BotEngine:
             self.strategy.on_message(message)
         except TemporaryFailure as exc:
             LOG.warning("%s; trying again later", exc)
-        if self.state_machine.state is States.INITIALIZING and self.strategy.is_ready:
-            self._begin()
+        self._begin_when_ready()
 
     def _end(self, code: int, reason: str) -> None:
         if code != STOPPED_BY_REQUEST:
@@ -220,8 +218,7 @@ class BotEngine:
         if problem := self._db.put_back():
             self.event_bus.publish(events.Trouble(problem))
         self.strategy.on_timer()
-        if self.state_machine.state is States.INITIALIZING and self.strategy.is_ready:
-            self._begin()
+        self._begin_when_ready()
         if now >= self._next_status and self.strategy.is_ready:
             self._next_status = now + STATUS_SPACING
             self.strategy.send_status_update()
@@ -238,14 +235,12 @@ class BotEngine:
         if self._settings.metrics.enabled:
             self._document = self._status_document()
 
-    def _begin(self) -> None:
+    def _begin_when_ready(self) -> None:
+        if self.state_machine.state is not States.INITIALIZING or not self.strategy.is_ready:
+            return
         self.state_machine.transition_to(States.RUNNING)
         summary = f"{self._settings.bot.strategy}: {self.strategy.describe()}"
         self.event_bus.publish(events.BotStarted(self._settings.bot.name, summary))
-        self._show_ladder_soon()
-
-    def _show_ladder_soon(self) -> None:
-        self._ladder_due = True
 
     def _watch_price(self, now: float) -> None:
         """A quiet pair is not a dead one: ask for its price before calling the silence an error."""
@@ -299,6 +294,7 @@ class BotEngine:
         return message_for(event, self._units())
 
     def _tell_story(self, event: events.Event) -> None:
+        self._ladder_due |= isinstance(event, events.BotStarted | events.GridShifted)
         if isinstance(event, events.ExtraSellPlaced):
             return  # its placement has a line already
         level = logging.WARNING if isinstance(event, WARNINGS) else logging.INFO
