@@ -67,11 +67,15 @@ class Funds:
 
     def hold(self, side: str, price: Decimal, volume: Decimal) -> None:
         """An order of ours now binds money."""
-        self._change(side, price, -volume)
+        self.release(side, price, -volume)
 
     def release(self, side: str, price: Decimal, volume: Decimal) -> None:
         """So much of an order binds money no longer."""
-        self._change(side, price, volume)
+        self.is_told = False
+        if side == BUY:
+            self._quote += price * volume * (ONE + self.fee)
+        else:
+            self._base += volume
 
     def executed(self, side: str, price: Decimal, volume: Decimal, cost: Decimal, fee: Decimal) -> None:
         """``volume`` of an order with limit ``price`` was executed for ``cost`` and ``fee``."""
@@ -81,13 +85,6 @@ class Funds:
         self._quote += quote
         self.base_balance += base
         self.quote_balance += quote
-
-    def _change(self, side: str, price: Decimal, volume: Decimal) -> None:
-        self.is_told = False
-        if side == BUY:
-            self._quote += price * volume * (ONE + self.fee)
-        else:
-            self._base += volume
 
 
 def bound_by(orders: Iterable[BookOrder], pending: Iterable[Placement], fee: Decimal) -> tuple[Decimal, Decimal]:

@@ -197,17 +197,17 @@ def _account(
             sale = Sale(row)
             if row.sells == EXTRA and before:
                 from_before = min(before, sale.volume)
-                sale.close_uncovered(from_before)
+                sale.close(None, from_before)
                 before -= from_before
             if row.sells == EXTRA and not in_order_of_age:
                 shelf.sell_what_is_kept(sale)
                 if base_before is None:
-                    sale.close_uncovered(sale.volume)
+                    sale.close(None)
             elif row.sells in shelf.pledged:
                 shelf.pledged[row.sells] -= info.volume
             while sale.volume and (lot := choose(row.sells)) is not None:
                 sale.close(lot)
-            sale.close_uncovered(sale.volume)
+            sale.close(None)
             closings += sale.closings
     left = tuple(lot for lot in shelf.lots if lot.volume)
     return Ledger(ordered, tuple(closings), left, waiting, named, base, quote, fees)

@@ -21,6 +21,14 @@ class Lot:
     cost: Decimal  # before the fee
     fee: Decimal
 
+    def take(self, volume: Decimal) -> tuple[Decimal, Decimal]:
+        """Take out so much of it; cost and fee of that."""
+        cost, fee = part(self.cost, volume, self.volume), part(self.fee, volume, self.volume)
+        self.volume -= volume
+        self.cost -= cost
+        self.fee -= fee
+        return cost, fee
+
 
 @dataclass(frozen=True, slots=True)
 class Closing:
@@ -102,39 +110,25 @@ def _first(lots: deque[Lot]) -> Lot | None:
 
 
 class Sale:
-    """One sell execution while it is divided among lots; ``volume`` is what is not divided yet."""
+    """One sell execution while it is divided among lots."""
 
     def __init__(self, row: Trade) -> None:
-        self.volume = row.info.volume
+        info = row.info
+        self._rest = Lot(info.txid, info.time, info.volume, info.cost, info.fee)  # of the proceeds, not of a cost
         self.closings: list[Closing] = []
-        self._row = row
-        self._proceeds = row.info.cost
-        self._fee = row.info.fee
 
-    def close(self, lot: Lot, most: Decimal | None = None) -> None:
-        """Sell of this lot, at most ``most`` of it."""
-        volume = min(self.volume, lot.volume if most is None else most)
-        if not volume:
-            return
-        cost, fee = part(lot.cost, volume, lot.volume), part(lot.fee, volume, lot.volume)
-        lot.volume -= volume
-        lot.cost -= cost
-        lot.fee -= fee
-        self._add(volume, lot.txid, lot.bought_at, cost, fee)
+    @property
+    def volume(self) -> Decimal:
+        """What is not divided yet."""
+        return self._rest.volume
 
-    def close_uncovered(self, volume: Decimal) -> None:
+    def close(self, lot: Lot | None, most: Decimal = INFINITE) -> None:
+        """Sell of this lot, or of base that no lot covers, at most ``most``."""
+        volume = min(self.volume, most if lot is None else min(lot.volume, most))
         if volume:
-            self._add(volume)
-
-    def _add(
-        self, volume: Decimal, txid: str = "", bought_at: float = 0.0, cost: Decimal = ZERO, fee: Decimal = ZERO
-    ) -> None:
-        proceeds, sell_fee = part(self._proceeds, volume, self.volume), part(self._fee, volume, self.volume)
-        self.volume -= volume
-        self._proceeds -= proceeds
-        self._fee -= sell_fee
-        info = self._row.info
-        self.closings.append(Closing(info.txid, info.time, volume, proceeds, sell_fee, txid, bought_at, cost, fee))
+            rest = self._rest
+            bought = () if lot is None else (lot.txid, lot.bought_at, *lot.take(volume))
+            self.closings.append(Closing(rest.txid, rest.bought_at, volume, *rest.take(volume), *bought))
 
 
 def part(amount: Decimal, volume: Decimal, of: Decimal) -> Decimal:
