@@ -53,25 +53,20 @@ USUAL_COSTMIN = Decimal("0.5")
 
 
 class MarketClock(IClock):
-    """The time of the newest price, for both clocks. Waiting takes no time."""
+    """The time of the newest price, unix seconds, for both clocks. Nobody waits, and nobody stops it."""
 
     def __init__(self) -> None:
         self.now = 0.0
 
     def time(self) -> float:
-        """Market time, unix seconds."""
         return self.now
 
-    def monotonic(self) -> float:
-        """The same."""
-        return self.now
+    monotonic = time  # it never steps
 
     def wait(self, seconds: float) -> bool:
-        """Nothing to wait for: the next price is the next time."""
         return False
 
     def stopping(self) -> bool:
-        """A backtest ends with its file."""
         return False
 
 

@@ -30,7 +30,6 @@ from gridbot.strategies import grid_rules as rules
 
 SLOW_CLOCK = 5.0  # seconds: less does no harm, more makes logs and nonces odd
 
-
 GOOD, HINT, WRONG = "ok     ", "hint   ", "PROBLEM"
 Finding = tuple[str, str, str]  # one of these, about what, what was found
 
@@ -147,23 +146,23 @@ class Doctor:
 
     def _private(self, rest: IExchangeRESTService) -> Iterator[Finding]:
         bot = self._settings.bot
+        fee: Decimal | None = None
         if bot.exchange == "Kraken" and not self._settings.kraken.has_key:
             if bot.dry_run:
                 yield (HINT, "key", "none configured: a dry run needs none. Fee, funds and rights cannot be looked at")
-            yield from self._grid(rest, None)
-            return
-        if self._busy is not None:
+        elif self._busy is not None:
             # Two programs with one key spoil each other's nonces, and the bot would stop.
             yield (HINT, "key", f"not tried: {self._busy}. It proves its key with every order; stop it to look here")
-            yield from self._grid(rest, None)
-            return
-        if bot.skip_permission_check:
-            yield (HINT, "key", "its rights are not checked (skip_permission_check)")
         else:
-            rest.check_api_key_permissions()
-            yield (GOOD, "key", "may do what the bot needs, and cannot withdraw money")
-        yield from self._grid(rest, rest.get_maker_fee())
-        yield from self._funds(rest)
+            if bot.skip_permission_check:
+                yield (HINT, "key", "its rights are not checked (skip_permission_check)")
+            else:
+                rest.check_api_key_permissions()
+                yield (GOOD, "key", "may do what the bot needs, and cannot withdraw money")
+            fee = rest.get_maker_fee()
+        yield from self._grid(rest, fee)
+        if fee is not None:
+            yield from self._funds(rest)
 
     def _grid(self, rest: IExchangeRESTService, fee: Decimal | None) -> Iterator[Finding]:
         """The numbers of the grid against the fee, the minimums and the price."""
@@ -218,11 +217,7 @@ class Doctor:
             yield (HINT, "funds", f"{told}, but {wanted}: some will wait")
         if bot.strategy == "SWING" and self._settings.funds.own_base is None and money.base_available:
             coins = units.volume(money.base_available)
-            yield (
-                HINT,
-                "coins",
-                f"SWING will sell the {coins} that are free. To keep them: [funds] own_base = 0",
-            )
+            yield (HINT, "coins", f"SWING will sell the {coins} that are free. To keep them: [funds] own_base = 0")
         names = {bot.base_currency, bot.quote_currency, *rest.rest_altname.replace(bot.quote_currency, " ").split()}
         earning = [
             b.asset for b in rest.get_balances() if b.asset.endswith(".F") and b.asset[:-2] in names and b.balance

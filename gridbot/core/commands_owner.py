@@ -151,10 +151,7 @@ def copy_database(source: Path, target: Path) -> None:
     try:
         draft.unlink(missing_ok=True)
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        with (
-            closing(read_only(source)) as reading,
-            closing(sqlite3.connect(draft)) as writing,
-        ):
+        with closing(read_only(source)) as reading, closing(sqlite3.connect(draft)) as writing:
             reading.backup(writing, pages=PAGES_AT_ONCE)
             writing.execute("PRAGMA journal_mode=DELETE")  # one file, without companions
             sound = [row[0] for row in writing.execute("PRAGMA integrity_check")] == ["ok"]

@@ -5,6 +5,7 @@ table is compared with the others, without the bot's own classes.
 
 import sqlite3
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -23,6 +24,8 @@ IN_ONE_FILE = b"\x01\x01"  # SQLite's write and read version, bytes 18 and 19 of
 MAY_BE_ZERO = {"executed", "cost", "fee"}
 MAY_BE_NEGATIVE = {"fee"}  # a rebate
 
+Rows = Callable[[str], list[tuple[str, ...]]]  # the answer to a question about one userref
+
 
 def problems_in(path: Path, userref: int) -> list[str]:
     """
@@ -38,7 +41,12 @@ def problems_in(path: Path, userref: int) -> list[str]:
                 return [problem]
             # One moment for all questions: the bot may be writing.
             connection.execute("BEGIN")
-            return _Books(connection, userref).problems()
+
+            def rows(sql: str) -> list[tuple[str, ...]]:
+                return connection.execute(f"{sql} WHERE userref = ?", (userref,)).fetchall()
+
+            # Numbers first, because the rest calculates with them.
+            return _numbers(rows) or [*_orders(rows), *_buys(rows), *_sells(rows)]
     except sqlite3.DatabaseError as exc:
         return [f"the file cannot be read as a database: {exc}"]
 
@@ -65,59 +73,46 @@ def _schema(connection: sqlite3.Connection) -> str:
     return f"this file {problem}" if problem else ""
 
 
-class _Books:
-    """The rows of one userref."""
+def _numbers(rows: Rows) -> list[str]:
+    problems = []
+    for table, columns in NUMBERS.items():
+        for row in rows(f"SELECT {', '.join(columns)} FROM {table}"):
+            problems += [
+                f"{table}.{column} = {text!r} is not possible"
+                for column, text in zip(columns, row, strict=True)
+                if not _is_possible(column, text)
+            ]
+    return problems
 
-    def __init__(self, connection: sqlite3.Connection, userref: int) -> None:
-        self._connection = connection
-        self._userref = userref
 
-    def problems(self) -> list[str]:
-        """What does not fit together; numbers first, because the rest calculates with them."""
-        return self._numbers() or [*self._orders(), *self._buys(), *self._sells()]
+def _orders(rows: Rows) -> list[str]:
+    executed: dict[str, Decimal] = {}
+    for txid, volume in rows("SELECT txid, volume FROM trades"):
+        executed[txid] = executed.get(txid, Decimal(0)) + Decimal(volume)
+    finished = {row[0] for row in rows("SELECT txid FROM finished_orders")}
+    problems = []
+    for txid, volume, done in rows("SELECT txid, volume, executed FROM orderbook"):
+        if Decimal(done) >= Decimal(volume):
+            problems.append(f"order {txid} is in the book of open orders and completely executed")
+        if Decimal(done) != executed.get(txid, Decimal(0)):
+            problems.append(f"order {txid}: {done} executed, but its trades say {executed.get(txid, 0)}")
+        if txid in finished:
+            problems.append(f"order {txid} is both open and over")
+    return problems
 
-    def _rows(self, sql: str) -> list[tuple[str, ...]]:
-        return self._connection.execute(f"{sql} WHERE userref = ?", (self._userref,)).fetchall()
 
-    def _numbers(self) -> list[str]:
-        problems = []
-        for table, columns in NUMBERS.items():
-            for row in self._rows(f"SELECT {', '.join(columns)} FROM {table}"):
-                problems += [
-                    f"{table}.{column} = {text!r} is not possible"
-                    for column, text in zip(columns, row, strict=True)
-                    if not _is_possible(column, text)
-                ]
-        return problems
+def _buys(rows: Rows) -> list[str]:
+    buys = Counter(Decimal(price) for side, price in rows("SELECT side, price FROM orderbook") if side == "buy")
+    return [f"two open buys at {price:f}" for price, count in buys.items() if count > 1]
 
-    def _orders(self) -> list[str]:
-        executed: dict[str, Decimal] = {}
-        for txid, volume in self._rows("SELECT txid, volume FROM trades"):
-            executed[txid] = executed.get(txid, Decimal(0)) + Decimal(volume)
-        finished = {row[0] for row in self._rows("SELECT txid FROM finished_orders")}
-        problems = []
-        for txid, volume, done in self._rows("SELECT txid, volume, executed FROM orderbook"):
-            if Decimal(done) >= Decimal(volume):
-                problems.append(f"order {txid} is in the book of open orders and completely executed")
-            if Decimal(done) != executed.get(txid, Decimal(0)):
-                problems.append(f"order {txid}: {done} executed, but its trades say {executed.get(txid, 0)}")
-            if txid in finished:
-                problems.append(f"order {txid} is both open and over")
-        return problems
 
-    def _buys(self) -> list[str]:
-        buys = Counter(
-            Decimal(price) for side, price in self._rows("SELECT side, price FROM orderbook") if side == "buy"
-        )
-        return [f"two open buys at {price:f}" for price, count in buys.items() if count > 1]
-
-    def _sells(self) -> list[str]:
-        sells = Counter(row[0] for row in self._rows("SELECT sells FROM orderbook") if row[0])
-        problems = [
-            f"{count} open sells for the buy {buy}" for buy, count in sells.items() if count > 1 and buy not in NO_BUY
-        ]
-        unsold = [row[0] for row in self._rows("SELECT txid FROM unsold_buy_order_txids")]
-        return problems + [f"the buy {txid} is noted as unsold and has an open sell" for txid in unsold if sells[txid]]
+def _sells(rows: Rows) -> list[str]:
+    sells = Counter(row[0] for row in rows("SELECT sells FROM orderbook") if row[0])
+    problems = [
+        f"{count} open sells for the buy {buy}" for buy, count in sells.items() if count > 1 and buy not in NO_BUY
+    ]
+    unsold = [row[0] for row in rows("SELECT txid FROM unsold_buy_order_txids")]
+    return problems + [f"the buy {txid} is noted as unsold and has an open sell" for txid in unsold if sells[txid]]
 
 
 def _is_possible(column: str, text: str) -> bool:

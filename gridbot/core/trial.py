@@ -21,10 +21,10 @@ from gridbot.adapters.exchanges.demo_market import DemoMarket
 from gridbot.adapters.exchanges.simulated import ASSUMED_FEE, SimulatedRESTService
 from gridbot.adapters.exchanges.simulated_core import SimulatedExchange
 from gridbot.adapters.exchanges.simulated_feed import SimulatedFeed
+from gridbot.core.backtest import MarketClock
 from gridbot.core.engine import BotEngine
 from gridbot.exceptions import OrderFateUnknown, PlacementPaused, TemporaryFailure
 from gridbot.infrastructure.database import DBConnect
-from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import Exchange
 from gridbot.models.configuration import Settings
 from gridbot.models.exchange import BUY, SELL, CreateOrderResponseSchema, OnMessageSchema
@@ -51,18 +51,13 @@ class Killed(BaseException):
     """The process dies here. Not an Exception: nothing may catch it."""
 
 
-class TrialClock(IClock):
+class TrialClock(MarketClock):
     """Time as far as the trial lets it go."""
 
     def __init__(self) -> None:
         self.now = 1_790_000_000.0
         self.end = 0.0
         self.asked_to_stop = False
-
-    def time(self) -> float:
-        return self.now
-
-    monotonic = time  # it never steps
 
     def wait(self, seconds: float) -> bool:
         self.now += seconds
