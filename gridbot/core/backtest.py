@@ -146,19 +146,18 @@ class Backtest:
         publish     who else hears the bot's events
         """
         self.clock = MarketClock()
-        symbol = f"{play.bot.base_currency}/{play.bot.quote_currency}"
         self.exchange = SimulatedExchange(
             play.pair,
             base_balance=play.base_balance,
             quote_balance=play.quote_balance,
             fee=play.fee,
-            symbol=symbol,
+            symbol=f"{play.bot.base_currency}/{play.bot.quote_currency}",
             tag="PAST0",
         )
         self.rest = SimulatedRESTService(self.exchange, name="Backtest", now=self.clock.time)
         self._feed = FileFeed(self.rest)
-        ladder = FeeLadder(play.fee_tiers) if play.fee_tiers else None
-        self.tally = Tally(self.exchange, self.clock.time, keep_curve, ladder.after if ladder else None)
+        ladder = FeeLadder(play.fee_tiers or ((ZERO, play.fee),))
+        self.tally = Tally(self.exchange, self.clock.time, ladder.after, keep_curve)
         userref = play.bot.userref
         db = DBConnect(MEMORY)
         db.execute("BEGIN")  # one transaction for all of the past: nobody will read this database after a crash

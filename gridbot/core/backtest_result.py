@@ -149,8 +149,8 @@ class Tally:
 
     exchange: SimulatedExchange
     now: Callable[[], float]
+    fee_after: Callable[[float, Decimal], Decimal]  # (time, cost of a fill) -> fee per side from now on
     keep_curve: bool = False
-    fee_after: Callable[[float, Decimal], Decimal] | None = None  # (time, cost of a fill) -> fee per side from now on
     fills: list[Fill] = field(default_factory=list)  # only with keep_curve, as the samples
     samples: list[Sample] = field(default_factory=list)
     bars: int = 0
@@ -191,8 +191,7 @@ class Tally:
             return
         self._counts[event.side] += 1
         self.calm = NEVER
-        if self.fee_after is not None:
-            self.exchange.charge(self.fee_after(self.now(), event.cost))
+        self.exchange.charge(self.fee_after(self.now(), event.cost))
         if self.keep_curve:
             self.fills.append(Fill(self.now(), event.side, event.price, event.volume, event.fee, event.profit))
 
@@ -211,8 +210,7 @@ class Tally:
         if time == self._looked_at:
             return
         seconds, self._looked_at = Decimal(time - self._looked_at), time
-        if self.fee_after is not None:
-            self.exchange.charge(self.fee_after(time, ZERO))
+        self.exchange.charge(self.fee_after(time, ZERO))
         money = self.exchange.money
         self._in_market += seconds * (money.base > ZERO)
         if not self._book_is_known:

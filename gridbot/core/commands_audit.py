@@ -26,12 +26,10 @@ from gridbot.infrastructure.audits import AuditMark, Audits
 from gridbot.infrastructure.database import DBConnect
 from gridbot.interfaces.exchange import Exchange, IExchangeRESTService
 from gridbot.models.configuration import DBConfigDTO, Settings
-from gridbot.models.exchange import OrderInfoSchema
 from gridbot.models.money import step_of
 from gridbot.services.audit import Audit, OurBooks, Start, TheirBooks, audit
 from gridbot.services.ledger import PROVISIONAL
 
-RECONCILED, DIFFERENT = 0, 1
 MOST_TRIES = 5  # the bot may trade while it is audited; the comparison needs a moment of rest
 SURE_TRIES = 3  # what differs only because news is on its way does not differ so often
 LOOK_BACK = 5.0  # seconds before the first start from which orders are asked for: clocks and their rounding
@@ -58,7 +56,7 @@ def run_audit(settings: Settings, args: argparse.Namespace) -> int:
         )
     _remember(settings, AuditMark(time.time(), len(books.rows), outcome.difference))
     write(outcome.document() if args.json else outcome.text())
-    return RECONCILED if outcome.is_reconciled else DIFFERENT
+    return 0 if outcome.is_reconciled else 1
 
 
 def _compare_at_rest(settings: Settings) -> tuple[Books, Audit]:
@@ -98,18 +96,14 @@ def ask(rest: IExchangeRESTService, books: Books, userref: int, *, quiet: bool =
         *rest.get_closed_orders(userref, trades=True, start=books.stored.created_at - LOOK_BACK),
     ]
     known = {row.info.txid for row in books.rows} | {order.txid for order in books.orders}
-    orders = {info.txid: info for info in asked if _is_ours(info, rest, userref)}
+    ours = [info for info in asked if info.userref == userref and info.pair == rest.rest_altname]
     # Orders that ended before the bot's first start are not its own, unless it knows them.
-    orders = {t: o for t, o in orders.items() if t in known or not 0 < o.closed_at < books.stored.created_at}
+    orders = {o.txid: o for o in ours if o.txid in known or not 0 < o.closed_at < books.stored.created_at}
     orders |= rest.get_orders_info(sorted(known - orders.keys()))
     exec_ids = {exec_id for info in orders.values() for exec_id in info.trades}
     exec_ids |= {r.info.exec_id for r in books.rows if not r.info.exec_id.startswith(PROVISIONAL)}
     step = step_of(rest.get_asset_pair_info().cost_decimals)
     return TheirBooks(orders, rest.get_trades_info(sorted(exec_ids)), rest.get_pair_balance(), step)
-
-
-def _is_ours(info: OrderInfoSchema, rest: IExchangeRESTService, userref: int) -> bool:
-    return info.userref == userref and info.pair == rest.rest_altname
 
 
 def _start(settings: Settings, exchange: Exchange) -> Start:
@@ -136,20 +130,15 @@ def _opened(settings: Settings) -> Iterator[Exchange]:
     """The exchange; a simulated one as a copy, for it would go on by itself and spoil the running bot's."""
     with tempfile.TemporaryDirectory(prefix="gridbot-audit-") as directory:
         if settings.bot.simulated:
-            settings = _on_a_copy(settings, Path(directory))
+            copies, source = Path(directory), store_path(settings.db.path)
+            if source.exists():
+                copy_database(source, copies / source.name)  # the exchange's file, taken in one piece
+            settings = settings.model_copy(update={"db": DBConfigDTO(path=copies / settings.db.path.name)})
         exchange = exchange_of(settings, SystemClock(), exchange_name(settings.bot))
         try:
             yield exchange
         finally:
             exchange.rest.close()
-
-
-def _on_a_copy(settings: Settings, directory: Path) -> Settings:
-    """The settings with a database beside which lies a copy of the simulated exchange's file, taken in one piece."""
-    source = store_path(settings.db.path)
-    if source.exists():
-        copy_database(source, directory / source.name)
-    return settings.model_copy(update={"db": DBConfigDTO(path=directory / settings.db.path.name)})
 
 
 @contextmanager

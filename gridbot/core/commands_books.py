@@ -108,7 +108,11 @@ def check_owner(db: DBConnect, settings: Settings, path: Path) -> None:
     """Return when the database at ``path`` holds the books of this bot. Raises ConfigurationError naming both."""
     configuration = Configuration(db, settings.bot.userref)
     if not configuration.exists:
-        raise ConfigurationError(_nobody(db, settings, path))
+        known = ", ".join(str(row[0]) for row in db.execute("SELECT userref FROM configuration"))
+        raise ConfigurationError(
+            f"{settings.config_path}, [bot] userref = {settings.bot.userref}: {path} holds no bot with this "
+            f"number; {f'it holds {known}' if known else 'it holds none yet: the bot has not seen its first price'}"
+        )
     check_market(configuration.get().market, settings, path)
 
 
@@ -123,14 +127,6 @@ def check_market(market: str, settings: Settings, path: Path) -> None:
             f"{bot.base_currency}/{bot.quote_currency}. Name the config.ini they belong to (--config FILE); every "
             "exchange and every pair needs a database of its own ([database] path)"
         )
-
-
-def _nobody(db: DBConnect, settings: Settings, path: Path) -> str:
-    known = ", ".join(str(row[0]) for row in db.execute("SELECT userref FROM configuration"))
-    return (
-        f"{settings.config_path}, [bot] userref = {settings.bot.userref}: {path} holds no bot with this "
-        f"number; {f'it holds {known}' if known else 'it holds none yet: the bot has not seen its first price'}"
-    )
 
 
 def units_of(settings: Settings, books: Books) -> Units:
@@ -214,7 +210,9 @@ def run_report(settings: Settings, args: argparse.Namespace) -> int:
     units = units_of(settings, books)
     word = ledger.reconciled(books.rows, books.last_audit)
     if args.tax is not None:
-        return _report_tax(settings, args, books, word)
+        table = report.tax_table(ledger.fifo(books.rows, books.base_before), args.tax, units)
+        gains = {"year": args.tax, "books": word, "gains": table.document()}
+        return arguments.write(gains if args.json else table.csv(word), args.file)
     view = ledger.by_cycle(books.rows, books.spoken_for, books.base_before)
     by = args.by or "month"
     table = report.by_cycle_table(view, units) if by == "cycle" else report.by_period(view, by, units)
@@ -236,10 +234,3 @@ def run_report(settings: Settings, args: argparse.Namespace) -> int:
         f"grid profit is after fees; times are UTC; books: {word}",
     ]
     return arguments.write("\n".join(text), args.file)
-
-
-def _report_tax(settings: Settings, args: argparse.Namespace, books: Books, word: str) -> int:
-    view = ledger.fifo(books.rows, books.base_before)
-    table = report.tax_table(view, args.tax, units_of(settings, books))
-    document = {"year": args.tax, "books": word, "gains": table.document()}
-    return arguments.write(document if args.json else table.csv(word), args.file)

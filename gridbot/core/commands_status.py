@@ -6,6 +6,7 @@ Reads the database only: the bot may run, and need not. Imported only when it is
 
 import argparse
 import time
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -40,7 +41,8 @@ def run_status_arguments(parser: argparse.ArgumentParser) -> None:
 def run_status(settings: Settings, args: argparse.Namespace) -> int:
     books = read_books(settings)
     units = units_of(settings, books)
-    price, origin = known_price(books, args.price, time.time())
+    now = time.time()
+    price, origin = known_price(books, args.price, now)
     summary = report.summarise(
         books.rows,
         price,
@@ -52,7 +54,7 @@ def run_status(settings: Settings, args: argparse.Namespace) -> int:
         step_of(units.lot_decimals),
     )
     running = holder_if_running(settings.db.path)
-    view = _View(settings.bot, books, units, price, running)
+    view = _View(settings.bot, books, units, price, running, now)
     if args.json:
         document = {"running": bool(running), "price_origin": origin, **view.document()}
         return write({**document, **report.summary_document(summary)})
@@ -62,7 +64,7 @@ def run_status(settings: Settings, args: argparse.Namespace) -> int:
         f"{f'running ({running})' if running else 'NOT RUNNING'}",
         f"price {shown(price, units.price_decimals)} {units.quote}, {origin}",
         "",
-        ladder(books.sells, books.buys, price, units, time.time()),
+        ladder(books.sells, books.buys, price, units, now),
         "",
         *(f"missing  {line}" for line in view.missing()),
         f"next     {view.next_event()}",
@@ -72,54 +74,54 @@ def run_status(settings: Settings, args: argparse.Namespace) -> int:
     return write("\n".join(text))
 
 
+@dataclass(frozen=True)
 class _View:
     """The grid at one moment, in words."""
 
-    def __init__(self, bot: BotConfigDTO, books: Books, units: Units, price: Decimal, running: str) -> None:
-        self._bot = bot
-        self._books = books
-        self._units = units
-        self._price = price
-        self._running = running
-        self._now = time.time()
+    bot: BotConfigDTO
+    books: Books
+    units: Units
+    price: Decimal
+    running: str
+    now: float
 
     def missing(self) -> list[str]:
         """One line for every order that should exist and does not, with the reason."""
-        books, units = self._books, self._units
+        books, units = self.books, self.units
         lines = [
-            f"{p.side} {units.order(p.price, p.volume)}: sent {duration(self._now - p.written_at)} ago, not answered; "
+            f"{p.side} {units.order(p.price, p.volume)}: sent {duration(self.now - p.written_at)} ago, not answered; "
             "nothing else is placed before its fate is known"
             for p in books.pending
         ]
         lines += self._missing_buys()
         lines += [
             f"sell of {units.volume(buy.volume)}, bought @ {shown(buy.price, units.price_decimals)} "
-            f"{duration(self._now - buy.filled_at)} ago: {self._why_no_sell(buy)}"
+            f"{duration(self.now - buy.filled_at)} ago: {self._why_no_sell(buy)}"
             for buy in books.unsold
             if buy.txid not in {p.sells for p in books.pending}
         ]
         surplus = books.stored.vol_of_unfilled_remaining
-        if surplus and self._bot.strategy != "cDCA":
+        if surplus and self.bot.strategy != "cDCA":
             worth = units.money(surplus * books.stored.vol_of_unfilled_remaining_max_price)
             lines.append(
                 f"sell of {units.volume(surplus)}, executed parts of cancelled orders: worth {worth}, "
-                f"sold once it is worth {units.money(self._bot.amount_per_grid)}"
+                f"sold once it is worth {units.money(self.bot.amount_per_grid)}"
             )
         return lines
 
     def _missing_buys(self) -> list[str]:
-        books = self._books
-        number = self._bot.n_open_buy_orders - len(books.buys) - sum(p.side == BUY for p in books.pending)
+        books = self.books
+        number = self.bot.n_open_buy_orders - len(books.buys) - sum(p.side == BUY for p in books.pending)
         prices = [order.price for order in books.buys] + [p.price for p in books.pending if p.side == BUY]
-        lowest, step = min(prices, default=self._price), step_of(self._units.price_decimals)
+        lowest, step = min(prices, default=self.price), step_of(self.units.price_decimals)
         lines = []
         for _ in range(number):
-            lowest = truncate(min(lowest, self._price) / (ONE + self._bot.interval), step)
-            lines.append(f"buy @ {shown(lowest, self._units.price_decimals)}: {self._why_no_buy()}")
+            lowest = truncate(min(lowest, self.price) / (ONE + self.bot.interval), step)
+            lines.append(f"buy @ {shown(lowest, self.units.price_decimals)}: {self._why_no_buy()}")
         return lines
 
     def _why_no_buy(self) -> str:
-        books, bot, units = self._books, self._bot, self._units
+        books, bot, units = self.books, self.bot, self.units
         fee = to_decimal(books.snapshot.get("fee", bot.fee or ZERO))
         needed = bot.amount_per_grid * (ONE + fee)
         bound = invested(books.orders, books.pending, books.unsold)
@@ -129,37 +131,37 @@ class _View:
             limit, so_far, more = units.money(bot.max_investment), units.money(bound), units.money(needed)
             return f"limit: max_investment {limit} would be reached, {so_far} are invested, a buy needs {more}"
         if reasons := books.snapshot.get("missing"):
-            age = duration(self._now - books.snapshot["at"])
+            age = duration(self.now - books.snapshot["at"])
             return f"{reasons[0]['cause']}: {reasons[0]['reason']} ({age} ago)"
-        if not self._running:
+        if not self.running:
             return "the bot does not run; its next start places it"
         for pause in books.snapshot.get("pauses", []):
             why = self._refusal(pause) or PAUSES.get(pause, pause)
-            return f"{why} ({duration(self._now - books.snapshot['at'])} ago)"
+            return f"{why} ({duration(self.now - books.snapshot['at'])} ago)"
         return "the bot places it at the next price; if it does not, its log names the refusal"
 
     def _refusal(self, what: str) -> str:
         """In the exchange's own words; "" where it said nothing of ``what``."""
-        why = self._books.snapshot.get("refused", {}).get(what, "")
+        why = self.books.snapshot.get("refused", {}).get(what, "")
         return f"refused: {why}; tried again at growing intervals" if why else ""
 
     def _why_no_sell(self, buy: UnsoldBuy) -> str:
-        free = self._books.snapshot.get("base_free")
+        free = self.books.snapshot.get("base_free")
         if free is not None and to_decimal(free) < buy.volume:
-            have, age = self._units.volume(to_decimal(free)), duration(self._now - self._books.snapshot["at"])
+            have, age = self.units.volume(to_decimal(free)), duration(self.now - self.books.snapshot["at"])
             return f"funds: {have} free {age} ago; it stays noted and is sold when there is enough; see forget"
-        if not self._running:
+        if not self.running:
             return "the bot does not run; its next start places it"
         return self._refusal(buy.txid) or "it stays noted and is placed at the next price"
 
     def next_event(self) -> str:
         """What the bot waits for."""
-        books = self._books
+        books = self.books
         if books.pending:
             return "the exchange's word on the order sent"
-        if not self._running and books.simulated:
+        if not self.running and books.simulated:
             return "a start of the bot; nothing is filled until then"
-        if not self._running:
+        if not self.running:
             return "a start of the bot; what is filled until then is booked at that start"
         events = []
         if books.buys:
@@ -167,27 +169,21 @@ class _View:
         if books.sells:
             events.append(f"a rise to {self._at(books.sells[0].price)} fills a sell")
         elif books.buys:
-            shift = shift_up_threshold(books.buys[0].price, self._bot.interval)
+            shift = shift_up_threshold(books.buys[0].price, self.bot.interval)
             events.append(f"a rise above {self._at(shift)} moves the grid up")
         return ", ".join(events) or "the next price; no order is open"
 
     def _at(self, price: Decimal) -> str:
-        return f"{shown(price, self._units.price_decimals)} ({away(price, self._price)})"
+        return f"{shown(price, self.units.price_decimals)} ({away(price, self.price)})"
 
     def document(self) -> dict[str, Any]:
         def row(order: BookOrder) -> dict[str, Any]:
-            return {
-                "txid": order.txid,
-                "price": as_text(order.price),
-                "volume": as_text(order.volume),
-                "executed": as_text(order.executed),
-                "placed_at": moment(order.placed_at),
-                "sells": order.sells,
-            }
+            amounts = {name: as_text(getattr(order, name)) for name in ("price", "volume", "executed")}
+            return {"txid": order.txid, **amounts, "placed_at": moment(order.placed_at), "sells": order.sells}
 
         return {
-            "buys": [row(order) for order in self._books.buys],
-            "sells": [row(order) for order in self._books.sells],
+            "buys": [row(order) for order in self.books.buys],
+            "sells": [row(order) for order in self.books.sells],
             "missing": self.missing(),
             "next": self.next_event(),
         }

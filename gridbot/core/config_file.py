@@ -120,7 +120,9 @@ class _Reader:
         if os.path.realpath(database) == os.path.realpath(self.path):
             self._refuse("database", "path", "is this very file. Name another, for example gridbot.db")
         if self.refusals or bot is None or notification is None:
-            raise ConfigurationError(self._all_refusals())
+            lines = "\n".join(f"  {line}" for line in self.refusals)
+            several = f"{self.path}: {len(self.refusals)} things must be mended before the bot can start:\n{lines}"
+            raise ConfigurationError(several if len(self.refusals) > 1 else self.refusals[0])
         return Settings(
             bot=bot, db=models.DBConfigDTO(path=database), notification=notification, config_path=self.path, **parts
         )
@@ -213,12 +215,6 @@ class _Reader:
         secret = key in SECRET_KEYS or section == "telegram"
         value = "(hidden)" if secret else self.raw.get(section, {}).get(key, "").split("\n")[0]
         self.refusals.append(f"{self.path}, [{section}] {key} = {value}: {why.rstrip()}")
-
-    def _all_refusals(self) -> str:
-        if len(self.refusals) == 1:
-            return self.refusals[0]
-        lines = "\n".join(f"  {line}" for line in self.refusals)
-        return f"{self.path}: {len(self.refusals)} things must be mended before the bot can start:\n{lines}"
 
 
 def _section_of(model: type[Section], key: str) -> str:
