@@ -17,7 +17,6 @@ a tick more careful than the band. Whatever is not passed over is exact; ``use_b
 nothing and ends with the same result to the last digit.
 """
 
-import math
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
@@ -222,19 +221,14 @@ class Backtest:
             tally.begin(time, price)
             self._due = block.time(index) + SAMPLE_SECONDS
         while index < bars.stop:
-            last = self._first_due(block, index, bars.stop)
+            # The first bar after which a look is due, or the last one there is.
+            last = bisect_left(range(bars.stop), self._due - self._step, index, bars.stop - 1, key=block.time)
             self._bars(block, index, last + 1)
             if (ended := block.time(last) + self._step) >= self._due:
                 tally.sample(ended, block.close(last), self.desk)
                 self._due = ended + SAMPLE_SECONDS
             index = last + 1
         tally.passed(len(bars), block.time(bars.stop - 1) + self._step, block.close(bars.stop - 1))
-
-    def _first_due(self, block: Block, index: int, stop: int) -> int:
-        """The first bar after which a look at the account is due, or the last one before ``stop``."""
-        begin = self._due - self._step
-        at_most = index + max(0, math.ceil((begin - block.time(index)) / self._step))  # sooner where bars are missing
-        return bisect_left(range(stop), begin, index, min(at_most, stop - 1), key=block.time)
 
     def _bars(self, block: Block, index: int, stop: int) -> None:
         """Act on the bars that need it. The slices are compared in C; the loop only finds the place."""

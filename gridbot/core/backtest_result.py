@@ -95,12 +95,10 @@ class Result:
 
     @property
     def holding_gain(self) -> Decimal:
-        """The same, had one held."""
         return self.holding / self.start_wealth - ONE
 
     @property
     def regular_gain(self) -> Decimal:
-        """The same, had one bought at fixed times."""
         return self.regular / self.start_wealth - ONE
 
     @property

@@ -58,9 +58,9 @@ class Block(ABC):
     def ticks(self, index: int) -> list[Tick]:
         """The prices of one bar in order, exactly. Raises ConfigurationError for a bar that cannot be."""
 
-    @abstractmethod
     def close(self, index: int) -> Decimal:
         """The last price of the bar."""
+        return self.ticks(index)[-1][1]
 
 
 class CandleBlock(Block):
@@ -145,9 +145,6 @@ class TradeBlock(Block):
     def ticks(self, index: int) -> list[Tick]:
         return [(float(time), self._where.price(index, price)) for time, price in self._groups[index][1]]
 
-    def close(self, index: int) -> Decimal:
-        return self._where.price(index, self._groups[index][1][-1][1])
-
 
 class Where:
     """A place in a file, for errors. ``first_line`` is the number of the line with index 0."""
@@ -157,7 +154,6 @@ class Where:
         self.first_line = first_line
 
     def error(self, index: int, problem: str) -> ConfigurationError:
-        """The error for the line with this index."""
         return ConfigurationError(f"{self.path}, line {self.first_line + index}: {problem}")
 
     def time(self, index: int, text: str, hint: str = "") -> float:
@@ -269,11 +265,9 @@ class MarketFile:
 
     @property
     def kind(self) -> str:
-        """What is in it, for people."""
         return f"candles of {self.step:.0f} seconds" if self.is_candles else "trades, taken by the minute"
 
     def blocks(self) -> Iterator[Block]:
-        """The bars of the file in order of time."""
         return self._candles() if self.is_candles else self._trades()
 
     def _candles(self) -> Iterator[Block]:

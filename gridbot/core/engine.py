@@ -171,7 +171,7 @@ class BotEngine:
         if code != STOPPED_BY_REQUEST:
             LOG.error("%s", reason)
             self.state_machine.transition_to(States.ERROR)
-        elif self.state_machine.state is not States.SHUTDOWN_REQUESTED:
+        else:
             self.state_machine.transition_to(States.SHUTDOWN_REQUESTED)
         self.strategy.stop()
         self._keep_account(code)

@@ -227,7 +227,6 @@ class RecordedQueue:
         return frame
 
     def empty(self) -> bool:
-        """As the queue below."""
         is_empty = self._queue.empty()
         self._journal.write({"n": "queue.empty", "r": is_empty})
         return is_empty

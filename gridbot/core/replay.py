@@ -140,7 +140,6 @@ class ReplayedQueue:
         return None if turn == journal.WOKEN else turn
 
     def empty(self) -> bool:
-        """Whether news was waiting then."""
         return bool(self._script.called("queue.empty", None))
 
 

@@ -94,7 +94,6 @@ class Promise(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """True when nothing broke it."""
         return not self.broken
 
     def __str__(self) -> str:

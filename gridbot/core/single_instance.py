@@ -142,7 +142,6 @@ def claim_early(config_path: str) -> str | None:
 
 
 def release_all() -> None:
-    """Give up every lock of this process."""
     while _held:
         _, handle = _held.popitem()
         os.close(handle)

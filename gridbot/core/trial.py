@@ -84,7 +84,6 @@ class Fate:
         return True
 
     def death(self, where: str, chance: float) -> None:
-        """Perhaps the process dies here."""
         if self.strikes(f"killed {where}", chance):
             raise Killed(where)
 
@@ -98,7 +97,6 @@ class MortalDB(DBConnect):
 
     @contextmanager
     def atomic(self) -> Iterator[None]:
-        """As the base class has it, and perhaps the end."""
         if self.db.conn.in_transaction:
             yield
             return

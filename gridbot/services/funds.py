@@ -16,9 +16,7 @@ from gridbot.models.money import ONE, ZERO
 
 @dataclass(frozen=True)
 class OwnShare:
-    """
-    What of the account is the bot's own: base and quote, in all and free of its orders. None: everything.
-    """
+    """What of the account is the bot's own: base and quote, in all and free of its orders. None: everything."""
 
     base: Decimal | None = None
     quote: Decimal | None = None

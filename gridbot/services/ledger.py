@@ -49,7 +49,6 @@ class Line:
 
     @property
     def net(self) -> Decimal:
-        """After its fees."""
         return EXACT.subtract(self.gross, self.fees)
 
 
@@ -123,7 +122,6 @@ class Totals:
         return add(add(self.waiting, self.rests), self.unassigned)
 
     def plus(self, other: "Totals") -> "Totals":
-        """Both together."""
         (executions, *mine), (more, *others) = vars(self).values(), vars(other).values()
         return Totals(executions + more, *map(add, mine, others))
 
