@@ -8,6 +8,7 @@ import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -125,17 +126,12 @@ def _time(text: str) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def changed(settings: Settings, args: argparse.Namespace) -> BotConfigDTO:
-    """The bot's settings with the options of the command line. Raises ConfigurationError naming the option."""
-    return changed_bot(settings.bot, {key: getattr(args, key) for key, _, _ in CHANGES.values()})
-
-
-def changed_bot(bot: BotConfigDTO, changes: dict[str, str | None]) -> BotConfigDTO:
-    """``bot`` with other values, as texts; None: no change. Raises ConfigurationError."""
-    wanted = {key: value for key, value in changes.items() if value is not None}
+def changed_bot(bot: BotConfigDTO, changes: dict[str, Any]) -> BotConfigDTO:
+    """``bot`` with other values, as texts; None: no change. Raises ConfigurationError naming the option."""
+    options = {key: option for option, (key, _, _) in CHANGES.items()}
+    wanted = {key: value for key, value in changes.items() if key in options and value is not None}
     if not wanted:
         return bot
-    options = {key: option for option, (key, _, _) in CHANGES.items()}
     try:
         return BotConfigDTO(**(bot.model_dump() | wanted))
     except ValidationError as exc:
@@ -195,7 +191,7 @@ def backtest(settings: Settings, args: argparse.Namespace) -> int:
         chart.check_plotly()  # before the work, not after it
         arguments.check_target("--chart", args.chart, (".html", ".htm"), settings)
     data = MarketData(args.data, args.path)
-    play = play_of(settings, changed(settings, args), args, data)
+    play = play_of(settings, changed_bot(settings.bot, vars(args)), args, data)
     period = Period(args.start, args.end)
     live = None
     if args.against_live:

@@ -17,7 +17,7 @@ from gridbot.core import arguments
 from gridbot.core.backtest import Backtest, Play
 from gridbot.core.clock import SystemClock
 from gridbot.core.commands_books import Books, has_books, known_price, read_books
-from gridbot.core.commands_past import add_changes, changed
+from gridbot.core.commands_past import add_changes, changed_bot
 from gridbot.core.registry import resolve
 from gridbot.exceptions import ConfigurationError, OrderTooSmall
 from gridbot.infrastructure.database import StoredConfiguration
@@ -224,7 +224,7 @@ def fall_through(world: Backtest, price: Decimal, before: Decimal, at: float) ->
 
 
 def plan(settings: Settings, args: argparse.Namespace) -> int:
-    bot = changed(settings, args)
+    bot = changed_bot(settings.bot, vars(args))
     books = read_books(settings) if has_books(settings.db.path) else None
     pair, price, origin = _market(settings, args.price, books)
     strategy = resolve("strategy", bot.strategy, settings.config_path.parent)
@@ -289,10 +289,8 @@ def _standing(
         remark += f" (what the bot saw {age} ago and its orders since; --base and --quote set others)"
     else:
         remark += " ([paper] and [funds], not your account: give --base and --quote)"
-    standing = Standing(price, free["base"], free["quote"])
-    if books is not None:
-        standing = replace(standing, orders=books.orders, unsold=books.unsold, stored=books.stored)
-    return standing, remark
+    known = (books.orders, books.unsold, books.stored) if books is not None else ()
+    return Standing(price, free["base"], free["quote"], *known), remark
 
 
 def text(found: Plan, units: Units, head: str) -> str:

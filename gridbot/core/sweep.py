@@ -123,22 +123,22 @@ def search(
     outcomes, refused = _all(executor, jobs, progress)
     if not outcomes:
         raise next(iter(refused.values()))
-    ranked = sorted(outcomes, key=lambda o: (-o.result.gain, o.job.name))
+    ranked = sorted(outcomes.values(), key=lambda o: (-o.result.gain, o.job.name))
     judged, refused_later = _all(executor, [replace(outcome.job, period=later) for outcome in ranked[:top]])
-    by_name = {outcome.job.name: outcome for outcome in judged}
     reasons = sorted(f"{name}: {exc.message}" for name, exc in refused.items())
     reasons += sorted(f"{name}, in the held-out part: {exc.message}" for name, exc in refused_later.items())
-    return ranked, [by_name[o.job.name] for o in ranked[:top] if o.job.name in by_name], reasons
+    return ranked, [judged[o.job.name] for o in ranked[:top] if o.job.name in judged], reasons
 
 
 def _all(
     executor: Executor, jobs: list[Job], progress: arguments.Progress | None = None
-) -> tuple[list[Outcome], dict[str, ConfigurationError]]:
+) -> tuple[dict[str, Outcome], dict[str, ConfigurationError]]:
+    """By the names of the jobs."""
     futures: dict[Future[Outcome], Job] = {executor.submit(run_job, job): job for job in jobs}
-    outcomes, refused = [], {}
+    outcomes, refused = {}, {}
     for number, future in enumerate(as_completed(futures), 1):
         try:
-            outcomes.append(future.result())
+            outcomes[futures[future].name] = future.result()
         except ConfigurationError as exc:  # an amount may be too small for the prices of the file
             refused[futures[future].name] = exc
         if progress is not None:
@@ -208,19 +208,14 @@ def combinations(bot: BotConfigDTO, args: argparse.Namespace) -> tuple[list[BotC
     """Every combination that can work, and why others cannot. Raises ConfigurationError when none can."""
     bots: dict[BotConfigDTO, None] = {}  # 1% and 0.01 are one interval
     refused: dict[str, None] = {}
-    for strategy, interval, amount, n in product(args.strategies, args.intervals, args.amounts, args.ns):
-        changes = {
-            "strategy": strategy,
-            "interval": interval,
-            "amount_per_grid": amount,
-            "n_open_buy_orders": n,
-            "fee": args.fee,
-        }
+    keys = ("strategy", "interval", "amount_per_grid", "n_open_buy_orders")
+    for values in product(args.strategies, args.intervals, args.amounts, args.ns):
         try:
-            paying_fee(changed := changed_bot(bot, changes), args.fee_tiers)
+            changed = changed_bot(bot, {**dict(zip(keys, values, strict=True)), "fee": args.fee})
+            paying_fee(changed, args.fee_tiers)
             bots[changed] = None
         except ConfigurationError as exc:
-            words = " ".join(str(value) for value in (strategy, interval, amount, n) if value is not None)
+            words = " ".join(str(value) for value in values if value is not None)
             refused[f"{words}: {exc.message.splitlines()[-1].strip()}"] = None
     if not bots:
         raise ConfigurationError("none of these settings can work:\n  " + "\n  ".join(refused))
