@@ -54,7 +54,11 @@ def run_audit(settings: Settings, args: argparse.Namespace) -> int:
             "the bot is stopped: what happened at the exchange since is not in its books yet. Start the bot once, "
             "then audit again"
         )
-    _remember(settings, AuditMark(time.time(), len(books.rows), outcome.difference))
+    try:
+        with closing(DBConnect(settings.db.path)) as db:
+            Audits(db, settings.bot.userref).put(AuditMark(time.time(), len(books.rows), outcome.difference))
+    except DatabaseError as exc:
+        sys.stderr.write(f"the outcome could not be noted for status and report: {exc}\n")
     write(outcome.document() if args.json else outcome.text())
     return 0 if outcome.is_reconciled else 1
 
@@ -115,14 +119,6 @@ def _start(settings: Settings, exchange: Exchange) -> Start:
     if account is None:  # a simulated exchange of somebody's own
         return Start((settings.paper.base_balance, settings.paper.quote_balance), own)
     return Start((account.money.start_base, account.money.start_quote), own)
-
-
-def _remember(settings: Settings, mark: AuditMark) -> None:
-    try:
-        with closing(DBConnect(settings.db.path)) as db:
-            Audits(db, settings.bot.userref).put(mark)
-    except DatabaseError as exc:
-        sys.stderr.write(f"the outcome could not be noted for status and report: {exc}\n")
 
 
 @contextmanager

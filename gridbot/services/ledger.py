@@ -98,9 +98,6 @@ class Ledger:
     lots: tuple[Lot, ...]  # still held, the oldest first
     spoken_for: frozenset[str] = frozenset()  # buys whose sell is still to come
     named: frozenset[str] = frozenset()  # buys that some sell was placed for
-    base: Decimal = ZERO  # bought less sold
-    quote: Decimal = ZERO  # earned less spent, before fees
-    fees: Decimal = ZERO
 
 
 @dataclass(frozen=True)
@@ -175,7 +172,6 @@ def _account(
     choose = shelf.oldest if in_order_of_age else shelf.next_of
     before = base_before or ZERO
     closings: list[Closing] = []
-    base = quote = fees = ZERO
     # A sell never comes before its buy, whatever the clocks of two messages say.
     bought = {row.info.txid: row.info.time for row in sorted(rows, key=lambda row: row.info.time)}
     ordered = tuple(
@@ -184,14 +180,9 @@ def _account(
     with localcontext(EXACT):
         for row in ordered:
             info = row.info
-            fees += info.fee
             if info.side == BUY:
-                base += info.volume
-                quote -= info.cost
                 shelf.put(Lot(info.txid, info.time, info.volume, info.cost, info.fee), info.txid in named)
                 continue
-            base -= info.volume
-            quote += info.cost
             sale = Sale(row)
             if row.sells == EXTRA and before:
                 from_before = min(before, sale.volume)
@@ -208,7 +199,7 @@ def _account(
             sale.close(None)
             closings += sale.closings
     left = tuple(lot for lot in shelf.lots if lot.volume)
-    return Ledger(ordered, tuple(closings), left, waiting, named, base, quote, fees)
+    return Ledger(ordered, tuple(closings), left, waiting, named)
 
 
 def _pledged(rows: Sequence[Trade], waiting: Iterable[str]) -> dict[str, Decimal]:
@@ -225,7 +216,10 @@ def totals(ledger: Ledger, lot: Decimal = ZERO) -> Totals:
     with localcontext(EXACT):
         return Totals(
             len(ledger.rows),
-            Holding(ledger.base, -ledger.quote, ledger.fees),
+            holding(
+                Holding(i.volume, i.cost, i.fee) if i.side == BUY else Holding(-i.volume, -i.cost, i.fee)
+                for i in (row.info for row in ledger.rows)
+            ),
             holding(
                 Holding(c.volume, c.cost - c.proceeds, c.sell_fee + c.buy_fee) for c in ledger.closings if c.is_covered
             ),
