@@ -12,14 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from gridbot.exceptions import ConfigurationError
-from gridbot.models.configuration import (
-    Settings,
-    read_fee,
-    read_fraction,
-    read_not_negative,
-    read_positive,
-    read_within,
-)
+from gridbot.models import configuration
+from gridbot.models.configuration import Settings
 from gridbot.models.money import ONE
 from gridbot.services.tables import as_json
 
@@ -36,8 +30,8 @@ def _checked(read: Callable[[Any], Any], example: str) -> Callable[[str], Any]:
     return argument
 
 
-price = _checked(read_positive, "50123.4")
-amount = _checked(read_not_negative, "100.50")
+price = _checked(configuration.read_positive, "50123.4")
+amount = _checked(configuration.read_not_negative, "100.50")
 
 
 def check_target(option: str, file: Path, suffixes: tuple[str, ...], settings: Settings) -> None:
@@ -89,14 +83,14 @@ class Progress:
 
 def whole(least: int, most: int) -> Callable[[str], Any]:
     """A whole number, both ends included."""
-    return _checked(read_within(least, most), str(least))
+    return _checked(configuration.read_within(least, most), str(least))
 
 
 def _tiers(text: str) -> tuple[tuple[Decimal, Decimal | None], ...]:
     parts = [part.partition(":") for part in text.split(",")]
     if not all(fee.strip() for _, _, fee in parts):
         raise ValueError("write VOLUME:FEE,...")
-    tiers = sorted((read_not_negative(volume), read_fee(fee)) for volume, _, fee in parts)
+    tiers = sorted((configuration.read_not_negative(volume), configuration.read_fee(fee)) for volume, _, fee in parts)
     if tiers[0][0] != 0:
         raise ValueError("the first tier begins at volume 0")
     if len({volume for volume, _ in tiers}) < len(tiers):
@@ -111,7 +105,7 @@ def _texts(text: str) -> tuple[str, ...]:
 
 
 def _share(text: str) -> Decimal:
-    if not 0 < (share := read_fraction(text, ONE, ONE)) < 1:
+    if not 0 < (share := configuration.read_fraction(text, ONE, ONE)) < 1:
         raise ValueError("must be more than 0 and less than 100%")
     return share
 

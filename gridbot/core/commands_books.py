@@ -17,17 +17,9 @@ from gridbot.core import arguments
 from gridbot.core.account import base_told
 from gridbot.core.registry import exchange_name
 from gridbot.exceptions import ConfigurationError
+from gridbot.infrastructure import database
 from gridbot.infrastructure.audits import AuditMark, Audits, Snapshots
-from gridbot.infrastructure.database import (
-    Configuration,
-    DBConnect,
-    Orderbook,
-    PendingTXIDs,
-    StoredConfiguration,
-    Trade,
-    Trades,
-    UnsoldBuyOrderTXIDs,
-)
+from gridbot.infrastructure.database import Configuration, DBConnect, StoredConfiguration, Trade
 from gridbot.models.configuration import Settings
 from gridbot.models.grid import BookOrder, Placement, UnsoldBuy
 from gridbot.models.money import decimals_of, step_of, to_decimal
@@ -81,12 +73,12 @@ def read_books(settings: Settings) -> Books:
     try:
         db.execute("BEGIN")
         check_owner(db, settings, path)
-        book = Orderbook(db, userref)
+        book = database.Orderbook(db, userref)
         stored = Configuration(db, userref).get()
-        pending, unsold = PendingTXIDs(db, userref).all(), UnsoldBuyOrderTXIDs(db, userref).all()
+        pending, unsold = database.PendingTXIDs(db, userref).all(), database.UnsoldBuyOrderTXIDs(db, userref).all()
         return Books(
             stored=stored,
-            rows=tuple(Trades(db, userref).all()),
+            rows=tuple(database.Trades(db, userref).all()),
             orders=tuple(book),
             buys=book.buys(),
             sells=book.sells(),

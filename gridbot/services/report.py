@@ -14,23 +14,8 @@ from gridbot.infrastructure.audits import AuditMark
 from gridbot.infrastructure.database import Trade
 from gridbot.models.exchange import BUY
 from gridbot.models.money import ZERO, digits, step_of, truncate
-from gridbot.services.ledger import (
-    EXACT,
-    KEEPS_ALL,
-    Cycle,
-    Holding,
-    Ledger,
-    Line,
-    Profit,
-    Totals,
-    add,
-    by_cycle,
-    cycles,
-    profit,
-    reconciled,
-    split,
-    totals,
-)
+from gridbot.services import ledger
+from gridbot.services.ledger import EXACT, Cycle, Holding, Ledger, Line, Profit, Totals
 from gridbot.services.lots import Closing
 from gridbot.services.messages import Units
 from gridbot.services.tables import Cell, Column, Table, moment
@@ -64,8 +49,8 @@ def summarise(
     lot: Decimal = LOT,
 ) -> Summary:
     """The sums over all ``rows`` at ``price``; the other words are those of the functions below and of ``ledger``."""
-    view = by_cycle(rows, spoken_for, base_before)
-    return summary_of(totals(view, lot), price, strategy, reconciled(rows, last_audit), surplus)
+    view = ledger.by_cycle(rows, spoken_for, base_before)
+    return summary_of(ledger.totals(view, lot), price, strategy, ledger.reconciled(rows, last_audit), surplus)
 
 
 def summary_of(found: Totals, price: Decimal, strategy: str, books: str, surplus: Decimal | None = None) -> Summary:
@@ -76,17 +61,17 @@ def summary_of(found: Totals, price: Decimal, strategy: str, books: str, surplus
              have bought what no sell was placed for. None: all of that is surplus
     """
     left_over = found.unassigned.volume if surplus is None else surplus
-    if strategy == KEEPS_ALL:
+    if strategy == ledger.KEEPS_ALL:
         left_over = ZERO
-    of_buys, others = split(found.unassigned, left_over)
-    of_sells, kept = split(add(found.rests, found.dust, -1), left_over - of_buys.volume)
+    of_buys, others = ledger.split(found.unassigned, left_over)
+    of_sells, kept = ledger.split(ledger.add(found.rests, found.dust, -1), left_over - of_buys.volume)
     return Summary(
-        profit=profit(found, price),
+        profit=ledger.profit(found, price),
         held=found.held,
         waiting=found.waiting,
-        kept=add(kept, others),
+        kept=ledger.add(kept, others),
         dust=found.dust,
-        surplus=add(of_buys, of_sells),
+        surplus=ledger.add(of_buys, of_sells),
         executions=found.executions,
         books=books,
     )
@@ -195,7 +180,7 @@ def summary_document(summary: Summary) -> dict[str, Any]:
 PERIODS: dict[str, int] = {"day": 10, "month": 7, "year": 4}  # letters of 2026-11-22
 
 
-def by_period(ledger: Ledger, period: str, units: Units) -> Table:
+def by_period(view: Ledger, period: str, units: Units) -> Table:
     """One row for each day, month or year (UTC) in which something was executed; buys and sells count executions."""
     letters = PERIODS[period]
     found: dict[str, list[Any]] = {}
@@ -204,14 +189,14 @@ def by_period(ledger: Ledger, period: str, units: Units) -> Table:
         return found.setdefault(moment(at)[:letters], [0, 0, ZERO, ZERO, ZERO, ZERO])
 
     with localcontext(EXACT):
-        for trade in ledger.rows:
+        for trade in view.rows:
             info, row = trade.info, row_of(trade.info.time)
             is_buy = info.side == BUY
             row[0 if is_buy else 1] += 1
             row[2] += info.volume if is_buy else -info.volume
             row[3] += -info.cost - info.fee if is_buy else info.cost - info.fee
             row[4] += info.fee
-        for closing in ledger.closings:
+        for closing in view.closings:
             if closing.is_covered:
                 row_of(closing.sold_at)[5] += closing.gain
     columns = (
@@ -226,7 +211,7 @@ def by_period(ledger: Ledger, period: str, units: Units) -> Table:
     return _with_totals(columns, tuple((name, *found[name]) for name in sorted(found)))
 
 
-def by_cycle_table(ledger: Ledger, units: Units) -> Table:
+def by_cycle_table(view: Ledger, units: Units) -> Table:
     """One row for each buy, the oldest first."""
 
     def row(cycle: Cycle) -> tuple[Cell, ...]:
@@ -256,7 +241,7 @@ def by_cycle_table(ledger: Ledger, units: Units) -> Table:
         Column("state", "state"),
         Column("buy", "buy order"),
     )
-    return _with_totals(columns, tuple(row(c) for c in cycles(ledger)))
+    return _with_totals(columns, tuple(row(c) for c in ledger.cycles(view)))
 
 
 def _with_totals(columns: tuple[Column, ...], rows: tuple[tuple[Any, ...], ...]) -> Table:
