@@ -18,7 +18,7 @@ from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError
 TYPE_CHECKING = False  # as typing has it, without the milliseconds that importing typing takes
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any, TextIO
 
     from gridbot.models.configuration import Settings
@@ -160,7 +160,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser(words).parse_args(words)
         command = COMMANDS[args.command]
         if command.trades:
-            _leave_at_once_when_asked()
+            # While the bot is only being imported nothing is in hand. Not as an exception, which compiled packages
+            # take amiss.
+            when_asked_to_stop(lambda _signum, _frame: os._exit(STOPPED_BY_REQUEST))
             if running := single_instance.claim_early(args.config):
                 _say(running, sys.stdout)
                 return STOPPED_BY_REQUEST
@@ -198,20 +200,14 @@ def _give_up_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _leave_at_once_when_asked() -> None:
-    """
-    While the bot is only being imported nothing is in hand: a stop is a stop by request. Not as an exception, which
-    compiled packages take amiss.
-    """
+def when_asked_to_stop(handler: Callable[[int, Any], None]) -> None:
+    """Have ``handler`` called by Ctrl-C, SIGTERM and the end of the session, unless nohup lets the bot outlive that."""
     import signal
 
-    def leave(_signum: int, _frame: object) -> None:
-        os._exit(STOPPED_BY_REQUEST)
-
-    signal.signal(signal.SIGINT, leave)
-    signal.signal(signal.SIGTERM, leave)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it
-        signal.signal(signal.SIGHUP, leave)
+    signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGTERM, handler)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, handler)
 
 
 def _plain_start(words: Sequence[str]) -> str:

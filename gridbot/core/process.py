@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from gridbot.core.cli import MUST_BE_MENDED, STOPPED_BY_ERROR, STOPPED_BY_REQUEST
+from gridbot.core.cli import MUST_BE_MENDED, STOPPED_BY_ERROR, STOPPED_BY_REQUEST, when_asked_to_stop
 from gridbot.core.clock import SystemClock
 from gridbot.core.engine import BotEngine
 from gridbot.core.heartbeat import GOOD_FOR, Heartbeat
@@ -66,10 +66,7 @@ def run_bot(settings: Settings, record: Path | None = None) -> int:
         for wake_up in wake:
             wake_up()
 
-    signal.signal(signal.SIGINT, ask_to_stop)
-    signal.signal(signal.SIGTERM, ask_to_stop)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup means that the bot outlives its session
-        signal.signal(signal.SIGHUP, ask_to_stop)
+    when_asked_to_stop(ask_to_stop)
     heartbeat, guard = Heartbeat(settings.db.path), RestartGuard(str(settings.config_path), str(settings.db.path))
     code, why = STOPPED_BY_ERROR, ""
 
