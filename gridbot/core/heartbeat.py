@@ -12,6 +12,7 @@ import hashlib
 import os
 import sys
 import time
+from contextlib import suppress
 
 from gridbot.core import ini_file
 from gridbot.core.single_instance import holder_if_running, lock_path
@@ -52,12 +53,10 @@ class Heartbeat:
         self._write(STOPPED if on_request else f"{ENDED} {first_line}", self._now(), 0.0)
 
     def _write(self, state: str, now: float, good_for: float) -> None:
-        try:
+        with suppress(OSError):  # somebody else's file is there, or no room: trading does not need this one
             handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(f"{os.getpid()} {now:.1f} {good_for:.1f} {state}\n")
-        except OSError:
-            return  # somebody else's file is there, or no room: trading does not need this one
 
 
 class Life:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 
 from gridbot.core import ini_file
 from gridbot.exceptions import ConfigurationError
@@ -87,10 +88,8 @@ class RestartGuard:
 
     def _forget(self) -> None:
         self._failures = 0
-        try:
+        with suppress(OSError):  # nothing was noted, or it cannot be changed: then nothing could be noted either
             os.unlink(self._path)
-        except OSError:
-            return  # nothing was noted, or it cannot be changed: then nothing could be noted either
 
     def _read(self) -> tuple[int, float, int, str]:
         """Failures, when, exit code, why. A note that cannot be read, or is of other settings, holds nobody up."""
@@ -108,19 +107,16 @@ class RestartGuard:
     def _write(self, failures: int, code: int, why: str) -> None:
         words = " ".join(why.split())[:1000]
         note = f"{failures} {int(self._now())} {code} {_boot_id()} {self._saved} {words}\n"
-        try:
-            with open(self._path, "w", encoding="utf-8") as file:
-                file.write(note)
-        except OSError:
-            return  # a disk that is full or read-only is told by the database, with advice
+        # A disk that is full or read-only is told by the database, with advice.
+        with suppress(OSError), open(self._path, "w", encoding="utf-8") as file:
+            file.write(note)
 
 
 def waiting(config_path: str) -> tuple[int, str] | None:
     """``RestartGuard.waiting`` with nothing but a glance at config.ini; what is wrong with it is said later."""
-    try:
+    with suppress(ConfigurationError):
         return RestartGuard(config_path, ini_file.database_path(config_path, ini_file.read_ini(config_path))).waiting()
-    except ConfigurationError:
-        return None
+    return None
 
 
 def _saved_at(config_path: str) -> str:
