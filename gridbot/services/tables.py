@@ -38,32 +38,31 @@ class Table:
     totals: tuple[Cell, ...] = ()
 
     def text(self) -> str:
-        wanted = [i for i, column in enumerate(self.columns) if column.on_terminal]
-        lines = [[self.columns[i].title for i in wanted]]
+        columns = [column for column in self.columns if column.on_terminal]
+        lines = [[column.title for column in columns]]
         for row in (*self.rows, *([self.totals] if self.totals else [])):
-            lines.append([_for_terminal(row[i], self.columns[i]) for i in wanted])
-        widths = [max(len(line[n]) for line in lines) for n in range(len(wanted))]
+            cells = zip(row, self.columns, strict=True)
+            lines.append([_for_terminal(cell, column) for cell, column in cells if column.on_terminal])
+        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
         out = []
         for line in lines:
-            cells = [
-                cell.ljust(width) if self.columns[i].kind in ("text", "time", "day") else cell.rjust(width)
-                for cell, width, i in zip(line, widths, wanted, strict=True)
+            aligned = [
+                cell.ljust(width) if column.kind in ("text", "time", "day") else cell.rjust(width)
+                for cell, width, column in zip(line, widths, columns, strict=True)
             ]
-            out.append("  ".join(cells).rstrip())
-        rule = "-" * max(len(line) for line in out)
-        body = [out[0], rule, *out[1:]]
+            out.append("  ".join(aligned).rstrip())
+        rule = "-" * max(map(len, out))
+        out.insert(1, rule)
         if self.totals:
-            body.insert(-1, rule)
-        return "\n".join(body)
+            out.insert(-1, rule)
+        return "\n".join(out)
 
     def csv(self, books: str = "") -> str:
         """With a header; ``books`` goes into a last column of that name, unless it is empty."""
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([column.name for column in self.columns] + (["books"] if books else []))
-        for row in self.rows:
-            cells = [_plain(cell, column) for cell, column in zip(row, self.columns, strict=True)]
-            writer.writerow(["" if cell is None else cell for cell in cells] + ([books] if books else []))
+        writer.writerows([*row.values(), *([books] if books else [])] for row in self.document())
         return stream.getvalue()
 
     def document(self) -> list[dict[str, Any]]:
