@@ -171,20 +171,17 @@ def _in_sum_only(ours: OurBooks, theirs: TheirBooks, txids: set[str], found: Aud
 
 def _unequal(mine: TradeInfoSchema, other: TradeInfoSchema, step: Decimal) -> str:
     tolerated = {"cost": step, "fee": step, "time": SAME_TIME}
-
-    def differ(name: str) -> bool:
+    found = []
+    for name in ("txid", "side", "price", "volume", "cost", "fee", "time"):
         here, there = getattr(mine, name), getattr(other, name)
-        return bool(here != there and (name not in tolerated or abs(here - there) >= tolerated[name]))
-
-    return ", ".join(
-        f"{name} {_told(getattr(mine, name))} in the bot's books, {_told(getattr(other, name))} at the exchange"
-        for name in ("txid", "side", "price", "volume", "cost", "fee", "time")
-        if differ(name)
-    )
+        if here != there and (name not in tolerated or abs(here - there) >= tolerated[name]):
+            found.append(_both(name, here, there))
+    return ", ".join(found)
 
 
-def _told(value: object) -> str:
-    return as_text(value) if isinstance(value, Decimal) else str(value)
+def _both(what: str, here: object, there: object) -> str:
+    told_here, told_there = (as_text(x) if isinstance(x, Decimal) else x for x in (here, there))
+    return f"{what} {told_here} in the bot's books, {told_there} at the exchange"
 
 
 def _forgotten(rows: list[Trade], proven: bool, found: Audit) -> None:
@@ -214,11 +211,8 @@ def _open_orders(ours: OurBooks, theirs: TheirBooks, found: Audit) -> None:
                 ("volume", order.volume, other.vol),
                 ("executed", order.executed, other.vol_exec),
             )
-            found.differences += [
-                f"{name}: {what} {_told(mine)} in the bot's books, {_told(there)} at the exchange"
-                for what, mine, there in pairs
-                if mine != there
-            ]
+            differing = [(what, here, there) for what, here, there in pairs if here != there]
+            found.differences += [f"{name}: {_both(*each)}" for each in differing]
     for txid, info in theirs.orders.items():
         if info.status == "open" and txid not in book:
             found.differences.append(
