@@ -267,7 +267,12 @@ def _carry_out(command: Command, args: argparse.Namespace) -> int:
     from pathlib import Path
 
     settings = load("gridbot.core.config_file:load_settings")(Path(args.config))
-    _set_up_logging(settings, command, args.verbose)
+    changes: dict[str, Any] = {"level": "DEBUG"} if args.verbose else {}
+    if not command.trades:  # its own output has stdout to itself; the file belongs to the bot that runs
+        changes = {"file": None, "level": "WARNING", **changes}
+    stream = None if command.trades else sys.stderr
+    set_up_logging = load("gridbot.core.logging_setup:set_up_logging")
+    set_up_logging(settings.logging.model_copy(update=changes), settings.secrets(), stream)
     try:
         return int(load(command.run)(settings, args))
     except (GridBotError, BrokenPipeError):
@@ -279,18 +284,6 @@ def _carry_out(command: Command, args: argparse.Namespace) -> int:
         log = logging.getLogger(__name__)
         log.critical("a mistake in gridbot itself, not in your settings; please report it", exc_info=True)
         return STOPPED_BY_ERROR
-
-
-def _set_up_logging(settings: Settings, command: Command, verbose: bool) -> None:
-    from gridbot.core.logging_setup import set_up_logging
-
-    config, secrets = settings.logging, settings.secrets()
-    if command.trades:
-        set_up_logging(config.model_copy(update={"level": "DEBUG"}) if verbose else config, secrets)
-    else:
-        # A command's own output has stdout to itself; the file belongs to the bot that runs.
-        quiet = config.model_copy(update={"file": None, "level": "DEBUG" if verbose else "WARNING"})
-        set_up_logging(quiet, secrets, sys.stderr)
 
 
 def _say(text: str, stream: TextIO | None) -> None:
