@@ -176,7 +176,7 @@ class Taped:
         self._tape = tape
 
     def __getattr__(self, name: str) -> Any:
-        found, called = getattr(self._part, name, None), f"{self._name}.{name}"
+        found, called = getattr(self._part, name), f"{self._name}.{name}"
         if callable(found):
             return lambda *args, **kwargs: self._tape.called(called, found, *args, **kwargs)
         return self._tape.called(called, lambda: found)
