@@ -103,6 +103,8 @@ class FeeLadder:
 
     def after(self, time: float, cost: Decimal) -> Decimal:
         """The fee per side after a fill of ``cost`` (quote, 0 for none) at ``time``."""
+        if len(self._tiers) == 1:
+            return self._tiers[0][1]
         self._fills.append((time, cost))
         self._volume += cost
         while self._fills[0][0] < time - TIER_SECONDS:
