@@ -157,11 +157,9 @@ class _Reader:
             )
 
     def _take_key_from_environment(self) -> None:
-        from_environment = {
-            "api_public_key": api_public_key(self.raw),
-            "api_secret_key": os.environ.get("GRIDBOT_API_SECRET_KEY", "").strip(),
-        }
-        self.raw.setdefault("kraken", {}).update({key: value for key, value in from_environment.items() if value})
+        secret = os.environ.get("GRIDBOT_API_SECRET_KEY", "").strip()
+        keys = {"api_public_key": api_public_key(self.raw), "api_secret_key": secret}
+        self.raw.setdefault("kraken", {}).update({key: value for key, value in keys.items() if value})
 
     def _values(self, section: str) -> dict[str, Any]:
         known = SECTIONS[section]

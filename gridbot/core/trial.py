@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -118,14 +119,11 @@ class FaultyRest(SimulatedRESTService):
         self.late: list[dict[str, Any]] = []
         self.wake: Callable[[], None] = lambda: None
         for question in QUESTIONS:
-            setattr(self, question, self._over_a_bad_line(getattr(self, question)))
+            setattr(self, question, partial(self._over_a_bad_line, getattr(self, question)))
 
-    def _over_a_bad_line(self, question: Callable[..., Any]) -> Callable[..., Any]:
-        def asked(*args: Any, **kwargs: Any) -> Any:
-            self._may_fail()
-            return question(*args, **kwargs)
-
-        return asked
+    def _over_a_bad_line(self, question: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self._may_fail()
+        return question(*args, **kwargs)
 
     def create_order(self, **order: Any) -> CreateOrderResponseSchema:
         """See the interface; with what may become of an order on its way."""

@@ -53,11 +53,6 @@ class Start:
     account: tuple[Decimal | None, Decimal | None] = (None, None)
     own: tuple[Decimal | None, Decimal | None] = (None, None)
 
-    @property
-    def is_exact(self) -> bool:
-        """True when equal balances prove the sum of all executions."""
-        return None not in self.account
-
 
 @dataclass
 class Audit:
@@ -115,7 +110,8 @@ def audit(ours: OurBooks, theirs: TheirBooks, start: Start, base: str, quote: st
         forgotten, believed = _executions(ours, theirs, found)
         _open_orders(ours, theirs, found)
         _balances(believed, theirs, start, (base, quote), found)
-        _forgotten(forgotten, start.is_exact and not found.rests, found)
+        # Where the whole account is the bot's, equal balances prove the sum of all executions.
+        _forgotten(forgotten, None not in start.account and not found.rests, found)
     return found
 
 
