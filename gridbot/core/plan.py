@@ -24,7 +24,7 @@ from gridbot.infrastructure.database import StoredConfiguration
 from gridbot.interfaces.exchange import ExchangeSetup
 from gridbot.models.configuration import Settings
 from gridbot.models.events import Event, OrderCancelled, OrderExecuted, OrderPlaced
-from gridbot.models.exchange import BUY, SELL, AssetPairInfoSchema
+from gridbot.models.exchange import BUY, AssetPairInfoSchema
 from gridbot.models.grid import BookOrder, UnsoldBuy
 from gridbot.models.money import ONE, ZERO, as_text, percent, shown, signed_percent, step_of, to_decimal
 from gridbot.services.bookkeeping import flow
@@ -109,6 +109,7 @@ def make_plan(play: Play, standing: Standing) -> Plan:
     """
     events: list[Event] = []
     world, names = imagined(play, standing, events)
+    wealth = world.exchange.money.quote + world.exchange.money.base * standing.price
     looks = 0
     while looks < MOST_LOOKS:
         seen = len(events)
@@ -116,8 +117,7 @@ def make_plan(play: Play, standing: Standing) -> Plan:
         world.say(looks * STEP_SECONDS, standing.price)  # after 0.0, when its orders were there already
         if len(events) == seen:
             break
-    settings, money = world.strategy.settings, world.exchange.money
-    wealth = money.start_quote + money.start_base * standing.price
+    settings = world.strategy.settings
     cancels = [e for e in events if isinstance(e, OrderCancelled)]
     taken_back = {e.txid for e in cancels}
     return Plan(
@@ -125,7 +125,7 @@ def make_plan(play: Play, standing: Standing) -> Plan:
         fills=tuple(replace(e, txid=names[e.txid]) for e in events if isinstance(e, OrderExecuted) and e.txid in names),
         cancels=tuple(replace(e, txid=names[e.txid]) for e in cancels if e.txid in names),
         places=tuple(e for e in events if isinstance(e, OrderPlaced) and e.txid not in taken_back),
-        bound=sum((order.value for order in world.desk.book.buys()), ZERO) * (ONE + settings.fee),
+        bound=bound_by(world.desk.book, (), settings.fee)[1],
         missing=tuple(missing_levels(world.strategy)),
         cycle=one_cycle(world.strategy, standing.price),
         falls=fall_through(world, standing.price, wealth, looks * STEP_SECONDS),
@@ -137,12 +137,12 @@ def make_plan(play: Play, standing: Standing) -> Plan:
 def imagined(play: Play, standing: Standing, events: list[Event]) -> tuple[Backtest, dict[str, str]]:
     """A copy of the bot: its orders, its money, what it remembers; and the real ids by those of the copies."""
     names: dict[str, str] = {}
-    held = {BUY: ZERO, SELL: ZERO}
-    for order in standing.orders:
-        left = order.volume - order.executed
-        held[order.side] += order.price * left * (ONE + play.fee) if order.side == BUY else left
-    base, quote = standing.free_base + held[SELL], standing.free_quote + held[BUY]
-    world = Backtest(replace(play, base_balance=base, quote_balance=quote), STEP_SECONDS, publish=events.append)
+    bound = bound_by(standing.orders, (), play.fee)
+    base, quote = standing.free_base + bound[0], standing.free_quote + bound[1]
+    # The copies are placed whole; what their originals have executed already has changed the money already.
+    whole = bound_by((replace(order, executed=ZERO) for order in standing.orders), (), play.fee)
+    rich = replace(play, base_balance=base + whole[0], quote_balance=quote + whole[1])
+    world = Backtest(rich, STEP_SECONDS, publish=events.append)
     world.exchange.on_price(standing.price, 0.0)
     for order in standing.orders:
         # Copies are made as they lie: an order the price has passed meanwhile fills at the first price.
@@ -150,13 +150,17 @@ def imagined(play: Play, standing: Standing, events: list[Event]) -> tuple[Backt
         txid = world.exchange.create_order(
             side=order.side,
             price=order.price,
-            volume=order.volume - order.executed,
+            volume=order.volume,
             userref=play.bot.userref,
             post_only=False,
             time=0.0,
         )
         names[txid] = order.txid
+        world.desk.book.add(replace(order, txid=txid, placed_at=0.0, executed=ZERO))
+        if order.executed:
+            world.exchange.fill(txid, order.executed)
     world.exchange.take_events()
+    world.exchange.money.base, world.exchange.money.quote = base, quote
     if standing.stored is not None:
         stored = standing.stored
         configuration = world.desk.configuration

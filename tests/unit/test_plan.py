@@ -81,6 +81,36 @@ def test_a_buy_without_a_sell_gets_one():
     assert [(e.side, str(e.price)) for e in plan.places if e.side == "sell"] == [("sell", "50500.0")]
 
 
+def partly(price: str, executed: str) -> BookOrder:
+    return replace(order(price), executed=Decimal(executed))
+
+
+def test_an_order_of_which_less_is_left_than_the_smallest_one_stays_as_it_lies():
+    orders = (partly(LADDER[0], "0.00199"), *(order(price) for price in LADDER[1:]))
+    money = {"free_base": Decimal("0.00199"), "free_quote": Decimal(1000)}
+    plan = make_plan(play(), standing(orders=orders, stored=stored(), **money))
+    assert (plan.places, plan.cancels) == ((), ())
+    bound = sum(o.price * (o.volume - o.executed) for o in orders) * (1 + FEE)
+    assert plan.bound == bound
+    assert plan.wealth == 1000 + bound + Decimal("0.00199") * PRICE
+
+
+def test_the_whole_of_an_order_that_is_partly_executed_counts_as_invested():
+    orders = (partly(LADDER[0], "0.001"), *(order(price) for price in LADDER[1:4]))
+    plan = make_plan(play(max_investment="485"), standing(orders=orders, stored=stored(), free_base=Decimal("0.001")))
+    assert plan.places == ()
+    assert plan.missing == (f"{LADDER[4]}: max_investment 485.00 reached: 390.19 invested, one more buy needs 100.25",)
+
+
+def test_what_cancelled_buys_have_executed_is_sold_beside_the_surplus_that_there_is():
+    """And an open sell that takes nothing of it still takes nothing of it."""
+    orders = (partly(LADDER[0], "0.001"), order(LADDER[1]), replace(order("52000.0", "sell"), sells="B"))
+    before = replace(stored(), vol_of_unfilled_remaining=Decimal("0.0005"))
+    plan = make_plan(play(amount_per_grid="60"), standing(orders=orders, stored=before, free_base=Decimal("0.0015")))
+    assert len(plan.cancels) == 2
+    assert [(str(e.price), str(e.volume)) for e in plan.places if e.side == "sell"] == [("50500.0", "0.00119408")]
+
+
 def test_one_cycle_is_told_after_both_fees():
     cycle = make_plan(play(), standing()).cycle
     assert (cycle.sell_price, cycle.sold, cycle.base_kept) == (
