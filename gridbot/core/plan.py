@@ -8,21 +8,22 @@ its money. Nothing is sent, and neither the database nor the play money is writt
 import argparse
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 
 from gridbot.adapters.exchanges.demo import demo_pair
 from gridbot.adapters.exchanges.simulated import ASSUMED_FEE
-from gridbot.core import arguments
+from gridbot.core import arguments, single_instance
 from gridbot.core.backtest import Backtest, Play
 from gridbot.core.clock import SystemClock
 from gridbot.core.commands_books import Books, has_books, known_price, read_books
 from gridbot.core.commands_past import add_changes, changed_bot
-from gridbot.core.registry import resolve
-from gridbot.exceptions import ConfigurationError, OrderTooSmall
+from gridbot.core.registry import exchange_of, resolve
+from gridbot.exceptions import ConfigurationError, GridBotError, OrderTooSmall
 from gridbot.infrastructure.database import StoredConfiguration
 from gridbot.interfaces.exchange import ExchangeSetup
-from gridbot.models.configuration import Settings
+from gridbot.models.configuration import BotConfigDTO, Settings
 from gridbot.models.events import Event, OrderCancelled, OrderExecuted, OrderPlaced
 from gridbot.models.exchange import BUY, AssetPairInfoSchema
 from gridbot.models.grid import BookOrder, UnsoldBuy
@@ -232,11 +233,13 @@ def plan(settings: Settings, args: argparse.Namespace) -> int:
     books = read_books(settings) if has_books(settings.db.path) else None
     pair, price, origin = _market(settings, args.price, books)
     strategy = resolve("strategy", bot.strategy, settings.config_path.parent)
-    play = Play(bot, strategy, pair, ASSUMED_FEE if bot.fee is None else bot.fee, ZERO, ZERO)
+    fee, whose = _fee(settings, bot, books, args.fee is not None)
+    play = Play(bot, strategy, pair, fee, ZERO, ZERO)
     units = Units.of(bot.base_currency, bot.quote_currency, pair)
     standing, remark = _standing(settings, price, books, args, units)
     found = make_plan(play, standing)
     head = f"{bot.strategy} on {units.base}/{units.quote}, price {shown(price, pair.pair_decimals)} ({origin})"
+    head += f"\nfee {percent(fee)} a side ({whose})"
     return arguments.write(asdict(found) if args.json else text(found, units, f"{head}\n{remark}"))
 
 
@@ -259,6 +262,36 @@ def _market(settings: Settings, asked: Decimal | None, books: Books | None) -> t
     decimals = books.snapshot.get("price_decimals", pair.pair_decimals)
     pair = pair.model_copy(update={"pair_decimals": decimals, "tick_size": step_of(decimals)})
     return (pair, *known_price(books, asked, time.time()))
+
+
+def _fee(settings: Settings, bot: BotConfigDTO, books: Books | None, is_asked: bool) -> tuple[Decimal, str]:
+    """The fee a side and where it is from: set, the bot's last, what the account pays, or assumed."""
+    if bot.fee is not None:
+        return bot.fee, "as asked" if is_asked else "[grid] fee"
+    if books is not None and "fee" in books.snapshot:
+        age = duration(time.time() - books.snapshot["at"])
+        return to_decimal(books.snapshot["fee"]), f"what the bot saw {age} ago; --fee sets another"
+    if bot.exchange != "Kraken" or bot.dry_run:
+        return ASSUMED_FEE, "assumed; --fee sets another"
+    told = _account_fee(settings)
+    if isinstance(told, Decimal):
+        return told, "what the account pays"
+    return ASSUMED_FEE, f"assumed, and perhaps not yours; --fee sets another. {told}"
+
+
+def _account_fee(settings: Settings) -> Decimal | str:
+    """What Kraken takes of this account; or why that is not known, which spoils no plan."""
+    key = settings.kraken.api_public_key
+    try:
+        if running := single_instance.claim(str(settings.db.path), key, key_only=True):
+            return running  # two programs with one key spoil each other's nonces
+        with closing(exchange_of(settings, SystemClock(), "Kraken").rest) as rest:
+            fee = rest.get_maker_fee()
+    except GridBotError as exc:
+        return " ".join(exc.message.split())
+    finally:
+        single_instance.release_all()
+    return "Kraken does not tell it to this key: see doctor" if fee is None else fee
 
 
 def _standing(

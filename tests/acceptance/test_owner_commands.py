@@ -24,7 +24,7 @@ from gridbot.core.commands_owner import backup, check, restore
 from gridbot.core.database_check import problems_in
 from gridbot.core.heartbeat import Heartbeat
 from gridbot.exceptions import ConfigurationError, DatabaseError
-from gridbot.infrastructure.audits import AuditMark, Audits
+from gridbot.infrastructure.audits import AuditMark, Audits, Snapshots
 from gridbot.infrastructure.connection import open_or_rebuild
 from gridbot.infrastructure.database import DBConnect, Orderbook
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeFactory
@@ -616,6 +616,47 @@ def test_without_the_key_real_orders_are_refused_and_the_books_are_not(
         main(["--config", str(path), command])
         assert ("real orders need both" in capsys.readouterr().err) is refused, command
     assert not [call for call in kraken.fake.calls if call.private]
+
+
+# ---- plan: the fee of real orders -----------------------------------------------------------------------
+
+
+def plan(ground: Ground, capsys: pytest.CaptureFixture[str], *options: str) -> str:
+    assert main(["--config", str(ground.directory / "config.ini"), "plan", *options]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_plan_of_real_orders_counts_with_the_fee_that_the_account_pays(
+    kraken: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = plan(kraken, capsys, "--interval", "0.7%")
+    assert "\nfee 0.25 % a side (what the account pays)\n" in text
+    assert "interval = 0.503 %\n" in text
+    assert "\nfee 0.16 % a side (as asked)\n" in plan(kraken, capsys, "--fee", "0.16%")
+
+
+def test_a_plan_counts_with_the_fee_of_the_bot_and_leaves_the_key_to_it(
+    kraken: Ground, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bot = World("GridHODL", path=tmp_path / "bot.db").start("50000")
+    Snapshots(bot.db, USERREF).put(time.time() - 120, {"fee": "0.003"})
+    bot.db.close()
+    _sql(tmp_path / "bot.db", "UPDATE configuration SET market = 'Kraken BTC/USD'")
+    assert "\nfee 0.30 % a side (what the bot saw 2 min ago; --fee sets another)\n" in plan(kraken, capsys)
+    assert not [call.method for call in kraken.fake.calls if call.private]
+
+
+def test_a_plan_whose_fee_nobody_tells_assumes_one_and_says_so_and_why(
+    kraken: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "\nfee 0.40 % a side (assumed, and perhaps not yours; --fee sets another. "
+    kraken.fake.keys[TEST_KEY].permissions -= {"query-funds"}
+    assert f"{said}Kraken does not tell it to this key: see doctor)\n" in plan(kraken, capsys)
+    path = kraken.directory / "config.ini"
+    path.write_text(path.read_text().replace(f"api_secret_key = {TEST_SECRET}", "api_secret_key ="))
+    assert f"{said}[kraken] api_public_key, api_secret_key: real orders need both" in plan(kraken, capsys)
+    path.write_text(path.read_text().replace("dry_run = no", "dry_run = yes"))
+    assert "\nfee 0.40 % a side (assumed; --fee sets another)\n" in plan(kraken, capsys)
 
 
 # ---- selftest ------------------------------------------------------------------------------------------
