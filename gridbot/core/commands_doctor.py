@@ -14,17 +14,19 @@ from gridbot.core import single_instance
 from gridbot.core.backtest import Backtest, Play
 from gridbot.core.cli import MUST_BE_MENDED, STOPPED_BY_ERROR
 from gridbot.core.clock import SystemClock
-from gridbot.core.commands_books import check_market
+from gridbot.core.commands_books import Books, read_books
 from gridbot.core.config_file import describe, require_key
 from gridbot.core.database_check import problems_in
 from gridbot.core.registry import exchange_of, resolve
 from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError, TemporaryFailure
-from gridbot.infrastructure.database import Configuration, DBConnect, Orderbook
+from gridbot.infrastructure.database import Configuration, DBConnect
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeRESTService
-from gridbot.models.configuration import Settings, check_interval_pays, check_one_buy_fits
+from gridbot.models.configuration import FundsConfigDTO, Settings, check_interval_pays, check_one_buy_fits
 from gridbot.models.exchange import AssetPairInfoSchema
 from gridbot.models.grid import PlaceSell, UnsoldBuy
-from gridbot.models.money import ZERO, digits, percent
+from gridbot.models.money import ONE, ZERO, digits, percent
+from gridbot.services.bookkeeping import flow
+from gridbot.services.funds import bound_by
 from gridbot.services.messages import Units, counted
 from gridbot.strategies import grid_rules as rules
 
@@ -53,7 +55,7 @@ class Doctor:
         self._settings = settings
         self._clock = SystemClock()
         self._busy: str | None = None  # who uses the database and the key just now
-        self._open_buys = 0
+        self._books: Books | None = None  # None: the bot has not begun
 
     def examine(self) -> Iterator[Finding]:
         """One finding after the other; a part that cannot be looked at says why."""
@@ -115,9 +117,8 @@ class Doctor:
             return
         try:
             with closing(DBConnect(path, read_only=True)) as db:
-                if (stored := Configuration(db, bot.userref)).exists:
-                    check_market(stored.get().market, self._settings, path)
-                self._open_buys = len(Orderbook(db, bot.userref).buys())
+                if Configuration(db, bot.userref).exists:
+                    self._books = read_books(self._settings)
             yield (GOOD, "database", f"{path} is sound")
         except ConfigurationError as exc:
             yield (WRONG, "database", exc.message)
@@ -146,7 +147,6 @@ class Doctor:
 
     def _private(self, rest: IExchangeRESTService) -> Iterator[Finding]:
         bot = self._settings.bot
-        fee: Decimal | None = None
         if bot.exchange == "Kraken" and not self._settings.kraken.has_key:
             if bot.dry_run:
                 yield (HINT, "key", "none configured: a dry run needs none. Fee, funds and rights cannot be looked at")
@@ -160,9 +160,10 @@ class Doctor:
                 rest.check_api_key_permissions()
                 yield (GOOD, "key", "may do what the bot needs, and cannot withdraw money")
             fee = rest.get_maker_fee()
-        yield from self._grid(rest, fee)
-        if fee is not None:
-            yield from self._funds(rest)
+            yield from self._grid(rest, fee)
+            yield from self._funds(rest, (fee if bot.fee is None else bot.fee) or ZERO)
+            return
+        yield from self._grid(rest, None)
 
     def _grid(self, rest: IExchangeRESTService, fee: Decimal | None) -> Iterator[Finding]:
         """The numbers of the grid against the fee, the minimums and the price."""
@@ -204,20 +205,48 @@ class Doctor:
         imagined.ticker = price
         return imagined.sell_after
 
-    def _funds(self, rest: IExchangeRESTService) -> Iterator[Finding]:
-        bot, money = self._settings.bot, rest.get_pair_balance()
-        missing = max(bot.n_open_buy_orders - self._open_buys, 0)
-        needed = bot.amount_per_grid * missing
+    def _funds(self, rest: IExchangeRESTService, fee: Decimal) -> Iterator[Finding]:
+        """What there is for the buys that are missing: free, and the bot's own as its start would see it."""
+        bot, own, money, books = self._settings.bot, self._settings.funds, rest.get_pair_balance(), self._books
         units = Units.of(bot.base_currency, bot.quote_currency, rest.get_asset_pair_info())
-        told = f"{units.money(money.quote_available)} and {units.volume(money.base_available)} free"
-        wanted = f"the {counted(missing, 'buy')} to be placed need{'s' * (missing == 1)} {units.money(needed)}"
-        if money.quote_available > needed:
-            yield (GOOD, "funds", f"{told}; {wanted}")
+        traded = flow(row.info for row in books.rows) if books else (ZERO, ZERO)
+        bound = bound_by(books.orders, books.pending, fee) if books else (ZERO, ZERO)
+        have = []
+        for n, (key, told, free, held, in_words) in enumerate(
+            (
+                ("own_base", own.own_base, money.base_available, money.base_balance, units.volume),
+                ("own_quote", own.own_quote, money.quote_available, money.quote_balance, units.money),
+            )
+        ):
+            have.append(free if told is None else min(free, max(told + traded[n] - bound[n], ZERO)))
+            if told is not None and told > held and books is None:
+                yield (
+                    HINT,
+                    "funds",
+                    f"[funds] {key} = {digits(told)}, and the account holds {in_words(held)}. The bot uses what there "
+                    f"is, and audit will miss the rest: set {key} to no more than that",
+                )
+        base, quote = have
+        missing = max(bot.n_open_buy_orders - (len(books.buys) if books else 0), 0)
+        needed = bot.amount_per_grid * (ONE + fee) * missing
+        whose = "" if own == FundsConfigDTO() else " and the bot's own by [funds]"
+        there = f"{units.money(quote)} and {units.volume(base)} free{whose}"
+        wanted = (
+            f"the {counted(missing, 'buy')} to be placed need{'s' * (missing == 1)} {units.money(needed)} with fees"
+        )
+        if quote > needed:
+            yield (GOOD, "funds", f"{there}; {wanted}")
         else:
-            yield (HINT, "funds", f"{told}, but {wanted}: some will wait")
-        if bot.strategy == "SWING" and self._settings.funds.own_base is None and money.base_available:
-            coins = units.volume(money.base_available)
-            yield (HINT, "coins", f"SWING will sell the {coins} that are free. To keep them: [funds] own_base = 0")
+            if bot.skip_permission_check:
+                yield (HINT, "key", "its rights are not checked (skip_permission_check)")
+            else:
+                rest.check_api_key_permissions()
+                yield (GOOD, "key", "may do what the bot needs, and cannot withdraw money")
+            fee = rest.get_maker_fee()
+            yield from self._grid(rest, fee)
+            yield from self._funds(rest, (fee if bot.fee is None else bot.fee) or ZERO)
+            return
+        yield from self._grid(rest, None)
         names = {bot.base_currency, bot.quote_currency, *rest.rest_altname.replace(bot.quote_currency, " ").split()}
         earning = [
             b.asset for b in rest.get_balances() if b.asset.endswith(".F") and b.asset[:-2] in names and b.balance

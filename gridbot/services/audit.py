@@ -251,7 +251,10 @@ def _fenced(name: str, began: Decimal, change: Decimal, account: Decimal, found:
     what = f"{name}: the bot's own were {digits(began)}, {_signed(change)} by executions: {digits(own)}"
     if account < own:
         found.rests.setdefault(name, account - own)
-        found.differences.append(f"{what}; the account holds only {digits(account)}")
+        found.differences.append(
+            f"{what}; the account holds only {digits(account)}: some was taken out, or [funds] grants more than there "
+            "was"
+        )
     elif own < 0:
         found.differences.append(
             f"{what}: {digits(-own)} more than its own were used, by an order made by hand, or because [funds] now "

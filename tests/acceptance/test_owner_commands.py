@@ -31,6 +31,8 @@ from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeFactor
 from gridbot.interfaces.notification import INotificationChannel
 from gridbot.models.configuration import DBConfigDTO, NotificationConfigDTO, Settings
 from gridbot.models.grid import BookOrder, Placement
+from gridbot.models.money import shown
+from gridbot.services.funds import bound_by
 from gridbot.services.ledger import reconciled
 from gridbot.services.order_desk import OrderDesk
 from tests.fake_kraken import TEST_KEY, TEST_SECRET
@@ -479,12 +481,49 @@ def test_the_doctor_says_what_to_do_about_funds_clock_and_auto_earn(
     monkeypatch.setattr("gridbot.core.clock.SystemClock.time", lambda _self: time.time() - 3600)
     code, text = doctor(kraken, capsys)
     assert code == 0
-    assert "but the 5 buys to be placed need 500.00 USD: some will wait" in text
+    assert "but the 5 buys to be placed need 501.25 USD with fees: some will wait" in text
     assert "behind. The bot goes by the exchange's clock" in text
     assert "hint    auto-earn: is on for XBT.F" in text
 
 
-@pytest.mark.parametrize(("own_base", "hinted"), [("", True), ("own_base = 0", False)])
+def test_the_doctor_finds_that_buys_will_wait_where_only_their_fees_are_missing(
+    kraken: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kraken.fake.deposit("ZUSD", "-99198.75")  # 300.75 are in an order made by hand
+    _, text = doctor(kraken, capsys)
+    assert "hint    funds: 500.50 USD and " in text
+    assert " free, but the 5 buys to be placed need 501.25 USD with fees: some will wait" in text
+
+
+def test_the_doctor_counts_no_more_money_than_is_the_bots_own(
+    kraken: Ground, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = kraken.directory / "config.ini"
+    path.write_text(path.read_text() + "[funds]\nown_quote = 300\n")
+    said = " free and the bot's own by [funds], but the 5 buys to be placed need 501.25 USD with fees: some will wait"
+    _, text = doctor(kraken, capsys)
+    assert f"hint    funds: 300.00 USD and 0.99000000 BTC{said}" in text
+    bot = World("GridHODL", path=tmp_path / "bot.db").start("50000").price("49500")
+    traded, bound = bot.desk.traded[1], bound_by(bot.desk.book, (), bot.desk.funds.fee)[1]
+    bot.db.close()
+    _sql(tmp_path / "bot.db", "UPDATE configuration SET market = 'Kraken BTC/USD'")
+    path.write_text(
+        path.read_text().replace("own_quote = 300", "own_quote = 700").replace("buy_orders = 5", "buy_orders = 9")
+    )
+    assert f"hint    funds: {shown(700 + traded - bound)} USD and " in doctor(kraken, capsys)[1]
+
+
+def test_the_doctor_tells_of_shares_that_the_account_does_not_hold(
+    kraken: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = kraken.directory / "config.ini"
+    path.write_text(path.read_text() + "[funds]\nown_base = 3\nown_quote = 200000\n")
+    _, text = doctor(kraken, capsys)
+    assert "hint    funds: [funds] own_base = 3, and the account holds 1.00000000 BTC. The bot uses what there" in text
+    assert "hint    funds: [funds] own_quote = 200000, and the account holds 100000.00 USD. The bot uses" in text
+
+
+@pytest.mark.parametrize(("own_base", "hinted"), [("", True), ("own_base = 3", True), ("own_base = 0", False)])
 def test_the_doctor_tells_the_owner_of_coins_that_swing_will_sell_them(
     kraken: Ground, capsys: pytest.CaptureFixture[str], own_base: str, hinted: bool
 ) -> None:
@@ -529,7 +568,7 @@ def test_the_doctor_tells_an_amount_that_is_too_small(kraken: Ground, capsys: py
     assert code == 2
     assert "PROBLEM settings: [grid] amount_per_grid = 2: too little for a buy @ 49504.9 and its sell: " in text
     assert "Raise amount_per_grid to 2.53 or more" in text
-    assert " free; the 5 buys to be placed need 10.00 USD" in text, "and looks on"
+    assert " free; the 5 buys to be placed need 10.02 USD with fees" in text, "and looks on"
 
 
 @pytest.mark.parametrize(("strategy", "is_enough"), [("GridHODL", False), ("GridSell", True), ("cDCA", True)])

@@ -241,7 +241,8 @@ def test_the_ring_fence_is_shown_and_the_rest_left_alone() -> None:
     short = compare(other=theirs(balance=(D("0.501"), D(350))), start=fence)
     assert short.rests == {"USD": D("-0.12375")}
     assert short.differences == [
-        "USD: the bot's own were 400, -49.87625 by executions: 350.12375; the account holds only 350"
+        "USD: the bot's own were 400, -49.87625 by executions: 350.12375; the account holds only 350: some was taken "
+        "out, or [funds] grants more than there was"
     ]
     assert compare(other=theirs(balance=(D("0.101"), D("350.12375"))), start=fence).is_reconciled  # all is the bot's
 
