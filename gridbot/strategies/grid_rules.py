@@ -47,19 +47,13 @@ NO_BAND: Band = (ONE, ZERO)
 
 def grid_settings(config: BotConfigDTO, pair: AssetPairInfoSchema, fee: Decimal | None) -> GridSettings:
     """
-    The numbers of the rules, checked against the pair and the fee. Raises ConfigurationError for what
-    cannot pay or cannot be placed: no fee known, an interval that fees eat up, an amount below the minimums.
+    The numbers of the rules. Raises ConfigurationError where no fee is known. Whether orders are large enough is
+    looked at once a price is known: see ``check_first_cycle``.
     """
     if fee is None:
         raise ConfigurationError(
             "[grid] fee: the exchange does not tell the fee of this account.\n"
             "  Set it to your maker fee per side, for example fee = 0.25%"
-        )
-    if config.amount_per_grid < pair.costmin:
-        raise ConfigurationError(
-            f"[grid] amount_per_grid = {config.amount_per_grid:f}: the exchange takes no order on "
-            f"{config.base_currency}/{config.quote_currency} below {pair.costmin:f} {config.quote_currency}.\n"
-            f"  Raise amount_per_grid to {pair.costmin * 2:f} or more."
         )
     return GridSettings(
         amount_per_grid=config.amount_per_grid,

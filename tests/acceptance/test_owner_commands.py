@@ -561,14 +561,20 @@ def test_the_doctor_tells_a_tick_that_takes_all_of_an_interval(
     assert "Raise interval to 1.021 % or more" in text
 
 
-def test_the_doctor_tells_an_amount_that_is_too_small(kraken: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("amount", "needed"),
+    [("2", "10.02"), ("0.3", "1.50")],  # below the smallest volume; below the smallest cost, too
+)
+def test_the_doctor_tells_an_amount_that_is_too_small_and_at_once_one_that_is_not(
+    kraken: Ground, capsys: pytest.CaptureFixture[str], amount: str, needed: str
+) -> None:
     path = kraken.directory / "config.ini"
-    path.write_text(path.read_text().replace("amount_per_grid = 100", "amount_per_grid = 2"))
+    path.write_text(path.read_text().replace("amount_per_grid = 100", f"amount_per_grid = {amount}"))
     code, text = doctor(kraken, capsys)
     assert code == 2
-    assert "PROBLEM settings: [grid] amount_per_grid = 2: too little for a buy @ 49504.9 and its sell: " in text
+    assert f"PROBLEM settings: [grid] amount_per_grid = {amount}: too little for a buy @ 49504.9 and its sell: " in text
     assert "Raise amount_per_grid to 2.53 or more" in text
-    assert " free; the 5 buys to be placed need 10.02 USD with fees" in text, "and looks on"
+    assert f" free; the 5 buys to be placed need {needed} USD with fees" in text, "and looks on"
 
 
 @pytest.mark.parametrize(("strategy", "is_enough"), [("GridHODL", False), ("GridSell", True), ("cDCA", True)])

@@ -489,7 +489,7 @@ def test_a_level_that_is_too_small_for_an_order_is_told_once() -> None:
 
 @pytest.mark.parametrize(
     ("strategy", "amount", "starts"),
-    [("GridHODL", "2.49", False), ("GridSell", "2.49", True), ("GridHODL", "2.53", True)],
+    [("GridHODL", "0.3", False), ("GridHODL", "2.49", False), ("GridSell", "2.49", True), ("GridHODL", "2.53", True)],
 )
 def test_an_amount_of_which_no_sell_could_be_placed_is_refused_at_the_first_start(
     strategy: str, amount: str, starts: bool

@@ -337,7 +337,7 @@ def test_time_that_goes_back_or_a_period_without_candles_is_said(tmp_path):
 
 def test_settings_that_cannot_work_are_refused_as_live(tmp_path):
     file = write_candles(tmp_path / "a.csv", diced_candles(10, 1))
-    with pytest.raises(ConfigurationError, match=r"takes no order on BTC/USD below 0\.5 USD"):
+    with pytest.raises(ConfigurationError, match=r"Raise amount_per_grid to "):
         played([file], changes={"amount_per_grid": "0.4"})
 
 
