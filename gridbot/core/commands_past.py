@@ -211,7 +211,7 @@ def backtest(settings: Settings, args: argparse.Namespace) -> int:
         out = out | {"live": comparison.document()} if isinstance(out, dict) else f"{out}\n{comparison.text(units)}"
     arguments.write(out)
     if args.chart is not None:
-        chart.write(args.chart, title, past.tally, units)
+        chart.write(args.chart, title.split(".\n")[0], past.tally, units)  # SWING says more than one line can hold
         sys.stderr.write(f"chart: {args.chart}\n")
     return 0
 

@@ -280,6 +280,17 @@ def test_a_chart_of_less_than_an_hour_has_lines_too(folder):
     assert len(lines["holding"]) == 2
 
 
+def test_the_title_of_a_chart_is_one_line(folder, capsys, monkeypatch):
+    titles = []
+    monkeypatch.setattr("gridbot.core.chart.find_spec", lambda name: "it is there")
+    monkeypatch.setattr("gridbot.core.chart.write", lambda path, title, *rest: titles.append(title))
+    words = ("backtest", "--data", "a.csv", "--strategy", "SWING", "--base", "1", "--chart", str(folder / "out.html"))
+    assert "SWING will sell them" in told(folder, capsys, *words)
+    [title] = titles
+    assert title.startswith("SWING on BTC/USD: 5 buys of 100.00")
+    assert title.endswith(" invested")
+
+
 def test_a_chart_does_not_take_the_place_of_the_database_before_the_first_start(folder, capsys, monkeypatch):
     monkeypatch.setattr("gridbot.core.chart.find_spec", lambda name: "it is there")
     err = told(folder, capsys, "backtest", "--data", "a.csv", "--chart", str(folder / "none.db"), code=2)
