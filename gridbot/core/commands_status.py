@@ -31,6 +31,7 @@ PAUSES = {
     CROSSING: "spike: the price moves faster than buys are placed; tried again within a minute",
     CROWDED: "refused: the exchange allows no more open orders, and a sell waits for a place",
 }
+AT_THE_NEXT_PRICE = "the bot places it at the next price; if it does not, its log names the refusal"
 
 
 def run_status_arguments(parser: argparse.ArgumentParser) -> None:
@@ -138,7 +139,7 @@ class _View:
         for pause in books.snapshot.get("pauses", []):
             why = self._refusal(pause) or PAUSES.get(pause, pause)
             return f"{why} ({duration(self.now - books.snapshot['at'])} ago)"
-        return "the bot places it at the next price; if it does not, its log names the refusal"
+        return AT_THE_NEXT_PRICE
 
     def _refusal(self, what: str) -> str:
         """In the exchange's own words; "" where it said nothing of ``what``."""
@@ -171,6 +172,8 @@ class _View:
         elif books.buys:
             shift = shift_up_threshold(books.buys[0].price, self.bot.interval)
             events.append(f"a rise above {self._at(shift)} moves the grid up")
+        if not events and (why := self._why_no_buy()) != AT_THE_NEXT_PRICE:
+            return f"no order is open, and the next price opens none: {why}"
         return ", ".join(events) or "the next price; no order is open"
 
     def _at(self, price: Decimal) -> str:

@@ -461,6 +461,17 @@ def test_status_says_that_funds_are_short(capsys: pytest.CaptureFixture[str]) ->
     assert all("funds: " in line and "100.10 needed" in line for line in missing)
 
 
+def test_status_of_a_bot_without_an_order_names_what_it_lacks_and_not_the_next_price(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trade_for_a_while(ticks=1, quote="50")
+    assert single_instance.claim(str(Path("demo.db").absolute())) is None
+    assert "\nnext     no order is open, and the next price opens none: funds: 50.00 free" in run(capsys, "status")[1]
+    with closing(sqlite3.connect("demo.db")) as db, db:
+        db.execute("UPDATE snapshots SET document = json_set(document, '$.missing', json('[]'))")
+    assert "\nnext     the next price; no order is open\n" in run(capsys, "status")[1]
+
+
 def test_status_names_the_missing_levels_at_the_prices_that_the_bot_would_place(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
