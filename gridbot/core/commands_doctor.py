@@ -170,7 +170,8 @@ class Doctor:
         bot = self._settings.bot
         if bot.fee is not None and fee is not None and bot.fee != fee:
             yield (HINT, "fee", f"[grid] fee is {percent(bot.fee)} a side, your account pays {percent(fee)}")
-        fee = bot.fee if bot.fee is not None else fee
+        if bot.fee is not None:  # what is taken decides, whatever the settings count on
+            fee = max(bot.fee, fee or bot.fee)
         if fee is None and bot.dry_run:
             fee = ASSUMED_FEE
         if fee is None:
@@ -237,16 +238,13 @@ class Doctor:
         if quote > needed:
             yield (GOOD, "funds", f"{there}; {wanted}")
         else:
-            if bot.skip_permission_check:
-                yield (HINT, "key", "its rights are not checked (skip_permission_check)")
-            else:
-                rest.check_api_key_permissions()
-                yield (GOOD, "key", "may do what the bot needs, and cannot withdraw money")
-            fee = rest.get_maker_fee()
-            yield from self._grid(rest, fee)
-            yield from self._funds(rest, (fee if bot.fee is None else bot.fee) or ZERO)
-            return
-        yield from self._grid(rest, None)
+            yield (HINT, "funds", f"{there}, but {wanted}: some will wait")
+        if bot.strategy == "SWING" and own.own_base != 0 and base:
+            yield (
+                HINT,
+                "coins",
+                f"SWING will sell the {units.volume(base)} that are free. To keep them: [funds] own_base = 0",
+            )
         names = {bot.base_currency, bot.quote_currency, *rest.rest_altname.replace(bot.quote_currency, " ").split()}
         earning = [
             b.asset for b in rest.get_balances() if b.asset.endswith(".F") and b.asset[:-2] in names and b.balance
