@@ -475,8 +475,35 @@ def test_an_order_of_ours_that_cannot_be_read_is_not_left_out_silently(kraken, r
     result = saved("open_orders")
     result["open"]["OQCLML-BW3P3-BUCMWZ"]["vol"] = "?"
     kraken.will_answer("OpenOrders", result)
-    with pytest.raises(TemporaryFailure, match="OpenOrders cannot be read"):
+    with pytest.raises(TemporaryFailure, match="OpenOrders about the order OQCLML-BW3P3-BUCMWZ cannot be read"):
         rest.get_open_orders(USERREF)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pair", "price"),
+    [("market", "XBTUSD", "0"), ("trailing-stop", "XBTUSD", "+5.0000%"), ("limit", "ETHUSD", "?")],
+)
+def test_an_order_by_hand_that_is_none_of_the_bots_ends_no_comparison_and_is_told_once(
+    kraken, rest, caplog, kind, pair, price
+):
+    row = saved("open_orders")["open"]["OQCLML-BW3P3-BUCMWZ"]
+    strange = row | {"price": "0", "descr": row["descr"] | {"ordertype": kind, "pair": pair, "price": price}}
+    rows = {"OHAND": strange, "OBOT": row}
+    kraken.will_answer("OpenOrders", {"open": rows})
+    kraken.will_answer("ClosedOrders", {"closed": rows, "count": 2})
+    kraken.will_answer("QueryOrders", rows)
+    assert [order.txid for order in rest.get_open_orders(USERREF)] == ["OBOT"]
+    assert [order.txid for order in rest.get_closed_orders(USERREF)] == ["OBOT"]
+    assert list(rest.get_orders_info(["OHAND", "OBOT"])) == ["OBOT"]
+    assert caplog.text.count(f"order OHAND ({pair}, {kind}) cannot be read and is left out") == 1
+
+
+@pytest.mark.parametrize("change", [{"vol": "?"}, {"descr": {}}, {"descr": None}])
+def test_a_limit_order_that_cannot_be_read_is_left_out_of_no_answer(kraken, rest, change):
+    row = saved("open_orders")["open"]["OQCLML-BW3P3-BUCMWZ"] | change
+    kraken.will_answer("QueryOrders", {"OA": row})
+    with pytest.raises(TemporaryFailure, match="the order OA cannot be read"):
+        rest.get_orders_info(["OA"])
 
 
 def closed_page(*numbers: int, count: int) -> dict[str, Any]:

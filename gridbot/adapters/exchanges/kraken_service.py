@@ -86,6 +86,7 @@ class KrakenRESTService(IExchangeRESTService):
         self.client = KrakenClient(
             api_public_key, api_secret_key, clock=clock, rest_url=rest_url, nonce_path=nonce_path, transport=transport
         )
+        self._left_out: set[str] = set()  # orders that were told of as none of the bot's
 
     @property
     def limits(self) -> KrakenLimits:
@@ -269,7 +270,7 @@ class KrakenRESTService(IExchangeRESTService):
     def get_open_orders(self, userref: int, trades: bool | None = None) -> list[OrderInfoSchema]:
         result = self.client.ask("OpenOrders", {"userref": userref, "trades": trades}, private=True)
         with _readable("OpenOrders"):
-            orders = _own(result["open"], userref)
+            orders = self._orders("OpenOrders", result["open"], userref)
         now = self._clock.time()
         for order in orders:
             self.limits.order_seen(order.txid, max(0.0, now - order.opened_at))
@@ -291,7 +292,7 @@ class KrakenRESTService(IExchangeRESTService):
             result = self.client.ask("ClosedOrders", {**params, "ofs": offset}, private=True)
             with _readable("ClosedOrders"):
                 rows = result["closed"]
-                found.update({order.txid: order for order in _own(rows, userref)})
+                found.update({order.txid: order for order in self._orders("ClosedOrders", rows, userref)})
                 total = int(result.get("count") or 0)
             offset += len(rows)
             if not rows or (offset >= total if total else len(rows) < PAGE):
@@ -300,8 +301,38 @@ class KrakenRESTService(IExchangeRESTService):
     def get_orders_info(self, txids: list[str]) -> dict[str, OrderInfoSchema]:
         """See the interface; fifty to a call, with the ids of executions."""
         rows = self._query("QueryOrders", {"trades": True, **EVERY_FILL}, txids, ORDERS_PER_QUERY)
-        with _readable("QueryOrders"):
-            return {txid: parse.order_info(txid, row) for txid, row in rows.items()}
+        return {order.txid: order for order in self._orders("QueryOrders", rows)}
+
+    def _orders(self, method: str, rows: dict[str, Any], userref: int | None = None) -> list[OrderInfoSchema]:
+        """
+        The orders with this reference, or all; Kraken filters already, but an ignored filter must not hurt. Raises
+        TemporaryFailure for one that cannot be read, unless it is none of the bot's: to leave out a limit order of
+        our pair could lose a fill.
+        """
+        found = []
+        for txid, row in rows.items():
+            with _readable(f"{method} about the order {txid}"):
+                try:
+                    if userref is None or parse.userref_of(row) == userref:
+                        found.append(parse.order_info(txid, row))
+                except parse.UNREADABLE:
+                    if not self._leave_out(txid, row["descr"]):
+                        raise
+        return found
+
+    def _leave_out(self, txid: str, described: dict[str, Any]) -> bool:
+        """Whether an order that cannot be read is of a kind or a pair that the bot never places; told once."""
+        kind, pair = described["ordertype"], described["pair"]
+        if kind == "limit" and pair.replace("/", "") == self.rest_altname:
+            return False
+        if txid not in self._left_out:
+            self._left_out.add(txid)
+            LOG.warning(
+                "order %s (%s, %s) cannot be read and is left out: the bot places limit orders of %s only. Orders by "
+                "hand should not carry its userref",
+                *(txid, pair, kind, self.rest_altname),
+            )
+        return True
 
     def get_trades_info(self, exec_ids: list[str]) -> dict[str, TradeInfoSchema]:
         """See the interface; twenty to a call."""
@@ -359,8 +390,3 @@ def _readable(method: str) -> Iterator[None]:
         yield
     except parse.UNREADABLE as exc:
         raise TemporaryFailure(f"Kraken's answer to {method} cannot be read: {type(exc).__name__}") from exc
-
-
-def _own(rows: dict[str, Any], userref: int) -> list[OrderInfoSchema]:
-    """The orders with our reference; Kraken filters already, but an ignored filter must not hurt."""
-    return [parse.order_info(txid, row) for txid, row in rows.items() if parse.userref_of(row) == userref]
