@@ -43,7 +43,7 @@ YES, NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
 SAME_CURRENCY = {"XBT": "BTC", "XDG": "DOGE"}
 
 _DOTTED_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-_CURRENCY = re.compile(r"[A-Za-z0-9]{2,20}")
+_CURRENCY = re.compile(r"[A-Za-z0-9][A-Za-z0-9.]{0,19}")  # T and BRK.Bx are among Kraken's
 
 
 def did_you_mean(word: str, known: tuple[str, ...] | list[str]) -> str:
@@ -167,7 +167,7 @@ def _read_currency(value: Any) -> str:
     if not _CURRENCY.fullmatch(name):
         raise ValueError("must be the name of a currency as Kraken writes it: BTC, USD, AAPLx")
     # Never upper-cased for the owner: AAPLx exists, AAPLX does not.
-    if name == name.lower() and not name.isdigit():
+    if name == name.lower() != name.upper():
         raise ValueError(f'did you mean "{name.upper()}"? Kraken writes currencies in capitals (xStocks: AAPLx)')
     return name
 

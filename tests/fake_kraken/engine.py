@@ -23,7 +23,7 @@ from typing import Protocol
 from tests.fake_kraken.ledger import Ledger
 from tests.fake_kraken.limits import Limits
 from tests.fake_kraken.orders import ZERO, IdMaker, Order, Trade
-from tests.fake_kraken.tables import DEFAULT_PRICES, Pair, default_assets, default_pairs, find_pair
+from tests.fake_kraken.tables import DEFAULT_PRICES, SHARES, Pair, default_assets, default_pairs, find_pair
 from tests.fake_kraken.wire import KrakenError, cut, cut_up
 
 MARKET_STATES = ("online", "maintenance", "cancel_only", "post_only")
@@ -162,7 +162,7 @@ class Engine:
     def pair(self, name: str) -> Pair:
         """By id, altname or v2 symbol, tokenised ones as well."""
         return self.pairs.get(name) or find_pair(
-            self.pairs, name, "tokenized_asset" if name.startswith("AAPLx") else None
+            self.pairs, name, "tokenized_asset" if name.startswith(SHARES) else None
         )
 
     def open_orders(self, userref: int | None = None, side: str | None = None, pair: str | None = None) -> list[Order]:

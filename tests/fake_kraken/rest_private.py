@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.fake_kraken.orders import Order
 from tests.fake_kraken.rest_orders import add_order, cancel_all, cancel_order
-from tests.fake_kraken.tables import Asset, find_pair
+from tests.fake_kraken.tables import SHARES, Asset, find_pair
 from tests.fake_kraken.wire import KrakenError, flag, padded, whole
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def _fee_row(percent: Decimal) -> dict[str, Any]:
 
 
 def _class_of(name: str) -> str | None:
-    return "tokenized_asset" if name.startswith("AAPLx") else None
+    return "tokenized_asset" if name.startswith(SHARES) else None
 
 
 def _camel(name: str) -> str:

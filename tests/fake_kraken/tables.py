@@ -14,6 +14,7 @@ from typing import Any
 from tests.fake_kraken.wire import KrakenError, step
 
 _DISPLAY = {"XBT": "BTC", "XDG": "DOGE"}
+SHARES = ("AAPLx", "BRK.Bx")
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,9 @@ def default_assets() -> dict[str, Asset]:
         Asset("XETH", "ETH", 10, 5),
         Asset("XXDG", "XDG", 8, 2),
         Asset("SOL", "SOL", 10, 5),
+        Asset("T", "T", 10, 5),
         Asset("AAPLx", "AAPLx", 10, 5, "tokenized_asset"),
+        Asset("BRK.Bx", "BRK.Bx", 10, 5, "tokenized_asset"),
         Asset("ZUSD", "USD", 4, 2),
         Asset("ZEUR", "EUR", 4, 2),
     )
@@ -120,7 +123,9 @@ def default_pairs(assets: dict[str, Asset]) -> dict[str, Pair]:
         Pair("XETHZUSD", "ETHUSD", assets["XETH"], usd, 2, 5, Decimal("0.001"), Decimal("0.5")),
         Pair("XDGUSD", "XDGUSD", assets["XXDG"], usd, 7, 8, Decimal("13"), Decimal("0.5")),
         Pair("SOLUSD", "SOLUSD", assets["SOL"], usd, 2, 5, Decimal("0.02"), Decimal("0.5")),
+        Pair("TUSD", "TUSD", assets["T"], usd, 5, 5, Decimal("100"), Decimal("0.5")),
         Pair("AAPLxUSD", "AAPLxUSD", assets["AAPLx"], usd, 2, 5, Decimal("0.00000001"), Decimal("0.5")),
+        Pair("BRK.BxUSD", "BRK.BxUSD", assets["BRK.Bx"], usd, 2, 5, Decimal("0.00000001"), Decimal("0.5")),
         Pair("XETHXXBT", "ETHXBT", assets["XETH"], assets["XXBT"], 5, 10, Decimal("0.001"), Decimal("0.00002")),
     )
     return {pair.id: pair for pair in rows}
@@ -131,7 +136,9 @@ DEFAULT_PRICES = {
     "XETHZUSD": Decimal("2500.00"),
     "XDGUSD": Decimal("0.1000000"),
     "SOLUSD": Decimal("150.00"),
+    "TUSD": Decimal("0.02000"),
     "AAPLxUSD": Decimal("210.00"),
+    "BRK.BxUSD": Decimal("490.00"),
     "XETHXXBT": Decimal("0.05000"),
 }
 

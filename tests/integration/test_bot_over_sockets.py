@@ -208,6 +208,20 @@ def test_the_fee_of_the_account_is_asked_for_when_none_is_configured(
         assert sum(Counter(call.method for call in fake.calls).values()) <= 14
 
 
+@pytest.mark.parametrize(("base", "bought", "sold"), [("T", "0.01980", "0.01999"), ("BRK.Bx", "485.14", "489.99")])
+def test_a_name_of_one_letter_or_with_a_dot_is_a_name(
+    server: FakeKrakenServer, fake: FakeKraken, tmp_path: Path, base: str, bought: str, sold: str
+) -> None:
+    fake.deposit(base, "7")
+    fake.auto_earn.add(base)  # the balances say T.F, and BRK.Bx.T
+    with bot(server, fake, tmp_path, base_currency=base) as running:
+        soon(lambda: len(running.prices(BUY)) == 5)
+        assert running.prices(BUY)[0] == bought
+        assert running.engine.desk.funds.base_available == 7
+        fake.set_price(f"{base}/USD", bought)
+        soon(lambda: running.prices(SELL) == [sold])
+
+
 def trades_of(directory: Path) -> list[object]:
     from gridbot.infrastructure.database import DBConnect, Trades
 

@@ -178,7 +178,7 @@ def test_an_unusual_interval_may_be_insisted_on_with_the_percent_sign() -> None:
     assert bot(interval="50%").interval == Decimal("0.5")
 
 
-@pytest.mark.parametrize("name", ["AAPLx", "XBT", "1INCH", "BTC"])
+@pytest.mark.parametrize("name", ["AAPLx", "XBT", "1INCH", "BTC", "T", "BRK.Bx"])
 def test_currencies_stay_as_they_are_written(name: str) -> None:
     assert bot(base_currency=name).base_currency == name
 
