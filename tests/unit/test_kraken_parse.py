@@ -40,6 +40,22 @@ def test_a_pair_may_step_wider_than_its_decimals_be_closed_and_have_no_least_cos
     assert (info.tick_size, info.status, info.costmin) == (Decimal("0.5"), "cancel_only", 0)
 
 
+@pytest.mark.parametrize(
+    ("tick", "decimals", "price", "cut"),
+    [
+        ("0.100", 1, "99.09", "99.0"),
+        ("0.01", 1, "99.09", "99.0"),
+        ("0", 1, "99.09", "99.0"),
+        ("0.5", 2, "99.09", "99.0"),
+        ("5E+1", 0, "9999", "9950"),
+        ("1e-08", 8, "0.123456789", "0.12345678"),
+    ],
+)
+def test_a_price_never_has_more_decimals_than_the_pair(tick, decimals, price, cut):
+    row = dict(saved("asset_pairs_xbtusd")["XXBTZUSD"]) | {"tick_size": tick, "pair_decimals": decimals}
+    assert parse.asset_pair(row).truncate(price, "price") == cut
+
+
 def test_of_a_pair_only_what_nobody_can_guess_must_be_told():
     whole = saved("asset_pairs_xbtusd")["XXBTZUSD"]
     row = {name: whole[name] for name in ("base", "quote", "lot_decimals", "pair_decimals", "ordermin")}

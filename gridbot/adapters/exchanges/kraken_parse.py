@@ -19,7 +19,7 @@ from gridbot.models.exchange import (
     TickerUpdateSchema,
     TradeInfoSchema,
 )
-from gridbot.models.money import ZERO, from_json, step_of, to_decimal
+from gridbot.models.money import ZERO, decimals_of, from_json, step_of, to_decimal
 
 # What reading a payload of another shape than expected can raise (pydantic's errors are ValueErrors).
 UNREADABLE = (ValueError, KeyError, IndexError, TypeError, AttributeError, ArithmeticError, RecursionError)
@@ -80,13 +80,17 @@ def asset_pair(row: Row) -> AssetPairInfoSchema:
     ``{"altname":"XBTUSD","aclass_base":"currency","base":"XXBT","aclass_quote":"currency","quote":"ZUSD",
     "cost_decimals":5,"pair_decimals":1,"lot_decimals":8,"fees_maker":[],"ordermin":"0.00005","costmin":"0.5",
     "tick_size":"0.1","status":"online"}``
+
+    Kraken refuses a price of more than ``pair_decimals``, so that the tick is never finer, nor written with more.
     """
+    step = step_of(row["pair_decimals"])
+    tick = max(number(row.get("tick_size") or 0), step)
     return AssetPairInfoSchema(
         **{name: row[name] for name in AS_THEY_ARE},
         aclass_base=row.get("aclass_base") or "currency",
         aclass_quote=row.get("aclass_quote") or "currency",
         cost_decimals=row.get("cost_decimals", USUAL_COST_DECIMALS),
-        tick_size=number(row["tick_size"]) if row.get("tick_size") else step_of(row["pair_decimals"]),
+        tick_size=tick.quantize(step) if decimals_of(tick) > row["pair_decimals"] else tick,
         ordermin=number(row["ordermin"]),
         costmin=number(row.get("costmin") or 0),
         status=row.get("status") or "online",
