@@ -15,7 +15,7 @@ from gridbot.core.commands_books import Books, add_price, known_price, read_book
 from gridbot.core.single_instance import holder_if_running
 from gridbot.models.configuration import BotConfigDTO, Settings
 from gridbot.models.exchange import BUY
-from gridbot.models.grid import BookOrder, UnsoldBuy, invested
+from gridbot.models.grid import SURPLUS, BookOrder, invested
 from gridbot.models.money import ONE, ZERO, as_text, shown, step_of, to_decimal, truncate
 from gridbot.services import report
 from gridbot.services.messages import Units, duration
@@ -95,18 +95,22 @@ class _View:
             for p in books.pending
         ]
         lines += self._missing_buys()
+        answered = {p.sells for p in books.pending}
         lines += [
             f"sell of {units.volume(buy.volume)}, bought @ {shown(buy.price, units.price_decimals)} "
-            f"{duration(self.now - buy.filled_at)} ago: {self._why_no_sell(buy)}"
+            f"{duration(self.now - buy.filled_at)} ago: {self._why_no_sell(buy.txid, buy.volume)}"
             for buy in books.unsold
-            if buy.txid not in {p.sells for p in books.pending}
+            if buy.txid not in answered
         ]
-        surplus = books.stored.vol_of_unfilled_remaining
-        if surplus and self.bot.strategy != "cDCA":
-            worth = units.money(surplus * books.stored.vol_of_unfilled_remaining_max_price)
+        surplus, amount = books.stored.vol_of_unfilled_remaining, self.bot.amount_per_grid
+        if surplus and self.bot.strategy != "cDCA" and SURPLUS not in answered:
+            price = books.stored.vol_of_unfilled_remaining_max_price
+            why = f"sold once it is worth {units.money(amount)}"
+            if (worth := surplus * price) >= amount:
+                why = self._why_no_sell(SURPLUS, amount / price)  # one sell takes no more of it
             lines.append(
-                f"sell of {units.volume(surplus)}, executed parts of cancelled orders: worth {worth}, "
-                f"sold once it is worth {units.money(self.bot.amount_per_grid)}"
+                f"sell of {units.volume(surplus)}, executed parts of cancelled orders: "
+                f"worth {units.money(worth)}; {why}"
             )
         return lines
 
@@ -146,14 +150,14 @@ class _View:
         why = self.books.snapshot.get("refused", {}).get(what, "")
         return f"refused: {why}; tried again at growing intervals" if why else ""
 
-    def _why_no_sell(self, buy: UnsoldBuy) -> str:
+    def _why_no_sell(self, sells: str, volume: Decimal) -> str:
         free = self.books.snapshot.get("base_free")
-        if free is not None and to_decimal(free) < buy.volume:
+        if free is not None and to_decimal(free) < volume:
             have, age = self.units.volume(to_decimal(free)), duration(self.now - self.books.snapshot["at"])
             return f"funds: {have} free {age} ago; it stays noted and is sold when there is enough; see forget"
         if not self.running:
             return "the bot does not run; its next start places it"
-        return self._refusal(buy.txid) or "it stays noted and is placed at the next price"
+        return self._refusal(sells) or "it stays noted and is placed at the next price"
 
     def next_event(self) -> str:
         """What the bot waits for."""

@@ -550,6 +550,30 @@ def test_status_tells_a_refused_sell_in_the_words_of_the_exchange(
     assert all(line.endswith(": refused: EOrder:Whatever; tried again at growing intervals") for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("free", "is_running", "refused", "says"),
+    [
+        ("0.001", True, {}, "funds: 0.00100000 BTC free"),
+        ("1", False, {}, "the bot does not run; its next start places it"),
+        ("1", True, {SURPLUS: "EOrder:Whatever"}, "refused: EOrder:Whatever; tried again at growing intervals"),
+    ],
+)
+def test_status_says_why_a_surplus_worth_a_sell_is_not_sold(
+    capsys: pytest.CaptureFixture[str], free: str, is_running: bool, refused: dict[str, str], says: str
+) -> None:
+    trade_for_a_while(ticks=1)
+    view = json.dumps({"base_free": free, "refused": refused})
+    with closing(sqlite3.connect("demo.db")) as db, db:
+        db.execute(
+            "UPDATE configuration SET vol_of_unfilled_remaining = '0.5', vol_of_unfilled_remaining_max_price = '50000'"
+        )
+        db.execute("UPDATE snapshots SET document = json_patch(document, ?)", (view,))
+    if is_running:
+        assert single_instance.claim(str(Path("demo.db").absolute())) is None
+    [line] = [line for line in run(capsys, "status")[1].splitlines() if line.startswith("missing")]
+    assert f"cancelled orders: worth 25000.00 USD; {says}" in line
+
+
 def test_status_names_an_order_that_was_not_answered(capsys: pytest.CaptureFixture[str]) -> None:
     trade_for_a_while(ticks=1)
     with closing(sqlite3.connect("demo.db")) as db, db:
