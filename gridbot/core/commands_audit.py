@@ -49,7 +49,7 @@ def run_audit(settings: Settings, args: argparse.Namespace) -> int:
     require_key(settings)
     with _key_to_ourselves(settings):
         books, outcome = _compare_at_rest(settings)
-    if not outcome.is_reconciled and not holder_if_running(settings.db.path):
+    if outcome.has_news and not holder_if_running(settings.db.path):
         outcome.notes.append(
             "the bot is stopped: what happened at the exchange since is not in its books yet. Start the bot once, "
             "then audit again"

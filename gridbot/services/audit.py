@@ -63,6 +63,11 @@ class Audit:
     rests: dict[str, Decimal] = field(default_factory=dict)  # by currency, those that are not 0
     executions: int = 0
     orders: int = 0
+    has_news: bool = False  # of the differences some are for the bot to book: its next comparison does
+
+    def news(self, difference: str) -> None:
+        self.differences.append(difference)
+        self.has_news = True
 
     @property
     def is_reconciled(self) -> bool:
@@ -141,7 +146,7 @@ def _executions(ours: OurBooks, theirs: TheirBooks, found: Audit) -> tuple[list[
     for exec_id, trade in theirs.trades.items():
         if exec_id in told_ids and exec_id not in known and trade.txid not in in_sum:
             what = f"{trade.side} {trade.volume:f} @ {trade.price:f}, fee {trade.fee:f}"
-            found.differences.append(f"execution {exec_id} of order {trade.txid} ({what}): not in the bot's books")
+            found.news(f"execution {exec_id} of order {trade.txid} ({what}): not in the bot's books")
             believed.append(trade)
     for txid, order in theirs.orders.items():
         told = sum((theirs.trades[i].volume for i in order.trades if i in theirs.trades), ZERO)
@@ -158,9 +163,7 @@ def _in_sum_only(ours: OurBooks, theirs: TheirBooks, txids: set[str], found: Aud
     for txid in sorted(txids):
         mine = [row.info for row in ours.rows if row.info.txid == txid]
         volume = sum((trade.volume for trade in mine), ZERO)
-        found.differences.append(
-            f"order {txid}: {volume:f} is booked in sum; the bot itemises its fills at the next comparison"
-        )
+        found.news(f"order {txid}: {volume:f} is booked in sum; the bot itemises its fills at the next comparison")
         believed += [trade for trade in theirs.trades.values() if trade.txid == txid] or mine
     return believed
 
@@ -199,7 +202,7 @@ def _open_orders(ours: OurBooks, theirs: TheirBooks, found: Audit) -> None:
         if other is None:
             found.differences.append(f"{name}: open in the bot's books, and the exchange does not mention it")
         elif other.status not in ("open", "pending"):
-            found.differences.append(f"{name}: open in the bot's books, {other.status} at the exchange")
+            found.news(f"{name}: open in the bot's books, {other.status} at the exchange")
         else:
             pairs = (
                 ("side", order.side, other.side),
@@ -207,15 +210,14 @@ def _open_orders(ours: OurBooks, theirs: TheirBooks, found: Audit) -> None:
                 ("volume", order.volume, other.vol),
                 ("executed", order.executed, other.vol_exec),
             )
-            differing = [(what, here, there) for what, here, there in pairs if here != there]
-            found.differences += [f"{name}: {_both(*each)}" for each in differing]
+            for what, here, there in pairs:
+                if here != there:
+                    found.news(f"{name}: {_both(what, here, there)}")
     for txid, info in theirs.orders.items():
         if info.status == "open" and txid not in book:
-            found.differences.append(
-                f"{info.side} {txid} @ {info.price:f}: open at the exchange, not in the bot's books"
-            )
+            found.news(f"{info.side} {txid} @ {info.price:f}: open at the exchange, not in the bot's books")
     for placement in ours.pending:
-        found.differences.append(
+        found.news(
             f"{placement.side} of {placement.volume:f} @ {placement.price:f}: sent, and not answered yet; "
             "the bot finds out before it places anything else"
         )
@@ -235,6 +237,8 @@ def _balances(
             _fenced(name, own, traded[n], held[n], found)
         elif began is None:
             _not_told(name, traded[n], held[n], found)
+    if start.account[0] is None and names[0] in found.rests:  # then too little: more proves nothing
+        found.notes.append(f"the missing {names[0]} may have been withdrawn, staked, or sold by hand")
 
 
 def _whole_account(name: str, began: Decimal, change: Decimal, account: Decimal, found: Audit) -> None:

@@ -911,3 +911,15 @@ def test_what_was_filled_behind_the_back_of_a_stopped_bot_is_a_difference_and_ex
     assert "not in the bot's books" in out
     assert "Start the bot once, then audit again" in out
     assert "unexplained" not in out
+
+
+def test_coins_that_are_gone_are_no_matter_for_a_start_of_the_bot(
+    kraken: tuple[FakeKraken, Settings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake, settings = kraken
+    fake.deposit("XXBT", "-0.25")
+    code, out = audited(capsys, settings.model_copy(update={"funds": FundsConfigDTO(own_base=D("0.1"))}))
+    assert code == 1
+    assert "unexplained rest: -0.1" in out
+    assert "note: the missing BTC may have been withdrawn, staked, or sold by hand" in out
+    assert "Start the bot once" not in out

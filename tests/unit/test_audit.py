@@ -226,6 +226,18 @@ def test_in_a_shared_account_missing_coins_are_a_difference() -> None:
     assert found.rests == {"BTC": D("-0.0001")}
     assert found.differences == ["BTC: executions brought 0.001, and the account holds only 0.0009"]
     assert not [note for note in found.notes if note.startswith("BTC")]
+    assert "the missing BTC may have been withdrawn, staked, or sold by hand" in found.notes
+
+
+def test_only_what_the_bot_lacks_and_will_book_is_news_for_it() -> None:
+    amended = theirs(orders=(*ORDERS[:2], ORDERS[2].model_copy(update={"vol_exec": D("0.001")})))
+    closed = theirs(orders=(*ORDERS[:2], ORDERS[2].model_copy(update={"status": "closed"})))
+    for news in (compare(rows=(B1,)), compare(orders=()), compare(other=amended), compare(other=closed)):
+        assert news.has_news
+    short = compare(other=theirs(balance=(D("0.0009"), D(5000))), start=Start())
+    unmentioned = compare(other=theirs(orders=ORDERS[:2]))
+    for other in (compare(), short, unmentioned, compare(other=theirs(trades=(changed(B1, fee=D(1)), S1.info)))):
+        assert not other.has_news
 
 
 def test_the_ring_fence_is_shown_and_the_rest_left_alone() -> None:
