@@ -281,9 +281,30 @@ def _carry_out(command: Command, args: argparse.Namespace) -> int:
         if _is_full(exc) and not command.trades:
             raise
         # Through the log, because its formatter takes the secrets out of the traceback.
-        log = logging.getLogger(__name__)
-        log.critical("a mistake in gridbot itself, not in your settings; please report it", exc_info=True)
+        logging.getLogger(__name__).critical("%s", whose_mistake(exc), exc_info=True)
         return STOPPED_BY_ERROR
+
+
+def whose_mistake(exc: BaseException) -> str:
+    """In words: ours, or that of the owner's own exchange, strategy or channel."""
+    name = type(exc).__name__
+    if place := own_code(exc):
+        return f"a mistake in {place} ({name}), not in gridbot; mend it there"
+    return f"a mistake in gridbot itself ({name}), not in your settings; please report it"
+
+
+def own_code(exc: BaseException) -> str:
+    """File and line that raised it, what only passes through libraries left out; "" where that is in gridbot."""
+    from traceback import walk_tb
+
+    ours, python = (os.path.dirname(path) + os.sep for path in (os.path.dirname(__file__), os.__file__))
+    for frame, line in reversed(list(walk_tb(exc.__traceback__))):
+        file = frame.f_code.co_filename
+        if file.startswith(ours):
+            break
+        if not (file.startswith(("<", python)) or f"-packages{os.sep}" in file):
+            return f"{file}, line {line}"
+    return ""
 
 
 def _say(text: str, stream: TextIO | None) -> None:

@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 
 from gridbot.core import single_instance
 from gridbot.core.account import AccountView, base_told
-from gridbot.core.cli import MUST_BE_MENDED, STOPPED_BY_ERROR, STOPPED_BY_REQUEST
+from gridbot.core.cli import MUST_BE_MENDED, STOPPED_BY_ERROR, STOPPED_BY_REQUEST, whose_mistake
 from gridbot.core.event_bus import EventBus
 from gridbot.core.registry import channels_of, resolve
 from gridbot.core.state_machine import StateMachine, States
@@ -112,7 +112,7 @@ class BotEngine:
         except GridBotError as exc:
             code, reason = STOPPED_BY_ERROR, exc.message
         except Exception as exc:
-            self._end(STOPPED_BY_ERROR, f"a mistake in gridbot itself ({type(exc).__name__})")
+            self._end(STOPPED_BY_ERROR, whose_mistake(exc))
             raise
         self._end(code, reason)
         return code

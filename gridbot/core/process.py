@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from gridbot.core.cli import MUST_BE_MENDED, STOPPED_BY_ERROR, STOPPED_BY_REQUEST, when_asked_to_stop
+from gridbot.core.cli import MUST_BE_MENDED, STOPPED_BY_ERROR, STOPPED_BY_REQUEST, when_asked_to_stop, whose_mistake
 from gridbot.core.clock import SystemClock
 from gridbot.core.engine import BotEngine
 from gridbot.core.heartbeat import GOOD_FOR, Heartbeat
@@ -89,8 +89,7 @@ def run_bot(settings: Settings, record: Path | None = None) -> int:
         code = engine.run()
     except BaseException as exc:
         code = MUST_BE_MENDED if isinstance(exc, ConfigurationError | AccessDenied) else STOPPED_BY_ERROR
-        mistake = f"a mistake in gridbot itself ({type(exc).__name__})"
-        why = exc.message if isinstance(exc, GridBotError) else why or mistake
+        why = exc.message if isinstance(exc, GridBotError) else why or whose_mistake(exc)
         raise
     finally:
         guard.ended(code, why)

@@ -7,11 +7,14 @@ strategy or channel comes in. Modules are imported only when they are asked for.
 
 import importlib
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gridbot.core.cli import own_code
 from gridbot.core.single_instance import key_state_path
-from gridbot.exceptions import ConfigurationError
+from gridbot.exceptions import ConfigurationError, GridBotError
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup
 from gridbot.interfaces.notification import INotificationChannel
@@ -64,6 +67,10 @@ def resolve(kind: str, name: str, directory: Path | None = None) -> type[Any]:
             f"{where}: {class_name} is not a subclass of {interface.__name__} "
             f"({interface.__module__}); derive it from that class and write the methods named there"
         )
+    if lacking := ", ".join(sorted(getattr(found, "__abstractmethods__", ()))):
+        raise ConfigurationError(
+            f"{where}: {class_name} lacks {lacking}; write what {interface.__name__} ({interface.__module__}) asks for"
+        )
     return found
 
 
@@ -76,9 +83,9 @@ def exchange_of(settings: Settings, clock: IClock, name: str) -> Exchange:
     """The exchange of this name, built for these settings. Raises ConfigurationError, DatabaseError."""
     key = settings.kraken.api_public_key
     key_state = key_state_path(key, settings.db.path.parent) if key else None
-    exchange: Exchange = resolve("exchange", name, settings.config_path.parent)().create(
-        ExchangeSetup(settings, clock, key_state)
-    )
+    factory = resolve("exchange", name, settings.config_path.parent)
+    setup = ExchangeSetup(settings, clock, key_state)
+    exchange: Exchange = _made("exchange", name, "create", lambda: factory().create(setup), Exchange)
     return exchange
 
 
@@ -86,8 +93,27 @@ def channels_of(settings: Settings) -> list[INotificationChannel]:
     """The notification channels these settings name, built. Raises ConfigurationError."""
     notification = settings.notification
     names = [*(["telegram"] if notification.telegram else []), *notification.channels]
-    directory = settings.config_path.parent
-    return [resolve("channel", name, directory).from_settings(notification) for name in dict.fromkeys(names)]
+    channels = {name: resolve("channel", name, settings.config_path.parent) for name in names}
+    return [
+        _made("channel", name, "from_settings", partial(channel.from_settings, notification), INotificationChannel)
+        for name, channel in channels.items()
+    ]
+
+
+def _made(kind: str, name: str, method: str, make: Callable[[], object], wanted: type[Any]) -> Any:
+    """What ``make`` builds. Raises ConfigurationError where a class of one's own fails, or builds something else."""
+    where = f"{KINDS[kind][0]} = {name}: {method}"
+    try:
+        made = make()
+    except Exception as exc:
+        if isinstance(exc, GridBotError) or name in KINDS[kind][1]:
+            raise
+        raise ConfigurationError(
+            f"{where} failed with {type(exc).__name__}: {exc}. Mend {own_code(exc) or 'the module'} and start again"
+        ) from exc
+    if not isinstance(made, wanted):
+        raise ConfigurationError(f"{where} returned a {type(made).__name__}; it must return an {wanted.__name__}")
+    return made
 
 
 def _make_importable(directory: Path | None) -> None:

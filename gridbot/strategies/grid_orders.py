@@ -5,12 +5,13 @@ Whatever must not be forgotten is recorded in the transaction that takes the ord
 and the order that follows is written down in the same transaction; it is sent right after.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from gridbot.exceptions import OrderTooSmall
+from gridbot.exceptions import ConfigurationError, OrderTooSmall
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import IExchangeRESTService, IExchangeWebSocketService
 from gridbot.models.configuration import BotConfigDTO
@@ -48,7 +49,7 @@ class Surroundings:
     report: Callable[[], str]
 
 
-class GridOrders:
+class GridOrders(ABC):
     """Fills, cancellations and what is placed because of them."""
 
     def __init__(self, surroundings: Surroundings) -> None:
@@ -61,9 +62,9 @@ class GridOrders:
         self.ticker = ZERO
         self._unanswered: deque[Finished] = deque()  # filled sells whose buy could not be placed yet
 
+    @abstractmethod
     def sell_after(self, buy: UnsoldBuy) -> PlaceSell | None:
         """The sell that follows a filled buy, None when the base is kept. Raises OrderTooSmall."""
-        raise NotImplementedError
 
     def _get_buy_order_price(self, last_price: Decimal) -> Decimal:
         """One interval below ``last_price``, bounded by the ticker."""
@@ -196,11 +197,24 @@ class GridOrders:
         if not self._may_sell(buy.txid):
             return None
         try:
-            intent = self.sell_after(buy)
+            intent = self._asked_for_a_sell(buy)
         except OrderTooSmall as exc:
             self._refused(buy.txid, SELL, buy.price, buy.volume, str(exc))
             return None
         return self._write_down_sell(intent) if intent is not None else None
+
+    def _asked_for_a_sell(self, buy: UnsoldBuy) -> PlaceSell | None:
+        """What ``sell_after`` answers. Raises OrderTooSmall; ConfigurationError when it is no answer."""
+        intent = self.sell_after(buy)
+        is_sell = (
+            isinstance(intent, PlaceSell) and isinstance(intent.price, Decimal) and isinstance(intent.volume, Decimal)
+        )
+        if intent is None or is_sell:
+            return intent
+        raise ConfigurationError(
+            f"[bot] strategy = {self._config.strategy}: sell_after returned {intent!r}; it must be None or a PlaceSell "
+            "with price and volume as Decimal"
+        )
 
     def _sell_surplus(self) -> Placement | None:
         """A sell for the executed parts of cancelled buys, once they are worth one."""

@@ -20,7 +20,7 @@ from gridbot.core.engine import BotEngine
 from gridbot.core.process import build
 from gridbot.core.registry import resolve
 from gridbot.exceptions import ConfigurationError
-from gridbot.models.events import BotStarted, Event, OrderCancelled, OrderExecuted, OrderPlaced
+from gridbot.models.events import BotStarted, BotStopped, Event, OrderCancelled, OrderExecuted, OrderPlaced
 from gridbot.models.exchange import BUY, SELL
 
 ROOT = Path(__file__).parents[2]
@@ -216,8 +216,71 @@ def test_all_three_at_once_from_the_command_line(house: Path) -> None:
         ("exchange", "tide_exchang:TideExchange", "there is no module 'tide_exchang'. Put it beside config.ini"),
         ("strategy", "patient_grid:Patientgrid", 'has no class Patientgrid; did you mean "PatientGrid"?'),
         ("channel", "patient_grid:PatientGrid", "PatientGrid is not a subclass of INotificationChannel"),
+        ("strategy", "gridbot.strategies.grid_base:GridStrategyBase", "GridStrategyBase lacks sell_after; write what"),
+        ("exchange", "gridbot.interfaces.exchange:IExchangeFactory", "IExchangeFactory lacks create; write what"),
     ],
 )
 def test_a_door_that_does_not_open_says_what_to_mend(house: Path, kind: str, name: str, help_text: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(help_text)):
         resolve(kind, name, house)
+
+
+def mistaken(house: Path, name: str, right: str, wrong: str) -> Path:
+    """The example of this name with a mistake in it, in a config.ini that uses all three."""
+    assert right in EXAMPLES[name]
+    (house / f"{name}.py").write_text(EXAMPLES[name].replace(right, wrong, 1), encoding="utf-8")
+    return configure(house, strategy="patient_grid:PatientGrid", channels="diary:DiaryChannel")
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong", "says"),
+    [
+        (
+            "tide_exchange",
+            "symbol = f",
+            "1 / 0; symbol = f",
+            "create failed with ZeroDivisionError: .* Mend .*py, line 29",
+        ),
+        ("tide_exchange", "return Exchange(", "return str(", "create failed with TypeError: .* Mend .*py, line 39 and"),
+        (
+            "tide_exchange",
+            "return Exchange(",
+            "return None  #",
+            "create returned a NoneType; it must return an Exchange",
+        ),
+        (
+            "diary",
+            "return cls()",
+            "raise KeyError('MY')",
+            "from_settings failed with KeyError: 'MY'. Mend .*py, line 17",
+        ),
+        ("diary", "return cls()", "return None", "from_settings returned a NoneType; it must return an INotificationC"),
+    ],
+)
+def test_an_own_class_that_cannot_be_built_is_a_matter_of_the_settings(
+    house: Path, name: str, right: str, wrong: str, says: str
+) -> None:
+    config = mistaken(house, name, right, wrong)
+    with pytest.raises(ConfigurationError, match=rf"(exchange|channels) = {name}:\w+: {says}"):
+        run_until(config, a_sell_is_placed)
+
+
+def test_a_mistake_in_ones_own_strategy_is_not_called_one_of_gridbot(house: Path) -> None:
+    told: list[Event] = []
+    config = mistaken(house, "patient_grid", "        one_higher =", "        1 / 0; one_higher =")
+    with pytest.raises(ZeroDivisionError):
+        run_until(config, lambda event: told.append(event) is not None)
+    [stopped] = [event for event in told if isinstance(event, BotStopped)]
+    assert (
+        stopped.reason
+        == f"a mistake in {house}/patient_grid.py, line 12 (ZeroDivisionError), not in gridbot; mend it there"
+    )
+
+
+def test_a_sell_with_a_float_in_it_names_the_strategy(house: Path) -> None:
+    code, events = run_until(
+        mistaken(house, "patient_grid", "PlaceSell(price", "PlaceSell(float(price)"), a_sell_is_placed
+    )
+    assert code == 2
+    [stopped] = [event for event in events if isinstance(event, BotStopped)]
+    assert "[bot] strategy = patient_grid:PatientGrid: sell_after returned PlaceSell(price=50" in stopped.reason

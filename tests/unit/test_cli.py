@@ -20,6 +20,7 @@ from gridbot.core.cli import COMMANDS, Command, main
 from gridbot.exceptions import AccessDenied, BotStateError, ConfigurationError, TemporaryFailure
 from gridbot.interfaces.notification import INotificationChannel
 from gridbot.models.configuration import Settings
+from gridbot.models.money import to_decimal
 from tests.past import write_candles
 
 ROOT = Path(__file__).parents[2]
@@ -150,12 +151,22 @@ def test_a_mistake_of_ours_ends_with_1_and_its_traceback_hides_the_key(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GRIDBOT_API_SECRET_KEY", "c2VjcmV0LXNlY3JldA==")
-    engine(monkeypatch, ValueError("signed with c2VjcmV0LXNlY3JldA=="))
+    monkeypatch.setattr(engine(monkeypatch), "run_bot", lambda _settings: to_decimal("c2VjcmV0LXNlY3JldA=="))
     assert main([]) == 1
     out, err = capsys.readouterr()
-    assert "a mistake in gridbot itself" in out
-    assert "ValueError: signed with ***" in out
+    assert "a mistake in gridbot itself (ValueError), not in your settings; please report it" in out
+    assert "ValueError: '***' is not a number" in out
     assert "c2VjcmV0" not in out + err
+
+
+def test_a_mistake_in_a_file_outside_gridbot_names_its_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(engine(monkeypatch), "run_bot", lambda _settings: json.loads("{"))
+    assert main([]) == 1
+    out = capsys.readouterr().out
+    assert f"a mistake in {__file__}, line " in out
+    assert "(JSONDecodeError), not in gridbot; mend it there\nTraceback" in out
 
 
 def test_a_wrong_setting_ends_with_2_and_without_a_traceback(
@@ -387,6 +398,9 @@ def test_a_path_that_this_session_cannot_write_is_said_in_words(command: str, tm
 OWN_CHANNEL = """
 from gridbot.interfaces.notification import INotificationChannel
 class Bell(INotificationChannel):
+    @classmethod
+    def from_settings(cls, settings):
+        return cls()
     def send(self, message):
         return True
 class NoChannel:
