@@ -24,10 +24,11 @@ from gridbot.models.exchange import (
     OrderInfoSchema,
     PairBalanceSchema,
 )
-from gridbot.models.grid import BookOrder
+from gridbot.models.grid import BookOrder, PlaceSell, UnsoldBuy
 from gridbot.services.book_sync import BookSync
 from gridbot.services.order_desk import OrderDesk
 from gridbot.strategies.grid_base import GridStrategyBase
+from gridbot.strategies.grid_hodl import GridHODLStrategy
 from gridbot.strategies.grid_orders import Surroundings
 
 USERREF = 1680953421
@@ -130,6 +131,13 @@ class Feed(SimulatedFeed):
 
     def close(self) -> None:
         return
+
+
+class Keeper(GridHODLStrategy):
+    """A strategy of one's own that keeps about half of what it buys."""
+
+    def sell_after(self, buy: UnsoldBuy) -> PlaceSell | None:
+        return None if int(buy.price) % 2 else super().sell_after(buy)
 
 
 @dataclass

@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 
 from gridbot.adapters.exchanges.simulated import ASSUMED_FEE
 from gridbot.core import arguments
-from gridbot.core.registry import resolve
 from gridbot.core.trial import BUYS, ENDS, INVESTED, LEVELS, Trial
+from gridbot.exceptions import OrderTooSmall
 from gridbot.infrastructure.database import DBConnect, Orderbook, Trade, Trades, UnsoldBuyOrderTXIDs
 from gridbot.models.configuration import DemoConfigDTO, Settings
 from gridbot.models.exchange import BUY, SELL
+from gridbot.models.grid import UnsoldBuy
 from gridbot.models.money import as_text
 from gridbot.services.messages import counted
-from gridbot.strategies.c_dca import CDCAStrategy
 
 DAYS = 30
 MOST_DAYS = 3650
@@ -124,9 +124,8 @@ def judge(trial: Trial) -> list[Promise]:
 def _no_buy_forgotten(
     trial: Trial, ours: list[Any], book: Orderbook, trades: list[Trade], unsold: UnsoldBuyOrderTXIDs
 ) -> Promise:
-    filled = [order.txid for order in ours if order.side == BUY and order.status == "closed"]
-    if issubclass(resolve("strategy", trial.settings.bot.strategy, trial.settings.config_path.parent), CDCAStrategy):
-        return Promise("what is bought is kept (cDCA), nothing is sold", f"{len(filled)} filled buys")
+    filled = [order for order in ours if order.side == BUY and order.status == "closed"]
+    kept = {order.txid for order in filled if _is_kept(trial, order)}
     sells: dict[str, set[str]] = {}
     for order in book.sells():
         sells.setdefault(order.sells, set()).add(order.txid)
@@ -135,8 +134,8 @@ def _no_buy_forgotten(
             sells.setdefault(trade.sells, set()).add(trade.info.txid)
     broken = [
         f"buy {txid} has {len(sells.get(txid, ()))} sells and {int(unsold.get(txid) is not None)} unsold records"
-        for txid in filled
-        if len(sells.get(txid, ())) + (unsold.get(txid) is not None) != 1
+        for txid in (order.txid for order in filled)
+        if (found := len(sells.get(txid, ())) + (unsold.get(txid) is not None)) != 1 and (found or txid not in kept)
     ]
     known = {txid for txids in sells.values() for txid in txids}
     broken += [
@@ -144,7 +143,17 @@ def _no_buy_forgotten(
         for order in ours
         if order.side == SELL and order.status != "canceled" and order.txid not in known
     ]
-    return Promise("every filled buy has exactly one sell or one unsold record", f"{len(filled)} filled buys", broken)
+    tested = f"{len(filled)} filled buys" + (f", of which the strategy keeps {len(kept)}" if kept else "")
+    return Promise("every filled buy has exactly one sell or one unsold record", tested, broken)
+
+
+def _is_kept(trial: Trial, order: Any) -> bool:
+    """The strategy wants no sell after this buy."""
+    try:
+        buy = UnsoldBuy(order.txid, order.price, order.executed, order.closed_at)
+        return trial.engine is not None and trial.engine.strategy.sell_after(buy) is None
+    except OrderTooSmall:
+        return False
 
 
 def _at_every_moment(trial: Trial) -> list[Promise]:

@@ -10,9 +10,6 @@ class CDCAStrategy(GridStrategyBase):
     def sell_after(self, buy: UnsoldBuy) -> PlaceSell | None:
         return None
 
-    def _remember_unsold(self, buy: UnsoldBuy) -> None:
-        """Nothing waits to be sold."""
-
     def _sell_surplus(self) -> Placement | None:
         """The executed parts of cancelled buys are kept as well."""
         return None

@@ -64,7 +64,10 @@ class GridOrders(ABC):
 
     @abstractmethod
     def sell_after(self, buy: UnsoldBuy) -> PlaceSell | None:
-        """The sell that follows a filled buy, None when the base is kept. Raises OrderTooSmall."""
+        """
+        The sell that follows a filled buy, None when the base is kept. Raises OrderTooSmall. Asked when the fill is
+        booked, and again when the sell is placed: it must ask nothing of the exchange.
+        """
 
     def _get_buy_order_price(self, last_price: Decimal) -> Decimal:
         """One interval below ``last_price``, bounded by the ticker."""
@@ -87,7 +90,12 @@ class GridOrders(ABC):
             self._keep_for_sale(order, finished.at)
 
     def _remember_unsold(self, buy: UnsoldBuy) -> None:
-        """The buy waits for its sell; a strategy that keeps the base overrides this."""
+        """The buy waits for its sell, unless the strategy keeps what it has bought."""
+        try:
+            if self._asked_for_a_sell(buy) is None:
+                return
+        except OrderTooSmall:
+            pass  # for now: another price may make it large enough
         self._desk.unsold.add(buy)
 
     def _keep_for_sale(self, order: BookOrder, at: float) -> None:

@@ -34,9 +34,6 @@ def test_no_frame_makes_the_bot_crash_or_place_an_order() -> None:
 
 def test_an_order_placed_because_of_a_frame_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gridbot.strategies.grid_rules.sellable_volume", lambda wanted, free, lot: wanted)
-    monkeypatch.setattr(
-        "gridbot.strategies.c_dca.CDCAStrategy._remember_unsold", lambda s, buy: s._desk.unsold.add(buy)
-    )
     from gridbot.strategies.grid_hodl import GridHODLStrategy
 
     monkeypatch.setattr("gridbot.strategies.c_dca.CDCAStrategy.sell_after", GridHODLStrategy.sell_after)

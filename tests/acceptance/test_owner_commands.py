@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shutil
 import sqlite3
 import time
@@ -718,6 +719,16 @@ def test_the_selftest_keeps_every_promise_and_counts_them(
     assert text.count("\nok     ") == 8
     assert "every promise held" in text
     assert list(tmp_path.iterdir()) == [tmp_path / "config.ini"], "nothing is left behind"
+
+
+def test_the_selftest_expects_no_sell_of_a_buy_that_the_strategy_keeps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.ini").write_text(CONFIG.replace("GridHODL", "tests.world:Keeper"))
+    code = main(["--config", str(tmp_path / "config.ini"), "selftest", "--days", "1", "--seed", "4"])
+    text = capsys.readouterr().out
+    assert code == 0, text
+    assert re.search(r"one unsold record: \d+ filled buys, of which the strategy keeps \d+", text), text
 
 
 def test_the_selftest_notices_a_bot_that_sends_an_order_again(

@@ -71,6 +71,12 @@ def test_cdca_keeps_what_it_bought() -> None:
     assert len(world.buys) == 5
 
 
+def test_a_strategy_of_ones_own_that_keeps_a_buy_waits_for_no_sell_of_it() -> None:
+    world = World("tests.world:Keeper").start("50000").price("48500")
+    assert [f"{sell.price:f}" for sell in world.sells] == ["49504.8", "49999.9"]  # none of the buy at 48529.4
+    assert len(world.desk.unsold) == 0
+
+
 @pytest.mark.parametrize("strategy", SELLING)
 def test_a_sell_filled_while_others_are_open_is_followed_by_a_buy_one_interval_below(strategy: str) -> None:
     # the limit leaves four buys beside two sells, so that a level is free
