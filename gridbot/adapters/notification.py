@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import requests
 
-from gridbot.exceptions import ConfigurationError, GridBotError
+from gridbot.exceptions import ConfigurationError, GridBotError, TemporaryFailure
 from gridbot.interfaces.notification import INotificationChannel
 from gridbot.models.configuration import NotificationConfigDTO
 
@@ -69,16 +69,14 @@ class TelegramNotificationChannel(INotificationChannel):
 
     def send(self, message: str) -> bool:
         """
-        Send one message, cut at 4096 characters; True when Telegram has taken it, False when it wants
-        no more for a while (429). Raises ConfigurationError when Telegram refuses the settings, GridBotError when it
-        cannot be reached or does not work; neither holds the token.
+        Send one message, cut at 4096 characters; True when Telegram has taken it. Raises TemporaryFailure when it
+        wants no more for a while (429), ConfigurationError when it refuses the settings, GridBotError when it cannot
+        be reached or does not work; none holds the token.
         """
         response = self._post({**self._where, "text": _cut(message)})
         if isinstance(response, str):
             # Raised here, where no exception of requests, which shows the URL, can hang on to it.
             raise GridBotError(response)
-        if response.status_code == TOO_MANY_REQUESTS:
-            return False
         self._refuse_bad(response)
         return True
 
@@ -100,6 +98,12 @@ class TelegramNotificationChannel(INotificationChannel):
             return
         said = str(answer.get("description", "")).replace(self._token, "***") if self._token else ""
         reply = f"{status} {said}".strip()
+        if status == TOO_MANY_REQUESTS:
+            asked = answer.get("parameters")
+            seconds = asked.get("retry_after") if isinstance(asked, dict) else 0
+            raise TemporaryFailure(
+                f"Telegram wants no more messages for a while ({reply})", seconds if isinstance(seconds, int) else 0
+            )
         if status in REFUSALS:
             raise ConfigurationError(f"Telegram refuses the message ({reply}): {REFUSALS[status]}.")
         raise GridBotError(f"Telegram does not work at the moment ({reply})")

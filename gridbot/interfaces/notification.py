@@ -22,5 +22,6 @@ class INotificationChannel(ABC):
         """
         Send one message; True when it was accepted. May block for seconds. An exception counts as
         not sent: the message of a GridBotError is logged as it is, so it must hold no secret; of any
-        other exception only the class is logged.
+        other exception only the class is logged. One with ``retry_after``, in seconds, as TemporaryFailure
+        has it, is waited for so long at least.
         """

@@ -28,6 +28,7 @@ LATE_SECONDS = 60.0  # from here on a line says how old it is
 LONGEST_BATCH = 3500  # characters; below what Telegram takes, so that a digest loses no line
 LINE_EXTRA = 20  # characters: the age of a line and its end
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0  # seconds after a failure; doubled with each further one
+LONGEST_WAIT = 86400.0  # seconds; a channel that asks for more has miscounted
 TICK = 0.5  # seconds; how often an outbox is looked at in which something waits
 
 
@@ -218,29 +219,33 @@ class Courier(threading.Thread):
             batch = self._outbox.take(until)
         if not batch:
             return False
-        if problem := self._try(compose(batch, self._steady())):
+        problem, wait = self._try(compose(batch, self._steady()))
+        if problem:
             with self._lock:
                 self._outbox.keep(batch)
-        self._note(problem)
+        self._note(problem, wait)
         return not problem
 
-    def _try(self, message: str) -> str:
-        """Send; empty when it worked, else why not. A stranger's error may hold a secret: its class only."""
+    def _try(self, message: str) -> tuple[str, float]:
+        """
+        Send; empty when it worked, else why not, and the seconds that the channel wants to be left alone. A
+        stranger's error may hold a secret: its class only.
+        """
         try:
-            return "" if self._channel.send(message) else "the message was not accepted"
-        except GridBotError as exc:
-            return exc.message
+            return "" if self._channel.send(message) else "the message was not accepted", 0
         except Exception as exc:  # noqa: BLE001
-            return type(exc).__name__
+            asked = getattr(exc, "retry_after", 0)
+            wait = min(asked, LONGEST_WAIT) if isinstance(asked, int | float) else 0
+            return exc.message if isinstance(exc, GridBotError) else type(exc).__name__, wait
 
-    def _note(self, problem: str) -> None:
+    def _note(self, problem: str, wait: float) -> None:
         name = type(self._channel).__name__
         if not problem:
             if self._failures:
                 LOG.info("%s sends again", name)
             self._failures = 0
             return
-        pause = min(FIRST_PAUSE * 2 ** min(self._failures, 10), LONGEST_PAUSE)
+        pause = max(min(FIRST_PAUSE * 2 ** min(self._failures, 10), LONGEST_PAUSE), wait)
         if not self._failures:
             text = "%s could not send: %s. Trying again in %.0f s, then more slowly; trading goes on"
             LOG.warning(text, name, problem.rstrip("."), pause)

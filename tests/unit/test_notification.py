@@ -1,6 +1,7 @@
 """Telling the owner: what is said, when, how often, and that the trade never waits for it."""
 
 import logging
+import math
 import threading
 import time
 from decimal import Decimal as D
@@ -220,6 +221,17 @@ def test_nothing_is_sent_during_the_pause_and_all_of_it_after() -> None:
     clock.now += 1.0
     courier.step()
     assert phone.heard == ["second\n\nfirst"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "pause"), [(60, 60), (2.5, 5), ("60", 5), (None, 5), (math.inf, 86400), (math.nan, 5)]
+)
+def test_a_channel_of_ones_own_says_for_how_long_it_wants_to_be_left_alone(asked: object, pause: float) -> None:
+    fault = RuntimeError()
+    fault.retry_after = asked  # type: ignore[attr-defined]
+    courier = Courier(Phone(fault), steady=Clock())
+    courier.put("x", Kind.ALARM)
+    assert courier.step() == pause
 
 
 def test_the_error_text_of_an_unknown_channel_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:

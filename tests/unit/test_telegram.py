@@ -64,9 +64,18 @@ def test_a_long_message_is_cut_with_a_mark(telegram: TelegramNotificationChannel
 
 
 @responses.activate
-def test_too_many_messages_is_not_now_and_no_error(telegram: TelegramNotificationChannel) -> None:
-    responses.post(URL, status=429, json={"ok": False, "parameters": {"retry_after": 35}})
-    assert telegram.send("a") is False
+@pytest.mark.parametrize(
+    ("parameters", "seconds"), [({"retry_after": 35}, 35), ({"retry_after": "soon"}, 5), (None, 5), ([35], 5)]
+)
+def test_telegram_is_left_alone_for_as_long_as_it_asks(
+    telegram: TelegramNotificationChannel, caplog: pytest.LogCaptureFixture, parameters: object, seconds: float
+) -> None:
+    said = {"ok": False, "description": f"Too Many Requests: retry after 35 {TOKEN}", "parameters": parameters}
+    responses.post(URL, status=429, json=said)
+    courier = Courier(telegram, steady=lambda: 1000.0)
+    courier.put("bought", Kind.ALARM)
+    assert courier.step() == seconds
+    assert "for a while (429 Too Many Requests: retry after 35 ***). Trying again in" in caplog.text
 
 
 REFUSALS = [
