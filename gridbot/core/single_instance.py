@@ -92,8 +92,9 @@ def claim(database: str, public_key: str = "", *, key_only: bool = False) -> str
         try:
             handle = lock_file(path)
         except OSError as exc:
-            advice = "The directory must exist and be writable for the user who starts the bot: see [database] path"
-            raise not_written(f"{path}: the lock file", exc, advice) from exc
+            where = f"[database] path = {database}: " if path == lock_path(database) else ""
+            advice = "The directory must exist and be writable for the user who starts the bot"
+            raise not_written(f"{where}the lock file {path}", exc, advice) from exc
         if handle is None:
             return f"gridbot is already running ({holder_of(path)}) {what}"
         _held[path] = handle

@@ -140,8 +140,13 @@ def test_of_two_bots_whose_lock_was_deleted_the_older_one_goes(tmp_path: Path, h
 
 
 def test_a_lock_that_cannot_be_written_names_the_setting(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"cannot be written \(No such file.*see \[database\] path"):
-        claim(str(tmp_path / "missing" / "gridbot.db"))
+    database = str(tmp_path / "missing" / "gridbot.db")
+    with pytest.raises(ConfigurationError) as caught:
+        claim(database)
+    assert caught.value.message == (
+        f"[database] path = {database}: the lock file {database}.lock cannot be written (No such file or directory). "
+        "The directory must exist and be writable for the user who starts the bot"
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,7 +166,7 @@ def test_a_disk_that_takes_no_lock_is_no_matter_of_the_settings(
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(GridBotError) as caught:
         claim(str(tmp_path / "bot.db"))
-    assert f"bot.db.lock: the lock file cannot be written ({says}" in caught.value.message
+    assert f"bot.db: the lock file {tmp_path}/bot.db.lock cannot be written ({says}" in caught.value.message
     assert not isinstance(caught.value, ConfigurationError)
     assert claim_early(config(tmp_path, "Demo")) is None
 
