@@ -69,6 +69,7 @@ WOULD_BE_RIGHT = {
     "ws_auth_url": "wss://ws-auth.kraken.com/v2",
     "token": "the token @BotFather gave you",
     "chat_id": "the number of the chat that shall hear the bot",
+    "thread_id": "the number of the topic, in a group that has topics",
     "port": "a whole number from 1 to 65535",
 }
 
@@ -114,6 +115,10 @@ class _Reader:
         telegram = self._values("telegram")
         told = {"telegram": self._model(models.TelegramConfigDTO, telegram)} if telegram else {}
         notification = self._model(models.NotificationConfigDTO, {**self._values("notification"), **told})
+        if notification and not telegram and "telegram" in notification.channels:
+            self._refuse(
+                "notification", "channels", "telegram needs a section [telegram] with token and chat_id. Write it"
+            )
         self._check_key(bot, parts["kraken"])
         database = Path(database_path(str(self.path), self.raw))
         # It would be moved aside as a database that is damaged.

@@ -56,8 +56,8 @@ def did_you_mean(word: str, known: tuple[str, ...] | list[str]) -> str:
 def _number(value: Any) -> Decimal:
     if isinstance(value, str):
         value = value.strip()
-        if "," in value:
-            raise ValueError("write numbers with a point and without thousands separators: 1234.56")
+        if "," in value or "_" in value or not value.isascii():
+            raise ValueError("write numbers with a point, digits 0 to 9, without thousands separators: 1234.56")
     number = to_decimal(value)
     if abs(number) > MAX_AMOUNT or (number != 0 and abs(number) < 1 / MAX_AMOUNT):
         raise ValueError(f"must be a number of ordinary size, below {MAX_AMOUNT:f}")
@@ -126,7 +126,7 @@ def _read_volatility(value: Any) -> Decimal:
 
 
 def _read_speed(value: Any) -> Decimal:
-    if not ZERO < (speed := to_decimal(value)) <= MAX_SPEED:
+    if not ZERO < (speed := _number(value)) <= MAX_SPEED:
         raise ValueError(f"must be more than 0 and at most {MAX_SPEED}, for example 5")
     return speed
 
@@ -168,7 +168,9 @@ def _read_currency(value: Any) -> str:
         raise ValueError("must be the name of a currency as Kraken writes it: BTC, USD, AAPLx")
     # Never upper-cased for the owner: AAPLx exists, AAPLX does not.
     if name == name.lower() != name.upper():
-        raise ValueError(f'did you mean "{name.upper()}"? Kraken writes currencies in capitals (xStocks: AAPLx)')
+        stock = name.removesuffix("x").upper()
+        meant = f'"{name.upper()}"' + (f' or the xStock "{stock}x"' if name.endswith("x") and stock else "")
+        raise ValueError(f"did you mean {meant}? Kraken writes currencies in capitals (xStocks: AAPLx)")
     return name
 
 
@@ -191,6 +193,13 @@ def _read_level(value: Any) -> str:
 def _read_channels(value: Any) -> tuple[str, ...]:
     names = value.split(",") if isinstance(value, str) else value
     return tuple(read_name(name, ("telegram",), "channel") for name in names if name.strip())
+
+
+def _read_chat(value: Any) -> str:
+    name = value.strip() if isinstance(value, str) else ""
+    if not re.fullmatch(r"-?[1-9][0-9]{0,18}|@[A-Za-z0-9_]+", name):
+        raise ValueError("must be a whole number, with the minus sign of a group, or the @name of a channel")
+    return name
 
 
 Text = Annotated[str, Field(min_length=1)]
@@ -374,8 +383,8 @@ class TelegramConfigDTO(Section):
     """[telegram]: a bot's token and the chat that hears it."""
 
     token: SecretStr
-    chat_id: Text
-    thread_id: Text | None = None
+    chat_id: Annotated[str, BeforeValidator(_read_chat)]
+    thread_id: Annotated[str, BeforeValidator(lambda v: str(read_whole(v)))] | None = None
 
 
 class NotificationConfigDTO(Section):

@@ -149,6 +149,10 @@ def test_a_fee_may_be_left_out_and_is_then_asked_for(write: Write) -> None:
         ("interval = 1%", "interval = 0", "must be more than 0 % and less than 100 %"),
         ("interval = 1%", "interval = 100%", "must be more than 0 % and less than 100 %"),
         ("amount_per_grid = 100", "amount_per_grid = 0", "must be more than 0"),
+        ("amount_per_grid = 100", "amount_per_grid = 1_000", "without thousands separators"),
+        ("amount_per_grid = 100", "amount_per_grid = １００", "digits 0 to 9"),
+        ("amount_per_grid = 100", "amount_per_grid = ١٠٠", "digits 0 to 9"),
+        ("interval = 1%", "interval = ١%", "digits 0 to 9"),
         ("amount_per_grid = 100", "amount_per_grid = ten", "'ten' is not a number"),
         ("amount_per_grid = 100", "amount_per_grid = NaN", "not a finite number"),
         ("amount_per_grid = 100", "amount_per_grid = 1e999999", "a number of ordinary size"),
@@ -157,6 +161,7 @@ def test_a_fee_may_be_left_out_and_is_then_asked_for(write: Write) -> None:
         ("userref = 7", "userref = 0", "a whole number from 1 to 2147483647"),
         ("userref = 7", "userref = 2147483648", "a whole number from 1 to 2147483647"),
         ("base_currency = BTC", "base_currency = btc", 'did you mean "BTC"?'),
+        ("base_currency = BTC", "base_currency = aaplx", 'did you mean "AAPLX" or the xStock "AAPLx"?'),
         ("base_currency = BTC", "base_currency = BTC/USD", "base_currency = BTC and quote_currency = USD"),
         ("strategy = GridHODL", "strategy = gridhodl", 'did you mean "GridHODL"?'),
         ("strategy = GridHODL", "strategy = CDCA", 'did you mean "cDCA"?'),
@@ -371,6 +376,37 @@ def test_telegram_needs_both_and_hides_both(write: Write) -> None:
     assert settings.notification.telegram.chat_id == "42"
     assert "AAH" not in repr(settings)
     assert load_settings(write(more="[telegram]\ntoken =\nchat_id =\n")).notification.telegram is None
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (
+            "chat_id = hello there",
+            "chat_id = (hidden): must be a whole number, with the minus sign of a group, or the @n",
+        ),
+        ("chat_id = 1_0", "chat_id = (hidden): must be a whole number"),
+        (
+            "chat_id = 42\nthread_id = abc",
+            "thread_id = (hidden): must be a whole number. Right would be: the number of",
+        ),
+    ],
+)
+def test_a_chat_that_telegram_cannot_know_is_refused(write: Write, line: str, says: str) -> None:
+    assert f"[telegram] {says}" in refusal(write(more=f"[telegram]\ntoken = 123:AAH-secret\n{line}\n"))
+
+
+@pytest.mark.parametrize("chat", ["-1001234567890", "@my_channel"])
+def test_a_group_and_a_channel_can_hear_the_bot(write: Write, chat: str) -> None:
+    settings = load_settings(write(more=f"[telegram]\ntoken = 1:A\nchat_id = {chat}\nthread_id = 7\n"))
+    assert settings.notification.telegram is not None
+    assert (settings.notification.telegram.chat_id, settings.notification.telegram.thread_id) == (chat, "7")
+
+
+def test_telegram_as_a_channel_needs_its_section(write: Write) -> None:
+    assert refusal(write(more="[notification]\nchannels = telegram\n")).endswith(
+        "[notification] channels = telegram: telegram needs a section [telegram] with token and chat_id. Write it"
+    )
 
 
 # ---- keys ----------------------------------------------------------------------------------------
