@@ -268,6 +268,15 @@ def test_a_key_with_the_six_ticks_is_right(kraken, rest):
     assert [name for name, _ in kraken.calls] == ["GetApiKeyInfo"]
 
 
+def test_what_kraken_tells_of_the_keys_owner_is_not_logged(kraken, rest, caplog):
+    caplog.set_level(logging.DEBUG, "gridbot")
+    kraken.will_answer("GetApiKeyInfo", saved("api_key_info") | {"iban": "LT121000011101001000", "api_key_name": "Ann"})
+    rest.check_api_key_permissions()
+    assert "query-funds" in caplog.text
+    assert "LT12" not in caplog.text
+    assert "Ann" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("name", "tick"),
     [

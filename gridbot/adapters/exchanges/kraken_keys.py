@@ -47,7 +47,9 @@ def check_permissions(client: KrakenClient, altname: Callable[[], str]) -> None:
         _judge(*_probe(client, altname()))
         return
     missing = [tick for name, tick in NEEDED.items() if name not in granted]
-    hidden = [name for name, other in PERIOD.items() if str(info.get(name, info.get(other)) or 0) != "0"]
+    period = {name: str(info.get(name, info.get(other)) or 0) for name, other in PERIOD.items()}
+    LOG.debug("GetApiKeyInfo, of its answer what matters here: %s, %s", granted, period)
+    hidden = [name for name, since in period.items() if since != "0"]
     _judge(missing, [name for name in granted if "withdraw" in name], hidden)
 
 

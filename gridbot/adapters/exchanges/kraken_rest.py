@@ -30,7 +30,8 @@ from gridbot.interfaces.clock import IClock
 
 LOG = logging.getLogger(__name__)
 
-TOKEN = "GetWebSocketsToken"  # its answer is a secret
+TOKEN = "GetWebSocketsToken"
+UNSHOWN = (TOKEN, "GetApiKeyInfo")  # what they answer is a secret, or tells of the key's owner, such as his IBAN
 STOPPING = "The bot is stopping; the question to Kraken was given up"
 SHOWN = 2000  # characters of an answer that DEBUG shows
 
@@ -192,7 +193,7 @@ class KrakenClient:
             raise wire.NoReadableAnswer(f"Kraken did not answer {method} ({wire.reason_of(exc)})") from exc
         finally:
             self._session_used = self._clock.monotonic()
-        if LOG.isEnabledFor(logging.DEBUG) and method != TOKEN:
+        if LOG.isEnabledFor(logging.DEBUG) and method not in UNSHOWN:
             LOG.debug("%s %s: HTTP %d %.*s", method, dict(params), response.status_code, SHOWN, response.text)
         envelope = wire.open_reply(method, response)
         for warning in envelope.warnings:
