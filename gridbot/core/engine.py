@@ -175,12 +175,14 @@ class BotEngine:
             self.state_machine.transition_to(States.SHUTDOWN_REQUESTED)
         self.strategy.stop()
         self._keep_account(code)
-        self.event_bus.publish(events.BotStopped(self._settings.bot.name, reason, self._what_stays()))
+        stopped = events.BotStopped(self._settings.bot.name, reason, self._what_stays())
+        self.event_bus.publish(stopped)
         for close in self._listeners:
             try:
                 close()
             except MetricsServerError as exc:
                 LOG.warning("%s", exc)
+        STORY.info("%s", self._in_words(stopped))
         self._exchange.rest.close()
         self._db.close()
 
@@ -295,8 +297,8 @@ class BotEngine:
 
     def _tell_story(self, event: events.Event) -> None:
         self._ladder_due |= isinstance(event, events.BotStarted | events.GridShifted)
-        if isinstance(event, events.ExtraSellPlaced):
-            return  # its placement has a line already
+        if isinstance(event, events.ExtraSellPlaced | events.BotStopped):
+            return  # its placement has a line already; the end has the last one
         level = logging.WARNING if isinstance(event, WARNINGS) else logging.INFO
         text = self._in_words(event)
         if text:

@@ -93,7 +93,8 @@ class NotificationService:
             courier.ask_to_end()
         done = [courier.wait_for_end(max(0.0, deadline - time.monotonic())) for courier in self._couriers]
         if not all(done):
-            LOG.warning("the last notifications could not be sent within %s s", timeout)
+            hangs = any(courier.is_alive() for courier in self._couriers)
+            LOG.warning("the last notifications could not be sent%s", f" within {timeout} s" if hangs else "")
         return all(done)
 
 

@@ -8,7 +8,7 @@ from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -27,7 +27,8 @@ from gridbot.exceptions import (
 from gridbot.infrastructure.database import Configuration, DBConnect, Orderbook, open_or_rebuild
 from gridbot.infrastructure.migrations import Database
 from gridbot.interfaces.exchange import Exchange
-from gridbot.models.configuration import DBConfigDTO, Settings
+from gridbot.interfaces.notification import INotificationChannel
+from gridbot.models.configuration import DBConfigDTO, NotificationConfigDTO, Settings
 from gridbot.models.events import BotStarted, BotStopped, Event, Trouble
 from gridbot.models.exchange import CreateOrderResponseSchema, OnMessageSchema
 from tests.world import USERREF, ManualClock, World, config
@@ -45,12 +46,15 @@ class Stopping(ManualClock):
 class House:
     """An engine on the simulated exchange; its queue is empty unless a test fills it."""
 
-    def __init__(self, path: Path, **changes: object) -> None:
+    def __init__(self, path: Path, channels: tuple[str, ...] = (), **changes: object) -> None:
         self.world = World(changes=changes)
         self.clock = Stopping()
         self.world.rest.now = self.clock.time
         self.settings = Settings(
-            bot=config(**changes), db=DBConfigDTO(path=path / "bot.db"), config_path=path / "config.ini"
+            bot=config(**changes),
+            db=DBConfigDTO(path=path / "bot.db"),
+            notification=NotificationConfigDTO(channels=channels),
+            config_path=path / "config.ini",
         )
         self.db = DBConnect(path / "bot.db")
         self.exchange = Exchange(self.world.rest, self.world.feed, simulated=True)
@@ -139,6 +143,28 @@ def test_a_stop_by_request_leaves_the_orders_and_ends_with_0(tmp_path: Path) -> 
         "the exchange was not asked for its orders; the books know of 0 buys and 0 sells",
     )
     assert house.engine.state_machine.state is States.SHUTDOWN_REQUESTED
+
+
+class DeafChannel(INotificationChannel):
+    @classmethod
+    def from_settings(cls, settings: NotificationConfigDTO) -> Self:
+        return cls()
+
+    def send(self, message: str) -> bool:
+        return False
+
+
+def test_what_stays_open_is_the_last_word_also_when_nobody_hears_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    house = House(tmp_path, channels=(f"{__name__}:DeafChannel",))
+    assert house.run(5) == 0
+    *_, sad, last = [record.getMessage() for record in caplog.records]
+    assert sad == "the last notifications could not be sent"
+    assert last.endswith(
+        "stopped: asked to stop\nthe exchange was not asked for its orders; the books know of 0 buys and 0 sells"
+    )
 
 
 def test_the_farewell_counts_no_order_whose_cancellation_was_asked_for(tmp_path: Path) -> None:

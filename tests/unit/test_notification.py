@@ -289,7 +289,9 @@ def test_the_stop_message_is_tried_even_during_a_pause() -> None:
     assert phone.heard == ["pi stopped: SIGTERM\n\nno network"]
 
 
-def test_a_channel_that_hangs_holds_up_neither_the_trade_nor_the_other_channel_nor_the_end() -> None:
+def test_a_channel_that_hangs_holds_up_neither_the_trade_nor_the_other_channel_nor_the_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     dead, alive = DeadPhone(), Phone()
     service = NotificationService([dead, alive], describe)
     service.on_event(BotStarted("pi", ""))
@@ -303,6 +305,7 @@ def test_a_channel_that_hangs_holds_up_neither_the_trade_nor_the_other_channel_n
     began = time.monotonic()
     assert service.close(timeout=0.1) is False
     assert time.monotonic() - began < 0.5
+    assert "the last notifications could not be sent within 0.1 s" in caplog.text
     dead.let_go.set()
 
 
