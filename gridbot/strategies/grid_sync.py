@@ -110,7 +110,7 @@ class GridCatchUp(GridMarket):
         history starts all the same: what it holds must be sold. Raises ConfigurationError.
         """
         if not self._desk.configuration.exists and not len(self._desk.book):
-            rules.check_first_cycle(self.ticker, self.settings, self.sell_after)
+            rules.check_first_cycle(self.ticker, self.settings, self._asked_for_a_sell)
 
     def remember_the_time(self) -> None:
         """At a stop by request: everything up to now was heard, the next start need not look further back."""

@@ -277,10 +277,11 @@ def test_a_mistake_in_ones_own_strategy_is_not_called_one_of_gridbot(house: Path
     )
 
 
-def test_a_sell_with_a_float_in_it_names_the_strategy(house: Path) -> None:
+def test_a_sell_with_a_float_in_it_names_the_strategy_before_anything_is_bought(house: Path) -> None:
     code, events = run_until(
         mistaken(house, "patient_grid", "PlaceSell(price", "PlaceSell(float(price)"), a_sell_is_placed
     )
     assert code == 2
     [stopped] = [event for event in events if isinstance(event, BotStopped)]
-    assert "[bot] strategy = patient_grid:PatientGrid: sell_after returned PlaceSell(price=50" in stopped.reason
+    assert "[bot] strategy = patient_grid:PatientGrid: sell_after returned PlaceSell(price=51005.0" in stopped.reason
+    assert placed(events, BUY) == []
