@@ -181,6 +181,8 @@ def _send(config_path: str, text: str) -> bool:
             taken.append(bool(channel.send(f"{settings.bot.name}: {text}")))
         except GridBotError as exc:
             _say(f"{type(channel).__name__}: {exc.message}")
+        except Exception as exc:  # noqa: BLE001 - a stranger's error, which may hold a secret: its class only
+            _say(f"{type(channel).__name__}: {type(exc).__name__}")
     return any(taken)
 
 

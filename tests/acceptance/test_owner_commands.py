@@ -406,6 +406,15 @@ def test_a_dead_bot_is_told_once_and_its_return_once(tmp_path: Path, monkeypatch
     single_instance.release_all()
 
 
+def test_a_channel_of_ones_own_that_fails_is_named_by_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Phone, "send", Mock(side_effect=RuntimeError("token")))
+    (tmp_path / "config.ini").write_text(CONFIG)
+    assert main(["--config", str(tmp_path / "config.ini"), "watch", "--notify"]) == 1
+    assert capsys.readouterr().out.endswith("\nPhone: RuntimeError\n")
+
+
 def test_a_bot_that_was_stopped_on_request_is_not_alive_and_no_alarm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
