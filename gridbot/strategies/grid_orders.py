@@ -91,12 +91,15 @@ class GridOrders(ABC):
 
     def _remember_unsold(self, buy: UnsoldBuy) -> None:
         """The buy waits for its sell, unless the strategy keeps what it has bought."""
+        if not self._keeps(buy):
+            self._desk.unsold.add(buy)
+
+    def _keeps(self, buy: UnsoldBuy) -> bool:
+        """True when the strategy sells nothing of what was bought. Too small for now is no answer: it may grow."""
         try:
-            if self._asked_for_a_sell(buy) is None:
-                return
+            return self._asked_for_a_sell(buy) is None
         except OrderTooSmall:
-            pass  # for now: another price may make it large enough
-        self._desk.unsold.add(buy)
+            return False
 
     def _keep_for_sale(self, order: BookOrder, at: float) -> None:
         """A sell was cancelled: what it did not sell stays to be sold, as its buy or as surplus, but for its owner."""
@@ -112,7 +115,7 @@ class GridOrders(ABC):
             rest = min(rest, sum((row.info.volume for row in rows), ZERO) - sold)
         if order.sells in ("", UNKNOWN) and order.placed_at > self._desk.configuration.get().created_at:
             rest = self._unclaimed(order, rest)
-        if rest <= 0:
+        if rest <= 0 or self._keeps(UnsoldBuy(order.sells, price, rest, at)):
             return
         if order.sells in NO_BUY or rest < self.settings.pair.ordermin:
             self._desk.add_to_surplus(rest, bought_at)

@@ -221,6 +221,17 @@ def test_the_executed_part_of_a_cancelled_buy_is_sold_once_it_is_worth_a_grid_am
     assert len(world.buys) == 5
 
 
+def test_a_sell_of_another_strategy_that_is_cancelled_under_cdca_leaves_nothing_to_sell(tmp_path: Path) -> None:
+    world = World("GridHODL", path=tmp_path / "bot.db").start("50000").price("49500")
+    [sell] = world.sells
+    world.strategy_name = "cDCA"
+    world.restart().price("49500")
+    world.exchange.cancel_order(sell.txid, world.clock.now)
+    world.settle()
+    world.wait(10).price("49500")
+    assert (world.sells, len(world.desk.unsold), world.desk.configuration.get().vol_of_unfilled_remaining) == ((), 0, 0)
+
+
 def test_the_executed_part_of_a_cancelled_buy_stays_with_cdca() -> None:
     world = World("cDCA").start("50000")
     for _ in range(2):
