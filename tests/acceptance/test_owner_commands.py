@@ -561,6 +561,17 @@ def test_the_doctor_knows_the_fee_that_a_dry_run_assumes(
     assert says in doctor(kraken, capsys)[1]
 
 
+def test_the_doctor_goes_by_the_fee_that_the_account_pays_where_the_settings_say_less(
+    kraken: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = kraken.directory / "config.ini"
+    path.write_text(path.read_text().replace("interval = 1%", "interval = 0.4%\nfee = 0.1%"))
+    code, text = doctor(kraken, capsys)
+    assert code == 2
+    assert "[grid] fee is 0.10 % a side, your account pays 0.25 %" in text
+    assert "two fees of 0.25 % cost more than a step of 0.4 % earns" in text
+
+
 def test_the_doctor_tells_a_tick_that_takes_all_of_an_interval(
     kraken: Ground, capsys: pytest.CaptureFixture[str]
 ) -> None:
