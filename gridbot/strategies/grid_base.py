@@ -28,8 +28,6 @@ from gridbot.services.order_desk import (
     CROSSING,
     CROWDED,
     GIVING_WAY,
-    LONGEST_CROSSING_PAUSE,
-    LONGEST_PAUSE,
     Finished,
 )
 from gridbot.strategies import grid_rules as rules
@@ -45,17 +43,14 @@ from gridbot.strategies.grid_retry import (
     LONGEST_FUNDS_PAUSE,
     LONGEST_SETTLE_PAUSE,
     UNFINISHED,
+    YOUNG,
     GridRetry,
 )
 from gridbot.strategies.grid_sync import ACCEPTED, SETTLE_PAUSE
 
 MINIMUM = "minimum"  # pause: an order would be too small
 UNPLACEABLE = "unplaceable"  # pause, to say it once: new settings with which no buy and sell could be placed
-YOUNG = 60.0  # seconds: an order that the exchange cancels before is not simply placed again
 OUT_OF_ORDER = 60.0  # seconds: a price told so much late is old; with more the two clocks have nothing in common
-BY_HAND = "User requested"  # Kraken's words for a cancellation by its owner: the first one costs no pause
-EDITING = 3.0  # seconds: so much later than its cancellation an edited order may come back
-STRANGER = "stranger"  # pause, to say it once
 MAX_STEPS = 50  # a grid check settles in three or four; more means two rules undo each other
 
 
@@ -202,17 +197,6 @@ class GridStrategyBase(GridRetry):
             self._desk.request_sync(f"order {update.order_id} carries our userref and is not in the book")
         return False
 
-    def _tell_of_a_stranger(self, txid: str) -> None:
-        """Two bots with one userref sell each other's coins: said once."""
-        if not self._desk.pauses.known(STRANGER):
-            self._desk.pauses.begin(STRANGER)
-            self._publish(
-                Trouble(
-                    f"the order {txid} carries this bot's userref {self._config.userref} and was not placed by it. It "
-                    "is looked after as if it were. Another bot must have another userref, and an order by hand none"
-                )
-            )
-
     def _after_the_end_of(self, finished: Finished) -> None:
         """
         A check that waited for its own cancellations goes on; what the exchange cancels is not repeated at once. A
@@ -233,17 +217,6 @@ class GridStrategyBase(GridRetry):
             self._go_on_after(order.txid)
         elif order.side == SELL or finished.at - order.placed_at < YOUNG:
             self._wait_before_another(finished)
-
-    def _wait_before_another(self, finished: Finished) -> None:
-        """Growing pauses for what the exchange cancels soon after it took it; by its owner a short one, or none."""
-        order = finished.order
-        what = short_lived(order.side, order.sells)
-        is_young = finished.at - order.placed_at < YOUNG
-        by_its_owner = finished.reason == BY_HAND and not self._desk.pauses.known(what)
-        first = 1.0 if is_young and not by_its_owner else EDITING if order.side == SELL else 0.0
-        longest = LONGEST_CROSSING_PAUSE if order.side == BUY else LONGEST_PAUSE
-        if self._desk.pauses.over(what):  # several at one stroke count once
-            self._desk.pauses.begin(what, first=first, longest=longest)
 
     def _check_price_range(self) -> None:
         """Bring the grid into the order the rules want; ends with the band in which it stays so."""
@@ -276,12 +249,6 @@ class GridStrategyBase(GridRetry):
             if decision.event is not None:
                 self._publish(decision.event)
         raise BotStateError(f"the grid did not settle in {MAX_STEPS} steps; last wanted: {decision.intents}")
-
-    def _sell_first(self) -> None:
-        """A filled buy whose sell had to wait, with all other orders, gets it before any buy is placed."""
-        for buy in self._desk.unsold.all():
-            if not self._desk.pauses.known(buy.txid):
-                self._send(self._new_sell_order(buy))
 
     def _check_pending_txids(self) -> bool:
         """True when nothing may be decided: an order's fate is unknown, or the book is in doubt."""

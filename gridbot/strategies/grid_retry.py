@@ -4,10 +4,19 @@ import logging
 
 from gridbot.exceptions import TemporaryFailure
 from gridbot.models.events import Trouble
-from gridbot.models.exchange import BUY
-from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, DEADLINE, PLACING
+from gridbot.models.exchange import BUY, SELL
+from gridbot.services.order_desk import (
+    BUYING,
+    CROSSING,
+    CROWDED,
+    DEADLINE,
+    LONGEST_CROSSING_PAUSE,
+    LONGEST_PAUSE,
+    PLACING,
+    Finished,
+)
 from gridbot.strategies import grid_rules as rules
-from gridbot.strategies.grid_orders import Surroundings
+from gridbot.strategies.grid_orders import Surroundings, short_lived
 from gridbot.strategies.grid_sync import SETTLE_PAUSE, SYNC, GridCatchUp
 
 LOG = logging.getLogger(__name__)
@@ -23,6 +32,9 @@ BLIND, BLIND_TOLD = "blind", "blind, and told"
 UNFINISHED = "unfinished"  # a grid that takes long to build or to move
 LONGEST_ABSENCE = 3.0  # seconds of orders in a row, before the feed is listened to again
 LISTENING = 0.2  # seconds; so long nothing is placed, and thousands of messages can be heard
+YOUNG = 60.0  # seconds: an order that the exchange cancels before is not simply placed again
+BY_HAND = "User requested"  # Kraken's words for a cancellation by its owner: the first one costs no pause
+EDITING = 3.0  # seconds: so much later than its cancellation an edited order may come back
 PASSED = "passed"
 PASSED_PATIENCE = 10.0  # seconds in which a fill should be told, once the price has passed its order
 DUE_PATIENCE = 2.0  # seconds in which nothing is decided before such a fill is told
@@ -77,6 +89,17 @@ class GridRetry(GridCatchUp):
             self._due, self._due_until = top.txid, self._clock.monotonic() + DUE_PATIENCE
         return self._clock.monotonic() < self._due_until
 
+    def _wait_before_another(self, finished: Finished) -> None:
+        """Growing pauses for what the exchange cancels soon after it took it; by its owner a short one, or none."""
+        order = finished.order
+        what = short_lived(order.side, order.sells)
+        is_young = finished.at - order.placed_at < YOUNG
+        by_its_owner = finished.reason == BY_HAND and not self._desk.pauses.known(what)
+        first = 1.0 if is_young and not by_its_owner else EDITING if order.side == SELL else 0.0
+        longest = LONGEST_CROSSING_PAUSE if order.side == BUY else LONGEST_PAUSE
+        if self._desk.pauses.over(what):  # several at one stroke count once
+            self._desk.pauses.begin(what, first=first, longest=longest)
+
     def _go_on_after(self, txid: str) -> None:
         """The fill that a grid check waited for was told."""
         if txid == self._due and self._due_until:
@@ -100,6 +123,12 @@ class GridRetry(GridCatchUp):
             pauses.begin(PASSED, longest=self.regular_spacing)
             self._passed.clear()
             self._desk.request_sync("the price has passed an order whose fill nobody told")
+
+    def _sell_first(self) -> None:
+        """A filled buy whose sell had to wait, with all other orders, gets it before any buy is placed."""
+        for buy in self._desk.unsold.all():
+            if not self._desk.pauses.known(buy.txid):
+                self._send(self._new_sell_order(buy))
 
     def _retry_what_waits(self) -> None:
         self._look_for_untold_fills()

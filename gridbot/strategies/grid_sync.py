@@ -30,7 +30,7 @@ REGULAR_SPACING = 600.0  # a slow look at the whole book, whatever the feed says
 SYNCED_AGE = 3600.0  # so far back a restart asks for closed orders, at most, while all is well
 MEMORY = 7 * 86400.0  # after the loss of the database the exchange is asked for so much of the past
 SECOND_LOOK = 70.0  # after a doubt: REST may have answered from a minute ago
-PHANTOMS = "phantoms"
+PHANTOMS, STRANGER = "phantoms", "stranger"  # pauses, to say it once
 PHANTOM_AGE = 300.0  # seconds: a young order may be unknown to an exchange that answers from a minute ago
 
 
@@ -266,6 +266,17 @@ class GridCatchUp(GridMarket):
                     f"the database also holds {count} open orders of userref {userref}, which this bot "
                     f"(userref {self._config.userref}) does not look after. If you changed [bot] userref, "
                     "change it back"
+                )
+            )
+
+    def _tell_of_a_stranger(self, txid: str) -> None:
+        """Two bots with one userref sell each other's coins: said once."""
+        if not self._desk.pauses.known(STRANGER):
+            self._desk.pauses.begin(STRANGER)
+            self._publish(
+                Trouble(
+                    f"the order {txid} carries this bot's userref {self._config.userref} and was not placed by it. It "
+                    "is looked after as if it were. Another bot must have another userref, and an order by hand none"
                 )
             )
 
