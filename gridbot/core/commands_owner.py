@@ -19,7 +19,7 @@ from gridbot.infrastructure.audits import AuditMark, Audits
 from gridbot.infrastructure.connection import DBConnect, move_aside, read_only
 from gridbot.infrastructure.database import Configuration, ForgottenOrders, UnsoldBuyOrderTXIDs
 from gridbot.models.configuration import Settings
-from gridbot.models.grid import NO_BUY, SURPLUS
+from gridbot.models.grid import EXTRA, NO_BUY, SURPLUS
 from gridbot.models.money import ZERO, as_text
 from gridbot.services.messages import counted
 
@@ -125,8 +125,10 @@ def forget(settings: Settings, args: argparse.Namespace) -> int:
             Configuration(db, userref).update(vol_of_unfilled_remaining=ZERO, vol_of_unfilled_remaining_max_price=ZERO)
         else:
             txid = args.order if sell is None or sell.sells in NO_BUY else sell.sells
-            UnsoldBuyOrderTXIDs(db, userref).remove(txid)
-            ForgottenOrders(db, userref).add(txid, time.time())
+            unsold = UnsoldBuyOrderTXIDs(db, userref)
+            buy = unsold.get(txid)
+            unsold.remove(txid)
+            ForgottenOrders(db, userref).add(txid, time.time(), buy.volume if buy is not None else ZERO)
     after = f"Cancel {sell.txid} at the exchange: it is not placed again" if sell else "The bot does not sell it"
     write(f"{args.order}: {there[args.order]}. {after}. The books go on counting what you take as held")
     return 0
@@ -137,7 +139,7 @@ def _for_sale(books: Books, base: str) -> dict[str, str]:
     there = {
         buy.txid: f"{as_text(buy.volume)} {base} bought @ {as_text(buy.price)}, without a sell" for buy in books.unsold
     }
-    for order in books.sells:
+    for order in (order for order in books.sells if order.sells != EXTRA):  # of coins from before: see [funds]
         left = f"{as_text(order.volume - order.executed)} {base}"
         there[order.txid] = f"{left} for sale @ {as_text(order.price)}"
     if surplus := books.stored.vol_of_unfilled_remaining:

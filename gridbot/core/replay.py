@@ -225,7 +225,7 @@ def replay(args: argparse.Namespace) -> int:
     except Diverged as exc:
         code, verdict, ending = OTHER, "NOT THE SAME", exc.message
     if damage := script.damage():
-        verdict = "all the same so far, BUT THE JOURNAL IS journal.DAMAGED" if code == SAME else verdict
+        verdict = "all the same so far, BUT THE JOURNAL IS DAMAGED" if code == SAME else verdict
         code, ending = OTHER, f"{ending}\n{damage}. Copy the file once more from where it was recorded"
     told_version = "" if version == VERSION else f" (recorded by version {version}, replayed by {VERSION})"
     text = (

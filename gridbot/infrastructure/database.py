@@ -299,15 +299,26 @@ class ForgottenOrders(Table):
 
     def __init__(self, db: DBConnect, userref: int) -> None:
         super().__init__(db, userref)
-        self._txids = {txid for (txid,) in self._select(("txid",))}
+        self._volumes: dict[str, Decimal] = {row["txid"]: row["volume"] for row in self._rows(("txid", "volume"))}
 
     def __contains__(self, txid: str) -> bool:
-        return txid in self._txids
+        return txid in self._volumes
 
-    def add(self, txid: str, at: float) -> None:
-        """The owner said so, at a time of his own clock."""
-        self._insert({"txid": txid, "at": at}, "ON CONFLICT (userref, txid) DO NOTHING")
-        self._txids.add(txid)
+    @property
+    def volume(self) -> Decimal:
+        """Base that was left to the owner so far."""
+        return sum(self._volumes.values(), ZERO)
+
+    def add(self, txid: str, at: float, volume: Decimal) -> None:
+        """The owner said so, at a time of his own clock. ``volume``: what no order offers any more."""
+        self._insert({"txid": txid, "at": at, "volume": volume}, "ON CONFLICT (userref, txid) DO NOTHING")
+        self._volumes.setdefault(txid, volume)
+
+    def leave(self, txid: str, volume: Decimal) -> None:
+        """So much more of it was offered, and is not any longer."""
+        self._volumes[txid] += volume
+        sql = f"UPDATE {self.name} SET volume = ? WHERE userref = ? AND txid = ?"
+        self._db.execute(sql, (as_text(self._volumes[txid]), self._userref, txid))
 
 
 @dataclass(frozen=True)

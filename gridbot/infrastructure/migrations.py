@@ -125,7 +125,7 @@ def m014_forgotten_orders(db: Database) -> None:
     """What the owner has told the bot to sell no more."""
     db.execute(
         "CREATE TABLE forgotten_orders (userref INTEGER NOT NULL, txid TEXT NOT NULL, at REAL NOT NULL,"
-        " PRIMARY KEY (userref, txid)) STRICT, WITHOUT ROWID"
+        " volume TEXT NOT NULL, PRIMARY KEY (userref, txid)) STRICT, WITHOUT ROWID"
     )
 
 

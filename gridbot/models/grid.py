@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
 
-from gridbot.models.events import Event
+from gridbot.models.events import GridShifted
 from gridbot.models.exchange import BUY, SELL, AssetPairInfoSchema
 from gridbot.models.money import ZERO
 
@@ -95,6 +95,7 @@ class GridView:
     pending: tuple[Placement, ...] = ()
     highest_buy_price: Decimal = ZERO  # h
     surplus: Decimal = ZERO  # base of cancelled buys, kept to be sold as such
+    left_to_owner: Decimal = ZERO  # bought base that is not the bot's to sell
 
     @property
     def investment(self) -> Decimal:
@@ -169,4 +170,4 @@ class Decision:
 
     intents: tuple[Intent, ...] = ()
     waiting: tuple[Waiting, ...] = ()
-    event: Event | None = None  # to be published once the intents are carried out
+    event: GridShifted | None = None  # to be published once the intents are carried out

@@ -138,13 +138,18 @@ class Bookkeeping:
             before = self.configuration.get().base_given(before)
         return holding(by_cycle(self.trades.all(), waiting, before).lots).volume
 
+    @property
+    def left_to_owner(self) -> Decimal:
+        """Base that the bot has bought and must not sell, as far as the free base of ``funds`` still holds it."""
+        return self.forgotten.volume if self.own_at_start[0] is None else ZERO
+
     def _own_share(self) -> OwnShare:
         """What the bot was told is its own, changed by its trades, and what of it no order of ours binds."""
         told_base, told_quote = self.own_at_start
         if told_base is None and told_quote is None:
             return EVERYTHING
         base, quote = self.traded
-        base += told_base or ZERO
+        base += (told_base or ZERO) - self.forgotten.volume
         quote += told_quote or ZERO
         pending = self.pending.all()
         bound_base, bound_quote = bound_by(self.book, pending, self.funds.fee)

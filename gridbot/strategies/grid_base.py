@@ -7,6 +7,7 @@ thread, reads no clock but the exchange's through the desk, and never waits.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 
 from gridbot.exceptions import BotStateError, ConfigurationError
@@ -14,6 +15,7 @@ from gridbot.models.events import ExtraSellPlaced, FundsShort, OrderRefused, Sta
 from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, OnMessageSchema, TickerUpdateSchema
 from gridbot.models.grid import (
     EXTRA,
+    SURPLUS,
     CancelOrder,
     Cause,
     Decision,
@@ -67,6 +69,7 @@ class GridStrategyBase(GridRetry):
         self._websocket = surroundings.websocket
         self._report = surroundings.report
         self.waiting: tuple[Waiting, ...] = ()
+        self._cancelled = 0  # buys, by a shift of the grid that a slow exchange takes in portions
 
     def _check_near_buy_orders(self, grid: GridView) -> Decision:
         """Buys too near each other: the higher is cancelled."""
@@ -189,7 +192,7 @@ class GridStrategyBase(GridRetry):
         if self._desk.settle_by_message(update):
             return True
         if self._adopt_told(update):
-            self._find_its_buy(update.order_id)  # one that its owner edits comes back under another id
+            self._find_its_buy(update.order_id, or_nothing=True)  # one that its owner edits has another id
             self._tell_of_a_stranger(update.order_id)
             return True
         if not self._desk.knows(update.order_id):
@@ -205,7 +208,7 @@ class GridStrategyBase(GridRetry):
         order = finished.order
         if order.side == SELL and not finished.is_filled:
             for sell in self._desk.book.sells():
-                self._find_its_buy(sell.txid)
+                self._find_its_buy(sell.txid, or_nothing=order.sells != SURPLUS)
         if order.cancel_requested:
             if not self._desk.unconfirmed_cancels():
                 self._desk.pauses.end(CANCELS)
@@ -244,10 +247,12 @@ class GridStrategyBase(GridRetry):
                     self._desk.pauses.end(CROSSING)
                 self._band = self._quiet_band(grid, decision)
                 return
-            if not self._carry_out(decision.intents):
+            done, shifted = self._carry_out(decision.intents), decision.event
+            self._cancelled = 0 if shifted is None else self._cancelled + done
+            if done < len(decision.intents):
                 return
-            if decision.event is not None:
-                self._publish(decision.event)
+            if shifted is not None:
+                self._publish(replace(shifted, cancelled=self._cancelled))
         raise BotStateError(f"the grid did not settle in {MAX_STEPS} steps; last wanted: {decision.intents}")
 
     def _check_pending_txids(self) -> bool:
@@ -284,30 +289,30 @@ class GridStrategyBase(GridRetry):
         pauses.begin(GIVING_WAY)
         return rules.make_room(grid)
 
-    def _carry_out(self, intents: tuple[Intent, ...]) -> bool:
+    def _carry_out(self, intents: tuple[Intent, ...]) -> int:
         """
-        True when all was done and the next step may be looked for. A stop by request does not wait for a grid, and
+        How many were done; all, when the next step may be looked for. A stop by request does not wait for a grid, and
         where the exchange is slow neither does a fill: what was told meanwhile is heard before the grid goes on.
         """
         until = self._clock.monotonic() + LONGEST_ABSENCE
-        for intent in intents:
+        for done, intent in enumerate(intents):
             if self._clock.stopping():
-                return False
+                return done
             if self._clock.monotonic() > until:
                 self._desk.pauses.begin(UNFINISHED, first=LISTENING, longest=LISTENING)
-                return False
+                return done
             if isinstance(intent, CancelOrder):
                 self._cancel(intent)
             elif isinstance(intent, PlaceBuy):
                 if not self._may_buy() or self._desk.place(intent) is None:
-                    return False
+                    return done
             elif not self._place_extra_sell(intent):
-                return False
-        return True
+                return done
+        return len(intents)
 
     def _place_extra_sell(self, intent: PlaceSell) -> bool:
         """The extra sell rests on free base alone, so the exchange is asked for it first."""
-        if not self._desk.pauses.over(EXTRA):
+        if not self._may_sell(EXTRA):
             return False
         if not self._desk.funds.is_told:
             self._desk.refresh_funds()
@@ -341,14 +346,16 @@ class GridStrategyBase(GridRetry):
         if (stored.amount_per_grid, stored.interval) == wanted:
             return False
         try:
-            rules.check_first_cycle(self.ticker, self.settings, self.sell_after)
+            if self.settings.held_back:
+                raise ConfigurationError(f"[grid] {self.settings.held_back}")
+            rules.check_first_cycle(self.ticker, self.settings, self._asked_for_a_sell)
         except ConfigurationError as exc:
             if not self._desk.pauses.known(UNPLACEABLE):
                 self._desk.pauses.begin(UNPLACEABLE)
                 self._publish(
                     Trouble(f"{exc.message}\n  Until then open buys stay, and no other is placed; sells go on.")
                 )
-            wanted_at = rules.first_level(self.ticker, self.settings)
+            wanted_at = rules.buy_price(self.ticker, self.ticker, self.settings)
             self.waiting = (Waiting(Cause.MINIMUM, wanted_at, exc.message.removeprefix("[grid] ")),)
             return True
         self._desk.pauses.end(UNPLACEABLE)

@@ -103,9 +103,11 @@ class GridOrders(ABC):
 
     def _keep_for_sale(self, order: BookOrder, at: float) -> None:
         """A sell was cancelled: what it did not sell stays to be sold, as its buy or as surplus, but for its owner."""
-        if order.sells in self._desk.forgotten or order.txid in self._desk.forgotten:
-            return
         rest = order.volume - order.executed
+        for txid in (order.sells, order.txid):
+            if txid in self._desk.forgotten:
+                self._desk.forgotten.leave(txid, rest)
+                return
         bought_at = order.price / (ONE + self.settings.interval)
         price, rows = bought_at, [] if order.sells in NO_BUY else self._desk.trades.of_order(order.sells)
         if rows:
@@ -131,7 +133,8 @@ class GridOrders(ABC):
         claimed = sum((o.volume - o.executed for o in desk.book.sells() if o.sells != EXTRA), ZERO)
         claimed += sum((buy.volume for buy in desk.unsold.all()), ZERO)
         claimed += desk.configuration.get().vol_of_unfilled_remaining
-        kept = max(min(rest, desk.traded[0] - claimed), ZERO)
+        extra = sum((row.info.volume for row in desk.trades.sales_of(EXTRA)), ZERO)  # of coins from before
+        kept = max(min(rest, desk.traded[0] + extra - claimed), ZERO)
         if kept < rest:
             left_alone = f"{as_text(rest - kept)} {self._config.base_currency}"
             self._publish(
@@ -311,6 +314,7 @@ class GridOrders(ABC):
             pending=desk.pending.all(),
             highest_buy_price=desk.configuration.get().highest_buy_price,
             surplus=desk.configuration.get().vol_of_unfilled_remaining,
+            left_to_owner=desk.left_to_owner,
         )
 
 

@@ -390,8 +390,11 @@ def extra_sell_band(grid: GridView, band: Band) -> Band:
 
 
 def _base_of_nobody(grid: GridView) -> Decimal:
-    """Free base without what open and cancelled buys have brought in so far: that has its own sells."""
-    return grid.base_available - grid.surplus - sum((buy.executed for buy in grid.buys), ZERO)
+    """
+    Free base without what open and cancelled buys have brought in so far: that has its own sells; and without what
+    the owner has taken for himself.
+    """
+    return grid.base_available - grid.surplus - grid.left_to_owner - sum((buy.executed for buy in grid.buys), ZERO)
 
 
 def _too_near(one: Decimal, other: Decimal, settings: GridSettings) -> bool:

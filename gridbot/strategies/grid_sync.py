@@ -297,10 +297,11 @@ class GridCatchUp(GridMarket):
                 )
             )
 
-    def _find_its_buy(self, txid: str) -> None:
+    def _find_its_buy(self, txid: str, or_nothing: bool = False) -> None:
         """
         An adopted sell may be the one that an unsold buy waits for: placed in a time that our database
-        does not know, because an older copy of it was brought back. It must not be placed twice.
+        does not know, because an older copy of it was brought back. It must not be placed twice. ``or_nothing``:
+        its buy may be told in a moment, so that nothing is settled yet where there is none.
         """
         sell = self._desk.book.get(txid)
         if sell is None or sell.sells not in ("", UNKNOWN):
@@ -308,7 +309,7 @@ class GridCatchUp(GridMarket):
         buy = rules.buy_behind(sell, self._desk.unsold.all(), self.settings)
         if buy is not None:
             self._desk.is_sold_by(buy, sell)
-        elif not sell.sells:
+        elif not sell.sells and not or_nothing:
             self._desk.is_sold_without_a_buy(sell)
 
     def _update_order_book_handle_closed_order(

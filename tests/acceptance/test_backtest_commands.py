@@ -433,6 +433,7 @@ def test_replay_of_a_damaged_journal_ends_with_1_and_says_where(folder, capsys):
         assert main(["replay", str(folder / "j.gz")]) == 1
         out = capsys.readouterr().out
         assert f"j.gz is damaged at {where}or before it (" in out
+        assert "all the same so far, BUT THE JOURNAL IS DAMAGED" in out
         assert "byte for byte" not in out
 
 

@@ -251,6 +251,34 @@ def test_a_sell_that_its_owner_edits_is_still_the_sell_of_its_buy(strategy: str,
     assert len(world.desk.unsold) == 0
 
 
+@pytest.mark.parametrize("surplus", ["0", "0.0001"])
+def test_an_edited_sell_takes_nothing_of_the_surplus(surplus: str) -> None:
+    world = World("GridSell", base=Decimal(1)).start("50000").price("49500")
+    [old] = world.sells
+    world.desk.add_to_surplus(Decimal(surplus), Decimal(49000))
+    world.clock.now += 3600
+    edited = placed_by_hand(world, SELL, "50500", f"{old.volume:f}")
+    told_new(world, edited)
+    world.exchange.cancel_order(old.txid, world.clock.now)
+    world.settle()
+    world.price("49500", "49600").wait(120)
+    assert [(o.txid, o.sells) for o in world.sells] == [(edited, old.sells)]
+    assert world.on_exchange(SELL) == ["50500"]
+    assert world.desk.configuration.get().vol_of_unfilled_remaining == Decimal(surplus)
+
+
+def test_an_edited_extra_sell_is_not_placed_a_second_time() -> None:
+    world = World("SWING", base=Decimal(1)).start("50000")
+    [extra] = world.sells
+    world.clock.now += 3600
+    world.exchange.cancel_order(extra.txid, world.clock.now)
+    world.settle()
+    world.price("50000")
+    told_new(world, placed_by_hand(world, SELL, "52500", f"{extra.volume:f}"))
+    world.price("50000", "50001").wait(60)
+    assert world.on_exchange(SELL) == ["52500"]
+
+
 @pytest.mark.parametrize("restarted", [True, False])
 def test_coins_offered_under_the_bot_s_userref_by_somebody_else_do_not_become_the_bot_s(
     tmp_path: Path, restarted: bool

@@ -81,6 +81,30 @@ def test_a_sell_is_not_placed_again_once_it_is_forgotten_and_cancelled_at_the_ex
     assert world.desk.configuration.get().vol_of_unfilled_remaining == 0
 
 
+@pytest.mark.parametrize("own", [None, Decimal(0)])
+def test_swing_offers_no_coins_that_were_forgotten(tmp_path: Path, own: Decimal | None) -> None:
+    world = World("SWING", path=tmp_path / "bot.db").start("50000").price("49500", "49000")
+    sells = world.sells
+    assert len(sells) == 2
+    for sell in sells:
+        assert forgotten(world, sell.txid) == 0
+    for sell in sells:
+        world.exchange.cancel_order(sell.txid, world.clock.now)
+    world.desk.own_at_start = own, None
+    world.settle()
+    world.price("49000").wait(60)
+    world.price("49100", "49300").wait(600)
+    assert sells_at_exchange(world) == []
+    assert world.desk.forgotten.volume == sum(sell.volume for sell in sells)
+
+
+def test_an_extra_sell_of_coins_from_before_is_not_forgotten_but_switched_off(tmp_path: Path) -> None:
+    world = World("SWING", base=Decimal(1), path=tmp_path / "bot.db").start("50000")
+    [extra] = world.sells
+    with pytest.raises(ConfigurationError, match="What there is: nothing"):
+        forgotten(world, extra.txid)
+
+
 def test_the_executed_parts_of_cancelled_buys_can_be_forgotten(tmp_path: Path) -> None:
     world = World("GridSell", path=tmp_path / "bot.db").start("50000")
     buy = world.buys[0]

@@ -15,7 +15,7 @@ from gridbot.exceptions import (
     PlacementPaused,
     PostOnlyWouldCross,
 )
-from gridbot.models.events import CaughtUp, FundsShort, OrderExecuted, OrderPlaced, OrderRefused, Trouble
+from gridbot.models.events import CaughtUp, FundsShort, GridShifted, OrderExecuted, OrderPlaced, OrderRefused, Trouble
 from gridbot.models.exchange import (
     BUY,
     SELL,
@@ -542,6 +542,20 @@ class Slow(World):
             return place(**order)
 
         self.rest.create_order = slowly  # type: ignore[method-assign]
+
+
+def test_a_shift_that_a_slow_exchange_takes_in_portions_is_told_once_with_all_buys() -> None:
+    world = Slow("GridSell", changes={"n_open_buy_orders": 10}).start("50000").wait(60)
+    cancel = world.rest.cancel_order
+
+    def slowly(txid: str) -> None:
+        world.clock.now += 2
+        cancel(txid)
+
+    world.rest.cancel_order = slowly  # type: ignore[method-assign]
+    world.price("52000").wait(200)
+    assert [event.cancelled for event in world.told(GridShifted)] == [10]
+    assert len(world.buys) == 10
 
 
 def test_while_a_slow_exchange_takes_a_grid_fills_are_heard() -> None:

@@ -1125,6 +1125,20 @@ def test_a_fee_that_the_exchange_had_told_is_asked_for_again_when_more_is_taken(
     assert world.told(Trouble) == []
 
 
+def test_new_settings_under_which_no_buy_fits_leave_the_open_buys_where_they_are(tmp_path: Path) -> None:
+    world = World("GridSell", path=tmp_path / "bot.db", changes={"fee": None}).start("50000")
+    before = world.on_exchange(BUY)
+    world.restart(amount_per_grid=Decimal(9990)).price("50000", "50100").wait(60)
+    assert world.on_exchange(BUY) == before
+    assert all("Until then" in trouble.text for trouble in world.told(Trouble))
+
+
+def test_a_new_amount_at_a_price_of_one_tick_ends_no_bot(tmp_path: Path) -> None:
+    world = World("GridSell", path=tmp_path / "bot.db").start("50000")
+    world.restart(amount_per_grid=Decimal(50)).price("0.1")
+    assert world.strategy.is_ready
+
+
 def test_a_new_amount_that_no_exchange_would_take_leaves_the_open_buys_where_they_are(tmp_path: Path) -> None:
     world = World("GridSell", path=tmp_path / "bot.db").start("50000").price("49500")
     before = world.on_exchange(BUY)
