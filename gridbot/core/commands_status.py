@@ -18,6 +18,7 @@ from gridbot.models.exchange import BUY
 from gridbot.models.grid import SURPLUS, BookOrder, invested
 from gridbot.models.money import ONE, ZERO, as_text, shown, step_of, to_decimal, truncate
 from gridbot.services import report
+from gridbot.services.ledger import KEEPS_ALL
 from gridbot.services.messages import Units, duration
 from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, PLACING
 from gridbot.services.status_report import away, headline, ladder
@@ -151,6 +152,8 @@ class _View:
         return f"refused: {why}; tried again at growing intervals" if why else ""
 
     def _why_no_sell(self, sells: str, volume: Decimal) -> str:
+        if self.bot.strategy == KEEPS_ALL:
+            return f"{KEEPS_ALL} keeps it; another strategy would sell it"
         free = self.books.snapshot.get("base_free")
         if free is not None and to_decimal(free) < volume:
             have, age = self.units.volume(to_decimal(free)), duration(self.now - self.books.snapshot["at"])

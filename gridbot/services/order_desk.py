@@ -137,7 +137,7 @@ class OrderDesk(Bookkeeping):
         self.pauses.end(placement.sells or BUYING)
         self.pauses.end(PLACING)
         self.pauses.end(HALTED)
-        if placement.sells not in ("", EXTRA):
+        if placement.sells not in ("", EXTRA) and not any(self.pauses.known(buy.txid) for buy in self.unsold.all()):
             self.pauses.end(CROWDED)
             self.pauses.end(GIVING_WAY)
         self._publish(OrderPlaced(order.side, order.price, order.volume, txid, placement.why))
@@ -176,6 +176,8 @@ class OrderDesk(Bookkeeping):
             self.pauses.end(CROWDED)  # the place is there, and something else is missing
         if not said_before:
             consequence = f"it stays wanted; next try in {seconds:.0f} s, then at growing intervals"
+            if isinstance(exc, InsufficientFunds) and placement.side == SELL:
+                consequence += f". If you have taken these coins, stop the bot and say: forget {placement.sells}"
             self._publish(OrderRefused(placement.side, placement.price, placement.volume, why, consequence))
 
     def _in_figures(self, placement: Placement) -> str:

@@ -116,34 +116,21 @@ class GridOrders(ABC):
             # Amended by hand it may have sold coins that the bot never bought.
             rest = min(rest, sum((row.info.volume for row in rows), ZERO) - sold)
         if order.sells in ("", UNKNOWN) and order.placed_at > self._desk.configuration.get().created_at:
-            rest = self._unclaimed(order, rest)
+            # Somebody may have offered coins under our userref that the bot has never bought.
+            left_alone = f"{as_text(rest)} {self._config.base_currency}"
+            self._publish(
+                Trouble(
+                    f"the sell {order.txid} carried this bot's userref and was not placed by it. It was cancelled, and "
+                    f"{left_alone} of it are left alone: no buy of the bot is known for them"
+                )
+            )
+            return
         if rest <= 0 or self._keeps(UnsoldBuy(order.sells, price, rest, at)):
             return
         if order.sells in NO_BUY or rest < self.settings.pair.ordermin:
             self._desk.add_to_surplus(rest, bought_at)
         else:
             self._desk.unsold.add(UnsoldBuy(order.sells, price, rest, at))
-
-    def _unclaimed(self, sell: BookOrder, rest: Decimal) -> Decimal:
-        """
-        Of ``rest`` so much as was bought and nothing else is to sell. The bot has not placed this sell: somebody may
-        have offered coins under its userref that it never bought.
-        """
-        desk = self._desk
-        claimed = sum((o.volume - o.executed for o in desk.book.sells() if o.sells != EXTRA), ZERO)
-        claimed += sum((buy.volume for buy in desk.unsold.all()), ZERO)
-        claimed += desk.configuration.get().vol_of_unfilled_remaining
-        extra = sum((row.info.volume for row in desk.trades.sales_of(EXTRA)), ZERO)  # of coins from before
-        kept = max(min(rest, desk.traded[0] + extra - claimed), ZERO)
-        if kept < rest:
-            left_alone = f"{as_text(rest - kept)} {self._config.base_currency}"
-            self._publish(
-                Trouble(
-                    f"the sell {sell.txid} carried this bot's userref and was not placed by it. It was cancelled, and "
-                    f"{left_alone} of it are left alone: the bot has not bought them"
-                )
-            )
-        return kept
 
     def _handle_arbitrage(self, finished: Finished) -> Placement | None:
         """What follows an order that is over, written down in the same transaction."""

@@ -17,7 +17,7 @@ from gridbot.services.order_desk import (
 )
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_orders import Surroundings, short_lived
-from gridbot.strategies.grid_sync import SETTLE_PAUSE, SYNC, GridCatchUp
+from gridbot.strategies.grid_sync import EDITING, SETTLE_PAUSE, SYNC, GridCatchUp
 
 LOG = logging.getLogger(__name__)
 
@@ -34,7 +34,6 @@ LONGEST_ABSENCE = 3.0  # seconds of orders in a row, before the feed is listened
 LISTENING = 0.2  # seconds; so long nothing is placed, and thousands of messages can be heard
 YOUNG = 60.0  # seconds: an order that the exchange cancels before is not simply placed again
 BY_HAND = "User requested"  # Kraken's words for a cancellation by its owner: the first one costs no pause
-EDITING = 3.0  # seconds: so much later than its cancellation an edited order may come back
 PASSED = "passed"
 PASSED_PATIENCE = 10.0  # seconds in which a fill should be told, once the price has passed its order
 DUE_PATIENCE = 2.0  # seconds in which nothing is decided before such a fill is told

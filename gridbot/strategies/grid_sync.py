@@ -5,11 +5,12 @@ Nothing here waits. What cannot be done now is noted as a pause, and grid_retry 
 """
 
 import logging
+import math
 
 from gridbot.exceptions import TemporaryFailure
 from gridbot.models.events import CaughtUp, Trouble
 from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, News, OrderInfoSchema, TradeInfoSchema
-from gridbot.models.grid import UNKNOWN
+from gridbot.models.grid import UNKNOWN, BookOrder, UnsoldBuy
 from gridbot.models.money import ZERO
 from gridbot.services.order_desk import DEADLINE, Finished
 from gridbot.strategies import grid_rules as rules
@@ -29,6 +30,7 @@ SETTLE_PAUSE = 3.0
 REGULAR_SPACING = 600.0  # a slow look at the whole book, whatever the feed says
 SYNCED_AGE = 3600.0  # so far back a restart asks for closed orders, at most, while all is well
 MEMORY = 7 * 86400.0  # after the loss of the database the exchange is asked for so much of the past
+EDITING = 3.0  # seconds: so much later than its cancellation an edited order may come back
 SECOND_LOOK = 70.0  # after a doubt: REST may have answered from a minute ago
 PHANTOMS, STRANGER = "phantoms", "stranger"  # pauses, to say it once
 PHANTOM_AGE = 300.0  # seconds: a young order may be unknown to an exchange that answers from a minute ago
@@ -275,8 +277,9 @@ class GridCatchUp(GridMarket):
             self._desk.pauses.begin(STRANGER)
             self._publish(
                 Trouble(
-                    f"the order {txid} carries this bot's userref {self._config.userref} and was not placed by it. It "
-                    "is looked after as if it were. Another bot must have another userref, and an order by hand none"
+                    f"the order {txid} carries this bot's userref {self._config.userref} and was not placed by it, but "
+                    "edited or placed by hand, or by another bot, which must have another userref. It is looked after "
+                    "as if it were the bot's"
                 )
             )
 
@@ -309,8 +312,23 @@ class GridCatchUp(GridMarket):
         buy = rules.buy_behind(sell, self._desk.unsold.all(), self.settings)
         if buy is not None:
             self._desk.is_sold_by(buy, sell)
+        elif (buy := self._edited(sell)) is not None:
+            self._desk.is_sold_by(buy, sell)
+            if buy.volume > sell.volume:
+                self._desk.add_to_surplus(buy.volume - sell.volume, buy.price)
         elif not sell.sells and not or_nothing:
             self._desk.is_sold_without_a_buy(sell)
+
+    def _edited(self, sell: BookOrder) -> UnsoldBuy | None:
+        """
+        The buy whose own sell was cancelled in the very moment in which this one was placed: its owner has edited it,
+        and any price and volume may be his wish.
+        """
+        for buy in self._desk.unsold.all():
+            bought_at = max((row.info.time for row in self._desk.trades.of_order(buy.txid)), default=math.inf)
+            if buy.filled_at > bought_at + EDITING and abs(buy.filled_at - sell.placed_at) <= EDITING:
+                return buy
+        return None
 
     def _update_order_book_handle_closed_order(
         self, info: OrderInfoSchema, trades: list[TradeInfoSchema]

@@ -267,6 +267,51 @@ def test_an_edited_sell_takes_nothing_of_the_surplus(surplus: str) -> None:
     assert world.desk.configuration.get().vol_of_unfilled_remaining == Decimal(surplus)
 
 
+@pytest.mark.parametrize("new_is_told_first", [True, False])
+@pytest.mark.parametrize(("price", "volume", "surplus"), [("49400", "0.00202", "0"), ("50500", "0.001", "0.00102")])
+def test_a_sell_may_be_edited_to_any_price_and_volume(
+    price: str, volume: str, surplus: str, new_is_told_first: bool
+) -> None:
+    world = World("GridSell", base=Decimal(1)).start("50000").price("49450")
+    [old] = world.sells
+    world.clock.now += 3600
+    world.price("49300")
+
+    def cancelled() -> None:
+        world.exchange.cancel_order(old.txid, world.clock.now)
+        world.settle()
+
+    if not new_is_told_first:
+        cancelled()
+        world.price("49300").wait(1)
+    edited = placed_by_hand(world, SELL, price, volume)
+    told_new(world, edited)
+    if new_is_told_first:
+        cancelled()
+    world.price("49300").wait(120)
+    assert [(o.txid, o.sells) for o in world.sells] == [(edited, old.sells)]
+    assert len(world.on_exchange(SELL)) == 1
+    assert world.desk.configuration.get().vol_of_unfilled_remaining == Decimal(surplus)
+    assert len(world.desk.unsold) == 0
+
+
+def test_a_forgotten_sell_that_is_edited_and_cancelled_stays_with_its_owner(tmp_path: Path) -> None:
+    world = World("GridSell", path=tmp_path / "bot.db").start("50000").price("49500")
+    [old] = world.sells
+    world.desk.forgotten.add(old.sells, world.clock.now, Decimal(0))
+    world.clock.now += 3600
+    world.exchange.cancel_order(old.txid, world.clock.now)
+    world.settle()
+    edited = placed_by_hand(world, SELL, "50500", f"{old.volume:f}")
+    told_new(world, edited)
+    world.price("49500").wait(100)
+    world.exchange.cancel_order(edited, world.clock.now)
+    world.settle()
+    world.price("49500").wait(100)
+    assert world.on_exchange(SELL) == []
+    assert world.desk.configuration.get().vol_of_unfilled_remaining == 0
+
+
 def test_an_edited_extra_sell_is_not_placed_a_second_time() -> None:
     world = World("SWING", base=Decimal(1)).start("50000")
     [extra] = world.sells

@@ -14,6 +14,7 @@ from gridbot.exceptions import (
     OrderRejected,
     PlacementPaused,
     PostOnlyWouldCross,
+    TooManyOrders,
 )
 from gridbot.models.events import CaughtUp, FundsShort, GridShifted, OrderExecuted, OrderPlaced, OrderRefused, Trouble
 from gridbot.models.exchange import (
@@ -514,6 +515,18 @@ def test_after_a_pause_of_all_orders_the_sells_of_filled_buys_come_before_new_bu
     world.events.clear()
     world.price("47000", *["47000"] * 9)
     assert placed(world) == "sssssbbbbb"
+
+
+@pytest.mark.parametrize("refusals", [2, 4, 8])
+def test_a_place_that_came_free_is_for_every_sell_that_found_none_before_it_is_for_buys(refusals: int) -> None:
+    world = World("GridSell").start("50000")
+    full = TooManyOrders("EOrder:Orders limit exceeded")
+    world.rest.faults = [full] * refusals + ["taken"] + [full] * 2
+    world.events.clear()
+    world.price("48200")
+    for _ in range(60):
+        world.wait(1).price("48200")
+    assert placed(world) == "sssbbbbb"
 
 
 def test_filled_buys_that_wait_for_their_sell_count_as_invested() -> None:
