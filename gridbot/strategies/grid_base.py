@@ -192,7 +192,7 @@ class GridStrategyBase(GridRetry):
         if self._desk.settle_by_message(update):
             return True
         if self._adopt_told(update):
-            self._find_its_buy(update.order_id, or_nothing=True)  # one that its owner edits has another id
+            self._find_its_buy(update.order_id, is_live=True)  # one that its owner edits has another id
             self._tell_of_a_stranger(update.order_id)
             return True
         if not self._desk.knows(update.order_id):
@@ -208,7 +208,7 @@ class GridStrategyBase(GridRetry):
         order = finished.order
         if order.side == SELL and not finished.is_filled:
             for sell in self._desk.book.sells():
-                self._find_its_buy(sell.txid, or_nothing=order.sells != SURPLUS)
+                self._find_its_buy(sell.txid, is_live=order.sells != SURPLUS)
         if order.cancel_requested:
             if not self._desk.unconfirmed_cancels():
                 self._desk.pauses.end(CANCELS)

@@ -300,11 +300,12 @@ class GridCatchUp(GridMarket):
                 )
             )
 
-    def _find_its_buy(self, txid: str, or_nothing: bool = False) -> None:
+    def _find_its_buy(self, txid: str, is_live: bool = False) -> None:
         """
         An adopted sell may be the one that an unsold buy waits for: placed in a time that our database
-        does not know, because an older copy of it was brought back. It must not be placed twice. ``or_nothing``:
-        its buy may be told in a moment, so that nothing is settled yet where there is none.
+        does not know, because an older copy of it was brought back. It must not be placed twice. ``is_live``: it
+        was told while the bot looked on. Then its owner may just have edited it; and its buy may be told in a moment,
+        so that nothing is settled yet where there is none.
         """
         sell = self._desk.book.get(txid)
         if sell is None or sell.sells not in ("", UNKNOWN):
@@ -312,11 +313,11 @@ class GridCatchUp(GridMarket):
         buy = rules.buy_behind(sell, self._desk.unsold.all(), self.settings)
         if buy is not None:
             self._desk.is_sold_by(buy, sell)
-        elif (buy := self._edited(sell)) is not None:
+        elif is_live and (buy := self._edited(sell)) is not None:
             self._desk.is_sold_by(buy, sell)
             if buy.volume > sell.volume:
                 self._desk.add_to_surplus(buy.volume - sell.volume, buy.price)
-        elif not sell.sells and not or_nothing:
+        elif not sell.sells and not is_live:
             self._desk.is_sold_without_a_buy(sell)
 
     def _edited(self, sell: BookOrder) -> UnsoldBuy | None:
