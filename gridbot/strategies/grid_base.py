@@ -350,11 +350,8 @@ class GridStrategyBase(GridRetry):
                 raise ConfigurationError(f"[grid] {self.settings.held_back}")
             rules.check_first_cycle(self.ticker, self.settings, self._asked_for_a_sell)
         except ConfigurationError as exc:
-            if not self._desk.pauses.known(UNPLACEABLE):
-                self._desk.pauses.begin(UNPLACEABLE)
-                self._publish(
-                    Trouble(f"{exc.message}\n  Until then open buys stay, and no other is placed; sells go on.")
-                )
+            text = f"{exc.message}\n  Until then open buys stay, and no other is placed; sells go on."
+            self._tell_once(UNPLACEABLE, Trouble(text))
             wanted_at = rules.buy_price(self.ticker, self.ticker, self.settings)
             self.waiting = (Waiting(Cause.MINIMUM, wanted_at, exc.message.removeprefix("[grid] ")),)
             return True
@@ -373,11 +370,10 @@ class GridStrategyBase(GridRetry):
         too_small = next((waiting for waiting in decision.waiting if waiting.cause is Cause.MINIMUM), None)
         if too_small is None:
             pauses.end(MINIMUM)
-        elif not pauses.known(MINIMUM):
-            pauses.begin(MINIMUM)
+        else:
             volume = grid.settings.pair.truncate_volume(grid.settings.amount_per_grid / too_small.price)
             wanted = "the level stays empty: raise amount_per_grid"
-            self._publish(OrderRefused(BUY, too_small.price, volume, too_small.reason, wanted))
+            self._tell_once(MINIMUM, OrderRefused(BUY, too_small.price, volume, too_small.reason, wanted))
         if not any(waiting.cause is Cause.FUNDS for waiting in decision.waiting):
             if not decision.intents:
                 pauses.end(FUNDS)

@@ -62,9 +62,7 @@ class GridMarket(GridOrders):
         except ConfigurationError as exc:
             if not self._desk.configuration.exists:
                 raise
-            if not self._desk.pauses.known(UNPAID):
-                self._desk.pauses.begin(UNPAID)
-                self._publish(Trouble(f"{exc.message}\n  Until then no buy is placed; sells go on."))
+            self._tell_once(UNPAID, Trouble(f"{exc.message}\n  Until then no buy is placed; sells go on."))
             return replace(settings, held_back=exc.message.removeprefix("[grid] "))
         self._desk.pauses.end(UNPAID)
         return settings
@@ -86,15 +84,14 @@ class GridMarket(GridOrders):
         else:
             self._fee_taken = round(finished.fee / finished.cost, 5)
             taken, told = percent(self._fee_taken), percent(self.settings.fee)
-            if not self._desk.pauses.known(UNDERRATED):
-                self._desk.pauses.begin(UNDERRATED)
-                self._publish(
-                    Trouble(
-                        f"[grid] fee = {told}: the exchange took {taken} for the buy {finished.order.txid}, so that "
-                        "every cycle brings less than the bot counts on. Take the line out, or set what you really "
-                        "pay, and start the bot again"
-                    )
-                )
+            self._tell_once(
+                UNDERRATED,
+                Trouble(
+                    f"[grid] fee = {told}: the exchange took {taken} for the buy {finished.order.txid}, so that "
+                    "every cycle brings less than the bot counts on. Take the line out, or set what you really "
+                    "pay, and start the bot again"
+                ),
+            )
         if self._fee_taken != before:
             self.settings = self._paying(replace(self.settings, held_back=""))
 

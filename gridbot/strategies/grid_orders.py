@@ -260,6 +260,12 @@ class GridOrders(ABC):
         if not said_before:
             self._publish(OrderRefused(side, price, volume, reason, "it is kept and sold when it can be"))
 
+    def _tell_once(self, what: str, event: Event) -> None:
+        """Told now, and not again before the pause ``what`` is ended."""
+        if not self._desk.pauses.known(what):
+            self._desk.pauses.begin(what)
+            self._publish(event)
+
     def _may_sell(self, sells: str) -> bool:
         pauses = self._desk.pauses
         return self._desk.may_place() and pauses.over(sells) and pauses.over(short_lived(SELL, sells))

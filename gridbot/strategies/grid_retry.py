@@ -189,13 +189,13 @@ class GridRetry(GridCatchUp):
         lag = 0.0 if self.is_ready else self._rest_api.answers_lag + DEADLINE + SETTLE_PAUSE
         if blind < max(BLIND_SPACING, lag):
             return
-        if blind >= LONGEST_BLINDNESS and not self._desk.pauses.known(BLIND_TOLD):
-            self._desk.pauses.begin(BLIND_TOLD)
-            self._publish(
+        if blind >= LONGEST_BLINDNESS:
+            self._tell_once(
+                BLIND_TOLD,
                 Trouble(
                     f"no connection to the feed of our orders for {blind / 60:.0f} minutes: no buy is placed until it "
                     "is back, and fills are asked for every minute. Check the key's WebSocket permission"
-                )
+                ),
             )
         self._desk.pauses.begin(BLIND, first=BLIND_SPACING, longest=BLIND_SPACING)
         may_ask = self._desk.pauses.over(SYNC) and not self._rest_api.comparison_wait

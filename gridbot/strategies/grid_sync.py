@@ -273,15 +273,14 @@ class GridCatchUp(GridMarket):
 
     def _tell_of_a_stranger(self, txid: str) -> None:
         """Two bots with one userref sell each other's coins: said once."""
-        if not self._desk.pauses.known(STRANGER):
-            self._desk.pauses.begin(STRANGER)
-            self._publish(
-                Trouble(
-                    f"the order {txid} carries this bot's userref {self._config.userref} and was not placed by it, but "
-                    "edited or placed by hand, or by another bot, which must have another userref. It is looked after "
-                    "as if it were the bot's"
-                )
-            )
+        self._tell_once(
+            STRANGER,
+            Trouble(
+                f"the order {txid} carries this bot's userref {self._config.userref} and was not placed by it, but "
+                "edited or placed by hand, or by another bot, which must have another userref. It is looked after "
+                "as if it were the bot's"
+            ),
+        )
 
     def _tell_of_phantoms(self, news: News) -> None:
         """Absence proves nothing, but orders of the book that the exchange has never heard of must not go unsaid."""
@@ -290,14 +289,14 @@ class GridCatchUp(GridMarket):
         phantoms = [order.txid for order in self._desk.book if order.txid not in reported and order.placed_at < old]
         if not phantoms:
             self._desk.pauses.end(PHANTOMS)
-        elif not self._desk.pauses.known(PHANTOMS):
-            self._desk.pauses.begin(PHANTOMS)
-            self._publish(
+        else:
+            self._tell_once(
+                PHANTOMS,
                 Trouble(
                     f"the exchange does not know {len(phantoms)} orders of the database ({phantoms[0]}, ...): is "
                     "this the key of another account, the database of another bot or, with play money, a copy older "
                     "than what the exchange remembers? They stay in the books as open"
-                )
+                ),
             )
 
     def _find_its_buy(self, txid: str, is_live: bool = False) -> None:
