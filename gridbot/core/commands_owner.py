@@ -121,14 +121,17 @@ def forget(settings: Settings, args: argparse.Namespace) -> int:
             f"{args.order}: its sell was sent, and not answered yet. Start the bot: it finds out. Then try again"
         )
     with closing(DBConnect(path)) as db, db.atomic():
+        now = time.time()
         if args.order == SURPLUS:
+            # Under a name of its own: a sell of what is left over later on is none of it.
+            ForgottenOrders(db, userref).add(f"{SURPLUS} {now}", now, books.stored.vol_of_unfilled_remaining)
             Configuration(db, userref).update(vol_of_unfilled_remaining=ZERO, vol_of_unfilled_remaining_max_price=ZERO)
         else:
             txid = args.order if sell is None or sell.sells in NO_BUY else sell.sells
             unsold = UnsoldBuyOrderTXIDs(db, userref)
             buy = unsold.get(txid)
             unsold.remove(txid)
-            ForgottenOrders(db, userref).add(txid, time.time(), buy.volume if buy is not None else ZERO)
+            ForgottenOrders(db, userref).add(txid, now, buy.volume if buy is not None else ZERO)
     after = f"Cancel {sell.txid} at the exchange: it is not placed again" if sell else "The bot does not sell it"
     write(f"{args.order}: {there[args.order]}. {after}. The books go on counting what you take as held")
     return 0

@@ -137,7 +137,9 @@ class OrderDesk(Bookkeeping):
         self.pauses.end(placement.sells or BUYING)
         self.pauses.end(PLACING)
         self.pauses.end(HALTED)
-        if placement.sells not in ("", EXTRA) and not any(self.pauses.known(buy.txid) for buy in self.unsold.all()):
+        crowd = self.pauses.why(CROWDED)
+        others = crowd and any(self.pauses.why(buy.txid) == crowd for buy in self.unsold.all())
+        if placement.sells not in ("", EXTRA) and not others:
             self.pauses.end(CROWDED)
             self.pauses.end(GIVING_WAY)
         self._publish(OrderPlaced(order.side, order.price, order.volume, txid, placement.why))
@@ -171,7 +173,7 @@ class OrderDesk(Bookkeeping):
             self.request_sync(f"the exchange finds too little money for the {in_words(placement)}")
         if is_crowded:
             # The place that comes free is the sell's: no buy before it was tried again.
-            self.pauses.begin(CROWDED, at_least=2 * seconds)
+            self.pauses.begin(CROWDED, at_least=2 * seconds, why=why)
         elif placement.sells:
             self.pauses.end(CROWDED)  # the place is there, and something else is missing
         if not said_before:

@@ -10,12 +10,12 @@ import math
 from gridbot.exceptions import TemporaryFailure
 from gridbot.models.events import CaughtUp, Trouble
 from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, News, OrderInfoSchema, TradeInfoSchema
-from gridbot.models.grid import UNKNOWN, BookOrder, UnsoldBuy
+from gridbot.models.grid import SURPLUS, UNKNOWN, BookOrder, UnsoldBuy
 from gridbot.models.money import ZERO
 from gridbot.services.order_desk import DEADLINE, Finished
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_market import GridMarket
-from gridbot.strategies.grid_orders import Surroundings
+from gridbot.strategies.grid_orders import Surroundings, short_lived
 
 LOG = logging.getLogger(__name__)
 
@@ -304,7 +304,7 @@ class GridCatchUp(GridMarket):
         An adopted sell may be the one that an unsold buy waits for: placed in a time that our database
         does not know, because an older copy of it was brought back. It must not be placed twice. ``is_live``: it
         was told while the bot looked on. Then its owner may just have edited it; and its buy may be told in a moment,
-        so that nothing is settled yet where there is none.
+        so that nothing is settled yet where there is none, unless it was a sell of the surplus that has just ended.
         """
         sell = self._desk.book.get(txid)
         if sell is None or sell.sells not in ("", UNKNOWN):
@@ -316,7 +316,7 @@ class GridCatchUp(GridMarket):
             self._desk.is_sold_by(buy, sell)
             if buy.volume > sell.volume:
                 self._desk.add_to_surplus(buy.volume - sell.volume, buy.price)
-        elif not sell.sells and not is_live:
+        elif not sell.sells and (not is_live or not self._desk.pauses.over(short_lived(SELL, SURPLUS))):
             self._desk.is_sold_without_a_buy(sell)
 
     def _edited(self, sell: BookOrder) -> UnsoldBuy | None:

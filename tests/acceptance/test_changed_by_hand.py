@@ -295,6 +295,30 @@ def test_a_sell_may_be_edited_to_any_price_and_volume(
     assert len(world.desk.unsold) == 0
 
 
+@pytest.mark.parametrize("new_is_told_first", [True, False])
+def test_a_sell_of_the_surplus_that_is_edited_is_still_one(new_is_told_first: bool) -> None:
+    world = World("GridSell", base=Decimal(1)).start("50000")
+    world.desk.add_to_surplus(Decimal("0.0025"), Decimal(49000))
+    world.wait(2)
+    [old] = world.sells
+    world.clock.now += 3600
+    world.price("50000").wait(700).price("50000")
+
+    def cancelled() -> None:
+        world.exchange.cancel_order(old.txid, world.clock.now)
+        world.settle()
+
+    if not new_is_told_first:
+        cancelled()
+    edited = placed_by_hand(world, SELL, "52000", f"{old.volume:f}")
+    told_new(world, edited)
+    if new_is_told_first:
+        cancelled()
+    world.price("50000").wait(700).price("50000")
+    assert world.on_exchange(SELL) == ["52000"]
+    assert world.desk.configuration.get().vol_of_unfilled_remaining == Decimal("0.0025") - old.volume
+
+
 def test_a_forgotten_sell_that_is_edited_and_cancelled_stays_with_its_owner(tmp_path: Path) -> None:
     world = World("GridSell", path=tmp_path / "bot.db").start("50000").price("49500")
     [old] = world.sells

@@ -114,6 +114,7 @@ def test_the_executed_parts_of_cancelled_buys_can_be_forgotten(tmp_path: Path) -
     assert world.desk.configuration.get().vol_of_unfilled_remaining == Decimal("0.0005")
     assert forgotten(world, "surplus") == 0
     assert world.desk.configuration.get().vol_of_unfilled_remaining == 0
+    assert world.desk.left_to_owner == Decimal("0.0005")
 
 
 def test_forget_says_what_there_is_and_refuses_what_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

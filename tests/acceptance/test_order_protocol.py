@@ -529,6 +529,30 @@ def test_a_place_that_came_free_is_for_every_sell_that_found_none_before_it_is_f
     assert placed(world) == "sssbbbbb"
 
 
+def test_a_buy_whose_coins_are_gone_keeps_no_place_from_the_others() -> None:
+    world = World("GridSell").start("50000").price("49500")
+    [sell] = world.sells
+    take = world.rest.create_order
+
+    def without_coins(**order: Any) -> CreateOrderResponseSchema:
+        if order["side"] == SELL and order["volume"] == sell.volume:
+            raise InsufficientFunds("EOrder:Insufficient funds")
+        return take(**order)
+
+    world.rest.create_order = without_coins  # type: ignore[method-assign]
+    world.exchange.cancel_order(sell.txid, world.clock.now)
+    world.settle()
+    world.wait(60).price("49500")
+    world.rest.faults = [TooManyOrders("EOrder:Orders limit exceeded")] * 5
+    world.price("49000")
+    for _ in range(100):
+        if not world.sells:
+            world.wait(1).price("49000")
+    assert len(world.sells) == 1
+    world.wait(1).price("49000")
+    assert len(world.buys) == 5
+
+
 def test_filled_buys_that_wait_for_their_sell_count_as_invested() -> None:
     world = World("GridSell", changes={"max_investment": Decimal(560)}).start("50000")
     world.rest.faults = [InsufficientFunds("EOrder:Insufficient funds")] * 50
