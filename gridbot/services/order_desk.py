@@ -178,7 +178,7 @@ class OrderDesk(Bookkeeping):
             self.pauses.end(CROWDED)  # the place is there, and something else is missing
         if not said_before:
             consequence = f"it stays wanted; next try in {seconds:.0f} s, then at growing intervals"
-            if isinstance(exc, InsufficientFunds) and placement.side == SELL:
+            if isinstance(exc, InsufficientFunds) and placement.sells not in ("", EXTRA):
                 consequence += f". If you have taken these coins, stop the bot and say: forget {placement.sells}"
             self._publish(OrderRefused(placement.side, placement.price, placement.volume, why, consequence))
 

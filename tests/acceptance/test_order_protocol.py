@@ -360,6 +360,22 @@ def test_a_refused_sell_leaves_the_buy_unsold_and_is_tried_again(error: Exceptio
     assert len(world.told(OrderRefused)) == 1
 
 
+@pytest.mark.parametrize(("strategy", "is_named"), [("GridSell", True), ("SWING", False)])
+def test_a_sell_that_lacks_coins_names_the_command_for_coins_that_were_taken_where_there_is_one(
+    strategy: str, is_named: bool
+) -> None:
+    world = World(strategy, base=Decimal(1))
+    if strategy == "SWING":  # the first sell is an extra one, of coins from before
+        world.rest.faults = ["taken"] * 5 + [InsufficientFunds("EOrder:Insufficient funds")]
+        world.start("50000")
+    else:
+        world.start("50000").rest.faults = [InsufficientFunds("EOrder:Insufficient funds")]
+        world.price("49500")
+    [refused] = world.told(OrderRefused)
+    assert refused.side == SELL
+    assert ("and say: forget " in refused.consequence) is is_named
+
+
 def send_away(world: World, coins: Decimal) -> None:
     """The owner sends coins to another place, or back."""
     world.exchange.money.base -= coins
