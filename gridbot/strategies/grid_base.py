@@ -167,20 +167,17 @@ class GridStrategyBase(GridRetry):
             if unknown:
                 self._check_price_range()  # the check that waited for this answer goes on
             return
+        self._band = rules.NO_BAND
         with self._desk.atomic():
             finished = self._desk.book_message(update)
-            placement = None
-            if finished is not None:
-                self._record(finished)
-                placement = self._handle_arbitrage(finished)
-        self._band = rules.NO_BAND
-        if finished is not None:
-            self._announce(finished)
-            self._compare_fee(finished)
-            self._try_again_soon()
+            if finished is None:
+                return
+            self._record(finished)
+            placement = self._handle_arbitrage(finished)
+        self._announce(finished)
+        self._compare_fee(finished)
+        self._try_again_soon()
         self._send(placement)
-        if finished is None:
-            return
         self._after_the_end_of(finished)
 
     def _is_ours_after_all(self, update: ExecutionsUpdateSchema) -> bool:
