@@ -69,7 +69,7 @@ class GridStrategyBase(GridRetry):
         self._websocket = surroundings.websocket
         self._report = surroundings.report
         self.waiting: tuple[Waiting, ...] = ()
-        self._cancelled = 0  # buys, by a shift of the grid that a slow exchange takes in portions
+        self._cancelled = 0  # buys, by the present shift of the grid: a slow exchange takes them in portions
 
     def _check_near_buy_orders(self, grid: GridView) -> Decision:
         """Buys too near each other: the higher is cancelled."""
@@ -100,10 +100,10 @@ class GridStrategyBase(GridRetry):
         Check the exchange and the key, fetch the pair, open the feed; frames go to ``put``. The main
         loop is the engine's, so this returns. Raises TemporaryFailure, AccessDenied, ConfigurationError.
         """
-        steps = [self._rest_api.check_exchange_status, self._retrieve_asset_information]
+        steps: list[Callable[[], None]] = [self._rest_api.check_exchange_status]
         if not self._config.skip_permission_check:
-            steps.insert(1, self._rest_api.check_api_key_permissions)
-        for step in steps:
+            steps.append(self._rest_api.check_api_key_permissions)
+        for step in (*steps, self._retrieve_asset_information):
             step()
             if self._clock.stopping():
                 return
@@ -142,7 +142,8 @@ class GridStrategyBase(GridRetry):
     def _on_ticker(self, update: TickerUpdateSchema) -> None:
         if update.symbol != self._symbol:
             return
-        if not update.time or not 0.0 < self._ticker_time - update.time < OUT_OF_ORDER:
+        is_late = bool(update.time) and 0.0 < self._ticker_time - update.time < OUT_OF_ORDER
+        if not is_late:
             self.ticker = update.last
             self._ticker_time = update.time or self._desk.now()
         elif "ticker" not in self._waiting_for:
@@ -199,11 +200,12 @@ class GridStrategyBase(GridRetry):
 
     def _after_the_end_of(self, finished: Finished) -> None:
         """
-        A check that waited for its own cancellations goes on; what the exchange cancels is not repeated at once. A
-        sell that its owner edits is cancelled, and comes back under another id that may be told before or after.
+        A grid check that waited for its own cancellations goes on; an order that the exchange cancels is not placed
+        again at once.
         """
         order = finished.order
         if order.side == SELL and not finished.is_filled:
+            # Perhaps its owner has edited it: then it comes back under another id, told before or after this end.
             for sell in self._desk.book.sells():
                 self._find_its_buy(sell.txid, is_live=order.sells != SURPLUS)
         if order.cancel_requested:
@@ -238,6 +240,7 @@ class GridStrategyBase(GridRetry):
                 return
             grid = self.view()
             decision = self._next_step(grid)
+            self.waiting = decision.waiting
             self._tell_shortage(grid, decision)
             if not decision.intents:
                 if all(self._desk.now() - order.placed_at > YOUNG for order in grid.buys):
@@ -288,8 +291,9 @@ class GridStrategyBase(GridRetry):
 
     def _carry_out(self, intents: tuple[Intent, ...]) -> int:
         """
-        How many were done; all, when the next step may be looked for. A stop by request does not wait for a grid, and
-        where the exchange is slow neither does a fill: what was told meanwhile is heard before the grid goes on.
+        Carry out the intents one by one, and return how many were done: only when all were does the grid check go on.
+        It breaks off when the bot is asked to stop, when an order cannot be placed, and on a slow exchange after
+        LONGEST_ABSENCE, so that fills told meanwhile get their sells first.
         """
         until = self._clock.monotonic() + LONGEST_ABSENCE
         for done, intent in enumerate(intents):
@@ -353,16 +357,14 @@ class GridStrategyBase(GridRetry):
             self.waiting = (Waiting(Cause.MINIMUM, wanted_at, exc.message.removeprefix("[grid] ")),)
             return True
         self._desk.pauses.end(UNPLACEABLE)
-        if self._desk.book.buys():
-            self._cancel_all_open_buy_orders("amount_per_grid or interval changed")
+        self._cancel_all_open_buy_orders("amount_per_grid or interval changed")
         if self._desk.book.buys():
             return True
         self._desk.configuration.update(amount_per_grid=wanted[0], interval=wanted[1])
         return False
 
     def _tell_shortage(self, grid: GridView, decision: Decision) -> None:
-        """Why levels are missing; too little money, or too little for an order, is said once until it is over."""
-        self.waiting = decision.waiting
+        """Levels are missing because an order would be too small, or for want of money: said once until it is over."""
         pauses = self._desk.pauses
         too_small = next((waiting for waiting in decision.waiting if waiting.cause is Cause.MINIMUM), None)
         if too_small is None:

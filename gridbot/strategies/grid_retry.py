@@ -4,7 +4,7 @@ import logging
 
 from gridbot.exceptions import TemporaryFailure
 from gridbot.models.events import Trouble
-from gridbot.models.exchange import BUY, SELL
+from gridbot.models.exchange import BUY
 from gridbot.services.order_desk import (
     BUYING,
     CROSSING,
@@ -90,14 +90,14 @@ class GridRetry(GridCatchUp):
 
     def _wait_before_another(self, finished: Finished) -> None:
         """Growing pauses for what the exchange cancels soon after it took it; by its owner a short one, or none."""
-        order = finished.order
+        order, pauses = finished.order, self._desk.pauses
         what = short_lived(order.side, order.sells)
-        is_young = finished.at - order.placed_at < YOUNG
-        by_its_owner = finished.reason == BY_HAND and not self._desk.pauses.known(what)
-        first = 1.0 if is_young and not by_its_owner else EDITING if order.side == SELL else 0.0
-        longest = LONGEST_CROSSING_PAUSE if order.side == BUY else LONGEST_PAUSE
-        if self._desk.pauses.over(what):  # several at one stroke count once
-            self._desk.pauses.begin(what, first=first, longest=longest)
+        by_its_owner = finished.reason == BY_HAND and not pauses.known(what)
+        first, longest = (0.0, LONGEST_CROSSING_PAUSE) if order.side == BUY else (EDITING, LONGEST_PAUSE)
+        if finished.at - order.placed_at < YOUNG and not by_its_owner:
+            first = 1.0
+        if pauses.over(what):  # several at one stroke count once
+            pauses.begin(what, first=first, longest=longest)
 
     def _go_on_after(self, txid: str) -> None:
         """The fill that a grid check waited for was told."""
