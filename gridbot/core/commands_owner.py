@@ -143,8 +143,7 @@ def _for_sale(books: Books, base: str) -> dict[str, str]:
         buy.txid: f"{as_text(buy.volume)} {base} bought @ {as_text(buy.price)}, without a sell" for buy in books.unsold
     }
     for order in (order for order in books.sells if order.sells != EXTRA):  # of coins from before: see [funds]
-        left = f"{as_text(order.volume - order.executed)} {base}"
-        there[order.txid] = f"{left} for sale @ {as_text(order.price)}"
+        there[order.txid] = f"{as_text(order.rest)} {base} for sale @ {as_text(order.price)}"
     if surplus := books.stored.vol_of_unfilled_remaining:
         there[SURPLUS] = f"{as_text(surplus)} {base} of cancelled buys, without a sell"
     return there

@@ -29,6 +29,11 @@ class BookOrder:
     cancel_requested: bool = False  # asked to be cancelled, not yet confirmed
 
     @property
+    def rest(self) -> Decimal:
+        """What is not executed yet, in base."""
+        return self.volume - self.executed
+
+    @property
     def value(self) -> Decimal:
         """price x volume, in quote."""
         return self.price * self.volume

@@ -371,14 +371,13 @@ class Bookkeeping:
             self.book.remove(txid)
             self.finished.add(txid, status, at)
         self._amended_at.pop(txid, None)
-        self.funds.release(order.side, order.price, order.volume - order.executed)
+        self.funds.release(order.side, order.price, order.rest)
         cost, fee = self._totals.pop(txid, (ZERO, ZERO))
         return Finished(order, status, order.executed, cost, fee, at, status == self._domain.CLOSED, reason)
 
     def _amended(self, order: BookOrder, price: Decimal, volume: Decimal) -> None:
         """Its owner changed it by hand."""
-        rest = order.volume - order.executed
-        self.funds.release(order.side, order.price, rest)
+        self.funds.release(order.side, order.price, order.rest)
         with self._db.atomic():
             self.book.amend(order.txid, price, volume)
         self.funds.hold(order.side, price, volume - order.executed)

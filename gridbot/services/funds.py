@@ -87,7 +87,7 @@ class Funds:
 
 def bound_by(orders: Iterable[BookOrder], pending: Iterable[Placement], fee: Decimal) -> tuple[Decimal, Decimal]:
     """What orders bind: (base, quote with the fee)."""
-    held = [(o.side, o.price, o.volume - o.executed) for o in orders]
+    held = [(o.side, o.price, o.rest) for o in orders]
     held += [(p.side, p.price, p.volume) for p in pending]
     base = sum((volume for side, _, volume in held if side != BUY), ZERO)
     return base, sum((price * volume for side, price, volume in held if side == BUY), ZERO) * (ONE + fee)

@@ -138,7 +138,7 @@ def spoken_for(
 
 def surplus_of(remaining: Decimal, orders: Iterable[BookOrder]) -> Decimal:
     """Base of cancelled orders not sold yet: what is stored as ``remaining``, and what is open for sale of it."""
-    return remaining + sum((order.volume - order.executed for order in orders if order.sells == SURPLUS), ZERO)
+    return remaining + sum((order.rest for order in orders if order.sells == SURPLUS), ZERO)
 
 
 def by_cycle(rows: Sequence[Trade], spoken_for: Iterable[str] = (), base_before: Decimal | None = None) -> Ledger:

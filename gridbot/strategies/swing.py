@@ -31,7 +31,7 @@ class SwingStrategy(GridHODLStrategy):
 
     def _still_for_sale(self) -> str:
         """An extra sell from before the owner wanted the coins kept: it stays, as every open order does."""
-        extra = sum((o.volume - o.executed for o in self._desk.book.sells() if o.sells == EXTRA), ZERO)
+        extra = sum((o.rest for o in self._desk.book.sells() if o.sells == EXTRA), ZERO)
         if not extra:
             return ""
         return (
@@ -42,8 +42,8 @@ class SwingStrategy(GridHODLStrategy):
     def base_from_before(self) -> Decimal:
         """Free base, extra sells included, beyond what is left of the bot's own buys. Not for every price."""
         desk = self._desk
-        extra = sum((o.volume - o.executed for o in desk.book.sells() if o.sells == EXTRA), ZERO)
-        others = sum((o.volume - o.executed for o in desk.book.sells() if o.sells != EXTRA), ZERO)
+        extra = sum((o.rest for o in desk.book.sells() if o.sells == EXTRA), ZERO)
+        others = sum((o.rest for o in desk.book.sells() if o.sells != EXTRA), ZERO)
         own = max(desk.held() - others, ZERO)
         return max(desk.funds.base_available + extra - own, ZERO)
 
