@@ -80,19 +80,17 @@ class GridOrders(ABC):
     def _record(self, finished: Finished) -> None:
         """What must not be forgotten of an order that is over; part of the transaction that ends it."""
         order = finished.order
-        if finished.is_filled and order.side == BUY:
+        if order.side == SELL:
+            if not finished.is_filled and order.sells != EXTRA:
+                self._keep_for_sale(order, finished.at)
+        elif finished.is_filled:
             if order.price > self._desk.configuration.get().highest_buy_price:
                 self._desk.configuration.update(highest_buy_price=order.price)
-            self._remember_unsold(UnsoldBuy(order.txid, order.price, finished.executed, finished.at))
-        elif not finished.is_filled and order.side == BUY and finished.executed:
+            buy = UnsoldBuy(order.txid, order.price, finished.executed, finished.at)
+            if not self._keeps(buy):
+                self._desk.unsold.add(buy)
+        elif finished.executed:
             self._desk.add_to_surplus(finished.executed, order.price)
-        elif not finished.is_filled and order.side == SELL and order.sells != EXTRA:
-            self._keep_for_sale(order, finished.at)
-
-    def _remember_unsold(self, buy: UnsoldBuy) -> None:
-        """The buy waits for its sell, unless the strategy keeps what it has bought."""
-        if not self._keeps(buy):
-            self._desk.unsold.add(buy)
 
     def _keeps(self, buy: UnsoldBuy) -> bool:
         """True when the strategy sells nothing of what was bought. Too small for now is no answer: it may grow."""
@@ -102,35 +100,38 @@ class GridOrders(ABC):
             return False
 
     def _keep_for_sale(self, order: BookOrder, at: float) -> None:
-        """A sell was cancelled: what it did not sell stays to be sold, as its buy or as surplus, but for its owner."""
-        rest = order.volume - order.executed
+        """
+        A sell was cancelled. What it did not sell waits for another sell, as its buy or as surplus; but it is left to
+        the owner where he has said ``forget``, and where the bot knows of no buy that brought it in.
+        """
+        rest = order.rest
         for txid in (order.sells, order.txid):
             if txid in self._desk.forgotten:
                 self._desk.forgotten.leave(txid, rest)
                 return
-        bought_at = order.price / (ONE + self.settings.interval)
-        price, rows = bought_at, [] if order.sells in NO_BUY else self._desk.trades.of_order(order.sells)
-        if rows:
+        if order.sells in ("", UNKNOWN) and order.placed_at > self._desk.configuration.get().created_at:
+            # Somebody may have offered coins under our userref that the bot has never bought.
+            self._publish(
+                Trouble(
+                    f"the sell {order.txid} carried this bot's userref and was not placed by it. It was cancelled, and "
+                    f"{as_text(rest)} {self._config.base_currency} of it are left alone: no buy of the bot is "
+                    "known for them"
+                )
+            )
+            return
+        price = bought_at = order.price / (ONE + self.settings.interval)
+        if rows := self._desk.trades.of_order(order.sells):
             price = rows[0].info.price
             sold = sum((row.info.volume for row in self._desk.trades.sales_of(order.sells)), ZERO)
             # Amended by hand it may have sold coins that the bot never bought.
             rest = min(rest, sum((row.info.volume for row in rows), ZERO) - sold)
-        if order.sells in ("", UNKNOWN) and order.placed_at > self._desk.configuration.get().created_at:
-            # Somebody may have offered coins under our userref that the bot has never bought.
-            left_alone = f"{as_text(rest)} {self._config.base_currency}"
-            self._publish(
-                Trouble(
-                    f"the sell {order.txid} carried this bot's userref and was not placed by it. It was cancelled, and "
-                    f"{left_alone} of it are left alone: no buy of the bot is known for them"
-                )
-            )
-            return
-        if rest <= 0 or self._keeps(UnsoldBuy(order.sells, price, rest, at)):
+        buy = UnsoldBuy(order.sells, price, rest, at)
+        if rest <= 0 or self._keeps(buy):
             return
         if order.sells in NO_BUY or rest < self.settings.pair.ordermin:
             self._desk.add_to_surplus(rest, bought_at)
         else:
-            self._desk.unsold.add(UnsoldBuy(order.sells, price, rest, at))
+            self._desk.unsold.add(buy)
 
     def _handle_arbitrage(self, finished: Finished) -> Placement | None:
         """What follows an order that is over, written down in the same transaction."""
@@ -163,7 +164,7 @@ class GridOrders(ABC):
             self._publish(OrderCancelled(order.side, order.price, order.volume, finished.executed, order.txid, reason))
             return
         profit, base_kept = None, None
-        bought = self._desk.trades.of_order(order.sells) if order.side == SELL and order.sells else []
+        bought = self._desk.trades.of_order(order.sells) if order.sells else []
         volume = sum((row.info.volume for row in bought), ZERO)
         if volume:
             spent = sum((row.info.cost + row.info.fee for row in bought), ZERO)
