@@ -232,7 +232,7 @@ class GridStrategyBase(GridRetry):
         self._sell_first()
         if self._check_pending_txids():
             return
-        self._answer_sells()
+        self._add_missed_buy_orders()
         if self._fill_is_due():
             return
         for _ in range(MAX_STEPS):

@@ -37,7 +37,7 @@ from gridbot.strategies import grid_rules as rules
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a strategy works with, made by the engine. ``report``: makes the status message."""
+    """What a strategy is given to work with. ``sync``: ``BookSync.run``; ``report`` makes the status message."""
 
     config: BotConfigDTO
     rest_api: IExchangeRESTService
@@ -58,9 +58,9 @@ class GridOrders(ABC):
         self._desk = surroundings.desk
         self._publish = surroundings.publish
         self.market = f"{surroundings.rest_api.get_exchange_domain().EXCHANGE} {surroundings.rest_api.rest_symbol}"
-        self.settings: GridSettings
+        self.settings: GridSettings  # there once the exchange was asked for the pair
         self.ticker = ZERO
-        self._unanswered: deque[Finished] = deque()  # filled sells whose buy could not be placed yet
+        self._without_buy: deque[Finished] = deque()  # filled sells whose buy could not be placed yet
 
     @abstractmethod
     def sell_after(self, buy: UnsoldBuy) -> PlaceSell | None:
@@ -93,7 +93,7 @@ class GridOrders(ABC):
             self._desk.add_to_surplus(finished.executed, order.price)
 
     def _keeps(self, buy: UnsoldBuy) -> bool:
-        """True when the strategy sells nothing of what was bought. Too small for now is no answer: it may grow."""
+        """True when the strategy never sells what was bought; not when a sell is only too small for now."""
         try:
             return self._asked_for_a_sell(buy) is None
         except OrderTooSmall:
@@ -181,7 +181,7 @@ class GridOrders(ABC):
     def _next_buy(self, sold: Finished) -> Placement | None:
         """The buy one interval below a filled sell; when it must wait, it comes before the grid is completed."""
         if not self._may_buy():
-            self._unanswered.append(sold)
+            self._without_buy.append(sold)
             return None
         decision = rules.buy_after_sell(sold.order.price, self.view())
         for intent in decision.intents:
@@ -189,10 +189,10 @@ class GridOrders(ABC):
                 return self._desk.write_down(replace(intent, why=f"after the sell {sold.order.txid}"))
         return None
 
-    def _answer_sells(self) -> None:
+    def _add_missed_buy_orders(self) -> None:
         """The buys that follow sells which were filled while nothing could be placed, in that order."""
-        while self._unanswered and self._may_buy():
-            self._send(self._next_buy(self._unanswered.popleft()))
+        while self._without_buy and self._may_buy():
+            self._send(self._next_buy(self._without_buy.popleft()))
 
     def _new_sell_order(self, buy: UnsoldBuy) -> Placement | None:
         """Write down the sell for a filled buy; None when it must wait: the buy then stays unsold."""
@@ -201,7 +201,7 @@ class GridOrders(ABC):
         try:
             intent = self._asked_for_a_sell(buy)
         except OrderTooSmall as exc:
-            self._refused(buy.txid, SELL, buy.price, buy.volume, str(exc))
+            self._too_small(buy.txid, buy.price, buy.volume, str(exc))
             return None
         return self._write_down_sell(intent) if intent is not None else None
 
@@ -230,14 +230,15 @@ class GridOrders(ABC):
         try:
             intent = rules.surplus_sell(remaining, max_price, self.ticker, self.settings)
         except OrderTooSmall as exc:
-            self._refused(SURPLUS, SELL, max_price, remaining, str(exc))
+            self._too_small(SURPLUS, max_price, remaining, str(exc))
             return None
         return self._write_down_sell(intent)
 
     def _write_down_sell(self, intent: PlaceSell) -> Placement | None:
         """
-        A lot less when the free base is short by dust; when by more, not at all, which is said once. Later, when the
-        exchange was asked again and still tells too little, the order is its answer: balances are only a hint.
+        Write down a sell, of a lot less where the free base is short by rounding dust. Where more is missing it is put
+        off. When its turn comes again and the exchange, asked anew, still tells too little, it is tried all the same:
+        balances are only a hint.
         """
         free = self._desk.funds.base_available
         volume = rules.sellable_volume(intent.volume, free, self.settings.pair.lot)
@@ -245,21 +246,22 @@ class GridOrders(ABC):
             volume = intent.volume
         if volume is not None:
             return self._desk.write_down(replace(intent, volume=volume))
-        said_before = self._desk.pauses.known(intent.sells)
-        self._desk.pauses.begin(intent.sells)
-        if not said_before:
-            consequence = (
-                "what it sells stays noted and is sold when there is enough; if you have taken these coins, stop the "
-                f"bot and say: forget {intent.sells}"
-            )
-            self._publish(FundsShort(SELL, self._config.base_currency, intent.volume, free, consequence))
+        consequence = (
+            "what it sells stays noted and is sold when there is enough; if you have taken these coins, stop the "
+            f"bot and say: forget {intent.sells}"
+        )
+        self._put_off(intent.sells, FundsShort(SELL, self._config.base_currency, intent.volume, free, consequence))
         return None
 
-    def _refused(self, what: str, side: str, price: Decimal, volume: Decimal, reason: str) -> None:
+    def _too_small(self, what: str, price: Decimal, volume: Decimal, reason: str) -> None:
+        self._put_off(what, OrderRefused(SELL, price, volume, reason, "it is kept and sold when it can be"), reason)
+
+    def _put_off(self, what: str, event: Event, why: str = "") -> None:
+        """Tried again after growing pauses, and told the first time only."""
         said_before = self._desk.pauses.known(what)
-        self._desk.pauses.begin(what, why=reason)
+        self._desk.pauses.begin(what, why=why)
         if not said_before:
-            self._publish(OrderRefused(side, price, volume, reason, "it is kept and sold when it can be"))
+            self._publish(event)
 
     def _tell_once(self, what: str, event: Event) -> None:
         """Told now, and not again before the pause ``what`` is ended."""
