@@ -188,7 +188,7 @@ class BotEngine:
 
     def _what_stays(self) -> str:
         """What this bot leaves on the exchange, as far as it knows."""
-        book, leaving, sent = self.desk.book, len(self.desk.book.cancel_requested()), len(self.desk.pending)
+        book, leaving, sent = self.desk.book, len(self.desk.book.unconfirmed_cancels()), len(self.desk.pending)
         buys, sells = (
             counted(sum(not order.cancel_requested for order in orders), noun)
             for orders, noun in ((book.buys(), "buy"), (book.sells(), "sell"))

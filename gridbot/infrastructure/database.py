@@ -209,7 +209,7 @@ class Orderbook(Table):
         self._keep(replace(self._orders[txid], cancel_requested=True))
         self._cancel_requested[txid] = None
 
-    def cancel_requested(self) -> list[str]:
+    def unconfirmed_cancels(self) -> list[str]:
         """Orders asked to be cancelled whose end is not known yet."""
         return list(self._cancel_requested)
 

@@ -53,6 +53,11 @@ class Placement:
     deadline: float
 
     @property
+    def sells_what_was_bought(self) -> bool:
+        """False for a buy, and for SWING's extra sell."""
+        return self.sells not in ("", EXTRA)
+
+    @property
     def value(self) -> Decimal:
         """price x volume, in quote."""
         return self.price * self.volume

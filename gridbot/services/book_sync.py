@@ -76,7 +76,7 @@ class BookSync:
         """Closed orders that may be news: all since then, and those that may be placements on their way."""
         starts = [] if since is None else [since - CLOCK_TOLERANCE - self._rest.answers_lag]
         if len(self._desk.pending):
-            starts.append(self._desk.look_back_to())
+            starts.append(self._desk.written_since())
         if not starts:
             return []
         return self._ours(self._rest.get_closed_orders(self._userref, trades=True, start=min(starts)))
@@ -86,12 +86,11 @@ class BookSync:
         return [i for i in infos if i.pair == self._rest.rest_altname and i.userref == self._userref]
 
     def _executions(self, reports: list[OrderInfoSchema]) -> dict[str, list[TradeInfoSchema]]:
-        """The executions of orders of which more was executed than is booked fill by fill."""
+        """Executions of orders that are booked in sum, or of which more was executed than is booked."""
         wanted: list[str] = []
         for info in reports:
             order = self._desk.book.get(info.txid)
-            known = order is not None and order.executed >= info.vol_exec and info.txid not in self._desk.provisional
-            if (order is not None or info.txid in self._desk.provisional) and not known:
+            if info.txid in self._desk.provisional or (order is not None and order.executed < info.vol_exec):
                 wanted.extend(info.trades)
         by_order: dict[str, list[TradeInfoSchema]] = {}
         if wanted:

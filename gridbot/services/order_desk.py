@@ -27,7 +27,7 @@ from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import IExchangeRESTService
 from gridbot.models.events import Event, OrderPlaced, OrderRefused, Trouble
 from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, OrderInfoSchema
-from gridbot.models.grid import EXTRA, SURPLUS, BookOrder, PlaceBuy, Placement, PlaceSell
+from gridbot.models.grid import SURPLUS, BookOrder, PlaceBuy, Placement, PlaceSell
 from gridbot.models.money import ONE, as_text, shown
 from gridbot.services.bookkeeping import Bookkeeping
 from gridbot.services.bookkeeping import Finished as Finished
@@ -46,20 +46,22 @@ CLEAN_SWEEPS = 2
 # Buys must not take (post), and both sides pay their fee in quote (fciq), so that a buy of V brings V.
 FLAGS = {BUY: "post,fciq", SELL: "fciq"}
 
-PLACING = "placing"  # pauses: any order at all
-HALTED = "halted"  # it has lasted for long: told once
+# Pauses, by name, and the longest of them in seconds.
+PLACING = "placing"  # any order at all: the exchange wants none for now
+HALTED = "halted"  # that has lasted for long: told once
 BUYING = "buys"
 CROSSING = "crossing"  # post-only buys that would have crossed: the price moves faster than we place
 CROWDED = "crowded"  # a sell found no place among the open orders that the exchange allows
-GIVING_WAY = "giving way"  # and a buy has given it its own; the next one not before this pause is over
-LONGEST_CROWDED_PAUSE = 60.0
-MOST_DECIMALS = 8  # of amounts in messages
-LONGEST_HALT = 60.0  # seconds, unless the exchange itself asks for longer
+GIVING_WAY = "giving way"  # a buy was cancelled to make that place; the next one not before this pause is over
+LONGEST_HALT = 60.0  # unless the exchange itself asks for longer
 LONGEST_CROSSING_PAUSE = 60.0
+LONGEST_CROWDED_PAUSE = 60.0
+
+MOST_DECIMALS = 8  # of amounts in messages
 
 
 class OrderDesk(Bookkeeping):
-    """The books, and the hands that change the exchange's."""
+    """The books of one bot, and everything that it sends to the exchange because of them."""
 
     def __init__(
         self,
@@ -112,7 +114,7 @@ class OrderDesk(Bookkeeping):
             self._rejected(placement, exc)
             return None
         except AccessDenied:
-            self._forget(placement)
+            self._give_up(placement)
             raise
         return self.accepted(placement, reply.txid)
 
@@ -138,8 +140,8 @@ class OrderDesk(Bookkeeping):
         self.pauses.end(PLACING)
         self.pauses.end(HALTED)
         crowd = self.pauses.why(CROWDED)
-        others = crowd and any(self.pauses.why(buy.txid) == crowd for buy in self.unsold.all())
-        if placement.sells not in ("", EXTRA) and not others:
+        others_wait = crowd and any(self.pauses.why(buy.txid) == crowd for buy in self.unsold.all())
+        if placement.sells_what_was_bought and not others_wait:
             self.pauses.end(CROWDED)
             self.pauses.end(GIVING_WAY)
         self._publish(OrderPlaced(order.side, order.price, order.volume, txid, placement.why))
@@ -147,40 +149,43 @@ class OrderDesk(Bookkeeping):
 
     def _rejected(self, placement: Placement, exc: OrderRejected) -> None:
         """Certainly not on the exchange: out of pending, and a pause that fits the reason."""
-        self._forget(placement)
-        what = placement.sells or BUYING
+        self._give_up(placement)
+        why = str(exc).rstrip(".")
         if isinstance(exc, PlacementPaused):
-            seconds = self.pauses.begin(
-                PLACING, at_least=exc.retry_after, first=1.0, longest=LONGEST_HALT, why=str(exc).rstrip(".")
-            )
+            seconds = self.pauses.begin(PLACING, at_least=exc.retry_after, first=1.0, longest=LONGEST_HALT, why=why)
             LOG.warning("%s not placed: %s; no orders for %.0f s", in_words(placement), exc, seconds)
             if seconds >= LONGEST_HALT and not self.pauses.known(HALTED):
                 self.pauses.begin(HALTED)
                 self._publish(Trouble(f"no order can be placed for {seconds:.0f} s, and perhaps longer: {exc}"))
-            return
-        if isinstance(exc, PostOnlyWouldCross):
+        elif isinstance(exc, PostOnlyWouldCross):
             self.pauses.begin(CROSSING, first=1.0, longest=LONGEST_CROSSING_PAUSE)
             LOG.info("%s not placed: the price is already there; the level is computed anew", in_words(placement))
-            return
+        else:
+            self._refused(placement, exc, why)
+
+    def _refused(self, placement: Placement, exc: OrderRejected, why: str) -> None:
+        """This order and no other: a pause of its own; a further refusal tells nothing new, and is not told."""
+        what = placement.sells or BUYING
         said_before = self.pauses.known(what)
-        is_crowded = isinstance(exc, TooManyOrders) and placement.sells not in ("", EXTRA)
-        why = str(exc).rstrip(".")
-        if isinstance(exc, InsufficientFunds):
+        is_crowded = isinstance(exc, TooManyOrders) and placement.sells_what_was_bought
+        is_short = isinstance(exc, InsufficientFunds)
+        if is_short:
             why += self._in_figures(placement)
         longest = LONGEST_CROWDED_PAUSE if is_crowded else LONGEST_PAUSE
         seconds = self.pauses.begin(what, longest=longest, why=why)
-        if isinstance(exc, InsufficientFunds) and not said_before:  # a second refusal tells nothing new
-            self.request_sync(f"the exchange finds too little money for the {in_words(placement)}")
         if is_crowded:
             # The place that comes free is the sell's: no buy before it was tried again.
             self.pauses.begin(CROWDED, at_least=2 * seconds, why=why)
         elif placement.sells:
             self.pauses.end(CROWDED)  # the place is there, and something else is missing
-        if not said_before:
-            consequence = f"it stays wanted; next try in {seconds:.0f} s, then at growing intervals"
-            if isinstance(exc, InsufficientFunds) and placement.sells not in ("", EXTRA):
+        if said_before:
+            return
+        consequence = f"it stays wanted; next try in {seconds:.0f} s, then at growing intervals"
+        if is_short:
+            self.request_sync(f"the exchange finds too little money for the {in_words(placement)}")
+            if placement.sells_what_was_bought:
                 consequence += f". If you have taken these coins, stop the bot and say: forget {placement.sells}"
-            self._publish(OrderRefused(placement.side, placement.price, placement.volume, why, consequence))
+        self._publish(OrderRefused(placement.side, placement.price, placement.volume, why, consequence))
 
     def _in_figures(self, placement: Placement) -> str:
         """What an order needs, and what there is as far as the bot knows: in quote for a buy, in base for a sell."""
@@ -189,7 +194,7 @@ class OrderDesk(Bookkeeping):
             need, have = need * placement.price * (ONE + self.funds.fee), self.funds.quote_available
         return f". It needs {shown(need, MOST_DECIMALS)}, and the bot knows of {shown(have, MOST_DECIMALS)} free"
 
-    def _forget(self, placement: Placement) -> None:
+    def _give_up(self, placement: Placement) -> None:
         """The placement is certainly not on the exchange."""
         with self._db.atomic():
             self.pending.remove(placement)
@@ -212,14 +217,14 @@ class OrderDesk(Bookkeeping):
                 self._clean_sweeps[placement.id] = self._clean_sweeps.get(placement.id, 0) + 1
                 if self._clean_sweeps[placement.id] >= CLEAN_SWEEPS:
                     LOG.warning("the %s did not reach the exchange", in_words(placement))
-                    self._forget(placement)
+                    self._give_up(placement)
 
     def until_absence_counts(self) -> float:
         """Seconds until a look-up that finds none of the placements on their way proves something."""
         return max(p.deadline for p in self.pending.all()) + self._rest.answers_lag - self.now()
 
-    def look_back_to(self) -> float:
-        """Since when closed orders matter to the placements on their way: unix seconds."""
+    def written_since(self) -> float:
+        """Since when, in unix seconds, closed orders may be placements that are still on their way."""
         return min(p.written_at for p in self.pending.all()) - CLOCK_TOLERANCE
 
     def settle_by_message(self, update: ExecutionsUpdateSchema) -> bool:
@@ -239,7 +244,7 @@ class OrderDesk(Bookkeeping):
         Ask for a cancellation. The order stays in the book until the exchange says how it ended;
         when the exchange no longer has it open, its report is returned for booking.
         Raises TemporaryFailure when it could not be asked; the order then counts as asked all the same,
-        and ``unconfirmed_cancels`` names it until its end is known.
+        and ``book.unconfirmed_cancels`` names it until its end is known.
         """
         LOG.debug("cancelling %s: %s", txid, why)
         self.book.mark_cancel_requested(txid)
@@ -252,10 +257,6 @@ class OrderDesk(Bookkeeping):
         except ExchangeError as exc:
             LOG.warning("the cancellation of %s was refused (%s); looking it up", txid, exc)
         return None
-
-    def unconfirmed_cancels(self) -> list[str]:
-        """Orders asked to be cancelled whose end was not told yet."""
-        return self.book.cancel_requested()
 
 
 def _fits(placement: Placement, side: str | None, price: Decimal | None, volume: Decimal | None, at: float) -> bool:

@@ -209,7 +209,7 @@ class GridStrategyBase(GridRetry):
             for sell in self._desk.book.sells():
                 self._find_its_buy(sell.txid, is_live=order.sells != SURPLUS)
         if order.cancel_requested:
-            if not self._desk.unconfirmed_cancels():
+            if not self._desk.book.unconfirmed_cancels():
                 self._desk.pauses.end(CANCELS)
                 if not self._desk.pauses.over(CROWDED):
                     self._add_missed_sell_orders()
@@ -261,7 +261,7 @@ class GridStrategyBase(GridRetry):
             self._waiting_for
             or self._desk.sync_reason
             or not self._desk.may_place()
-            or self._desk.unconfirmed_cancels()
+            or self._desk.book.unconfirmed_cancels()
         )
 
     def _next_step(self, grid: GridView) -> Decision:

@@ -141,7 +141,7 @@ class GridRetry(GridCatchUp):
             self._add_missed_sell_orders()
             if not pauses.over(CROWDED) or pauses.known(UNFINISHED):
                 self._check_price_range()
-        if self._desk.unconfirmed_cancels() and pauses.over(CANCELS):
+        if self._desk.book.unconfirmed_cancels() and pauses.over(CANCELS):
             pauses.begin(CANCELS, first=SETTLE_PAUSE, longest=LONGEST_SETTLE_PAUSE)
             self._look_up_cancels()
         if pauses.known(FUNDS) and pauses.over(FUNDS):
@@ -163,9 +163,9 @@ class GridRetry(GridCatchUp):
 
     def _look_up_cancels(self) -> None:
         """Cancellations the feed has not confirmed."""
-        for txid in self._desk.unconfirmed_cancels():
+        for txid in self._desk.book.unconfirmed_cancels():
             self._assign_order_by_txid(txid)
-        if not self._desk.unconfirmed_cancels():
+        if not self._desk.book.unconfirmed_cancels():
             self._desk.pauses.end(CANCELS)
             self._check_price_range()
 
