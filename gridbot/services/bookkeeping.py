@@ -80,7 +80,7 @@ class Bookkeeping:
         self.forgotten = ForgottenOrders(db, userref)
         self.trades = Trades(db, userref)
         self.finished = FinishedOrders(db, userref)
-        self.funds = Funds(ZERO)
+        self.funds = Funds()
         self.own_at_start: tuple[Decimal | None, Decimal | None] = (None, None)  # base, quote; None: not told
         self._traded: tuple[Decimal, Decimal] | None = None  # summed up when it is first asked for
         self.strangers: set[str] = set()  # orders told with our userref that we know nothing of
@@ -94,8 +94,6 @@ class Bookkeeping:
         """(cost, fee) booked for an order."""
         rows = self.trades.of_order(txid)
         return sum((r.info.cost for r in rows), ZERO), sum((r.info.fee for r in rows), ZERO)
-
-    # ---- time, money -------------------------------------------------------------------------
 
     def set_time(self) -> None:
         """
@@ -179,8 +177,6 @@ class Bookkeeping:
         LOG.info("%s; comparing with the exchange", why)
         self.sync_reason = why
 
-    # ---- booking -------------------------------------------------------------------------------
-
     def knows(self, txid: str) -> bool:
         """True for an order that is in the book, or was and is over."""
         return self.book.get(txid) is not None or txid in self.finished or bool(self.trades.of_order(txid))
@@ -216,7 +212,7 @@ class Bookkeeping:
         for everything else: an order that goes on, one that is not ours, one that is over already.
         """
         order = self.book.get(update.order_id)
-        trade = self._execution(update)
+        trade = self._execution(update, order)
         if order is None:
             if trade is not None and trade.txid in self._provisional:
                 self.itemise(trade)
@@ -241,11 +237,10 @@ class Bookkeeping:
         self._book_missing(order, told_executed, update.cum_cost, None, at)
         return self._finish(order.txid, update.exec_type if ended else self._domain.CLOSED, at, update.reason)
 
-    def _execution(self, update: ExecutionsUpdateSchema) -> TradeInfoSchema | None:
-        """The execution an event tells of, if it does."""
+    def _execution(self, update: ExecutionsUpdateSchema, order: BookOrder | None) -> TradeInfoSchema | None:
+        """The execution that an event tells of; None when it tells of none, or not all that must be booked."""
         if not (update.exec_type == "trade" and update.exec_id and update.last_qty and update.last_price):
             return None
-        order = self.book.get(update.order_id)
         return TradeInfoSchema(
             exec_id=update.exec_id,
             txid=update.order_id,
@@ -276,7 +271,10 @@ class Bookkeeping:
         return self._finish(order.txid, info.status, at, info.reason) if over else None
 
     def fit(self, trades: list[TradeInfoSchema], executed: Decimal) -> bool:
-        """False when they and what is booked one by one are more than was executed: some are told twice, in sum."""
+        """
+        May all of these be booked? Not when together with those booked one by one they are more than was ``executed``:
+        then the exchange has told some of them twice, once one by one and once in sum.
+        """
         booked = [row.info for row in self.trades.of_order(trades[0].txid)] if trades else []
         by_id = {t.exec_id: t.volume for t in (*booked, *trades) if not t.exec_id.startswith(PROVISIONAL)}
         return sum(by_id.values(), ZERO) <= executed
@@ -288,13 +286,14 @@ class Bookkeeping:
         return order
 
     def _book_trade(self, order: BookOrder, trade: TradeInfoSchema) -> None:
-        """One execution, once."""
+        """Book an execution that was told; where its order is booked in sum, in place of so much of that sum."""
         if order.txid in self._provisional:
             self.itemise(trade)
         else:
             self._book_execution(order, trade)
 
     def _book_execution(self, order: BookOrder, trade: TradeInfoSchema) -> None:
+        """Add it to the trades, the order, the sums and the funds. One that is booked already changes nothing."""
         with self._db.atomic():
             if not self.trades.add(trade, order.sells):
                 return

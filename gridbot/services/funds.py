@@ -28,15 +28,15 @@ EVERYTHING = OwnShare()
 
 
 class Funds:
-    """Free base and quote of the pair. ``fee``: what a buy's hold includes, a fraction."""
+    """Balances of the pair, and what of them is free."""
 
-    def __init__(self, fee: Decimal) -> None:
-        self.fee = fee
+    def __init__(self) -> None:
+        self.fee = ZERO  # a fraction; a buy binds its fee, too
         self.base_balance = ZERO
         self.quote_balance = ZERO
         self._base = ZERO
         self._quote = ZERO
-        self.is_told = False  # True: as the exchange told it, nothing carried on since
+        self.is_told = False  # True while the free amounts are the exchange's own, and no order has changed them since
 
     @property
     def base_available(self) -> Decimal:
@@ -48,7 +48,7 @@ class Funds:
         """Free quote, never below 0."""
         return max(self._quote, ZERO)
 
-    def take_over(self, balance: PairBalanceSchema, own: OwnShare = EVERYTHING) -> None:
+    def take_over(self, balance: PairBalanceSchema, own: OwnShare) -> None:
         """
         The exchange's own figures, of which at most ``own`` is the bot's. Both change by the same amounts
         from now on, so the lesser of the two stays the lesser.
