@@ -122,7 +122,7 @@ class GridStrategyBase(GridRetry):
             self._on_ticker(message.ticker_data)
         elif message.channel == "ticker" and message.type == "lost":
             self._waiting_for.add("ticker")  # the price known now may be an hour old when executions come back
-            self._band = rules.NO_BAND
+            self.band = rules.NO_BAND
         elif message.channel == "executions":
             if message.type == "lost":
                 self._waiting_for.add("executions")
@@ -148,7 +148,7 @@ class GridStrategyBase(GridRetry):
             self._ticker_time = update.time or self._desk.now()
         elif "ticker" not in self._waiting_for:
             return
-        low, high = self._band
+        low, high = self.band
         if low <= update.last <= high:
             return
         if self._waiting_for:
@@ -168,7 +168,7 @@ class GridStrategyBase(GridRetry):
             if unknown:
                 self._check_price_range()  # the check that waited for this answer goes on
             return
-        self._band = rules.NO_BAND
+        self.band = rules.NO_BAND
         with self._desk.atomic():
             finished = self._desk.book_message(update)
             if finished is None:
@@ -216,13 +216,15 @@ class GridStrategyBase(GridRetry):
                 self._check_price_range()
         elif finished.is_filled:
             self._desk.pauses.end(short_lived(order.side, order.sells))
-            self._go_on_after(order.txid)
+            if order.txid == self._due and self._due_until:  # the grid check has waited for this fill
+                self._due = ""
+                self._check_price_range()
         elif order.side == SELL or finished.at - order.placed_at < YOUNG:
             self._wait_before_another(finished)
 
     def _check_price_range(self) -> None:
         """Bring the grid into the order the rules want; ends with the band in which it stays so."""
-        self._band = rules.NO_BAND
+        self.band = rules.NO_BAND
         pauses = self._desk.pauses
         if not self.is_ready or not pauses.over(UNFINISHED):
             return
@@ -245,7 +247,7 @@ class GridStrategyBase(GridRetry):
             if not decision.intents:
                 if all(self._desk.now() - order.placed_at > YOUNG for order in grid.buys):
                     self._desk.pauses.end(CROSSING)
-                self._band = self._quiet_band(grid, decision)
+                self.band = self._quiet_band(grid, decision)
                 return
             done, shifted = self._carry_out(decision.intents), decision.event
             self._cancelled = 0 if shifted is None else self._cancelled + done
@@ -400,11 +402,6 @@ class GridStrategyBase(GridRetry):
     def _max_investment_reached(self) -> bool:
         """True when one more buy would reach max_investment."""
         return self.settings.max_investment <= self._investment + self.settings.amount_with_fee
-
-    @property
-    def band(self) -> rules.Band:
-        """(low, high): a ticker between them, or equal to one, changes nothing; low > high: none is quiet."""
-        return self._band
 
     @property
     def is_busy(self) -> bool:

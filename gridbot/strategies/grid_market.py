@@ -73,9 +73,9 @@ class GridMarket(GridOrders):
         cycles earn less than they are counted on: told once, and where they would lose, no buy follows. A fee that
         the exchange had told is asked for again. Simulated orders keep the fee they were placed with: no proof.
         """
-        counted_on = finished.cost * (self.settings.fee + BASIS_POINT) + step_of(self.settings.pair.cost_decimals)
         if finished.order.side != BUY or not finished.executed or self._config.simulated:
             return
+        counted_on = finished.cost * (self.settings.fee + BASIS_POINT) + step_of(self.settings.pair.cost_decimals)
         before, self._fee_taken = self._fee_taken, ZERO
         if finished.fee <= counted_on:
             self._desk.pauses.end(UNDERRATED)
@@ -102,7 +102,8 @@ class GridMarket(GridOrders):
         is_refused = len(self._desk.unsold) or any(map(pauses.known, (PLACING, BUYING, UNPAID)))
         if age < (REFUSED_AGE if is_refused else RULES_AGE):
             return
-        before, self._rules_read_at = self.settings, self._clock.monotonic()
+        self._rules_read_at = self._clock.monotonic()  # also where it fails: not again at once
+        before = self.settings
         try:
             self._retrieve_asset_information()
         except (ExchangeError, ConfigurationError) as exc:

@@ -59,7 +59,7 @@ class GridRetry(GridCatchUp):
             return True
         pauses = self._desk.pauses
         refused = [what for what in (PLACING, BUYING, CROSSING) if pauses.known(what)]
-        return self._band == rules.NO_BAND and bool(refused) and all(map(pauses.over, refused))
+        return self.band == rules.NO_BAND and bool(refused) and all(map(pauses.over, refused))
 
     def on_timer(self) -> None:
         """Called about once a second: what was put off and may be tried now."""
@@ -67,7 +67,7 @@ class GridRetry(GridCatchUp):
             self._synchronise_if_due()
             self._look_while_blind()
             return
-        if self._clock.monotonic() >= self._next_look:
+        if self._clock.monotonic() >= self.next_look:
             self._synchronise_if_due()
             return
         try:
@@ -98,12 +98,6 @@ class GridRetry(GridCatchUp):
             first = 1.0
         if pauses.over(what):  # several at one stroke count once
             pauses.begin(what, first=first, longest=longest)
-
-    def _go_on_after(self, txid: str) -> None:
-        """The fill that a grid check waited for was told."""
-        if txid == self._due and self._due_until:
-            self._due = ""
-            self._check_price_range()
 
     def _look_for_untold_fills(self) -> None:
         """The price has passed an order of ours and nobody told of its fill: the message may be lost, or late."""
@@ -147,7 +141,7 @@ class GridRetry(GridCatchUp):
         if pauses.known(FUNDS) and pauses.over(FUNDS):
             pauses.begin(FUNDS, first=FUNDS_PAUSE, longest=LONGEST_FUNDS_PAUSE)
             self._desk.refresh_funds()
-            self._band = rules.NO_BAND
+            self.band = rules.NO_BAND
 
     def _assign_all_pending_transactions(self) -> None:
         """Placements of unknown fate: ask the exchange, at growing intervals."""

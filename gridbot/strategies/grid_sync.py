@@ -25,7 +25,7 @@ SYNC = "synchronisation"  # a pause
 SYNC_PAUSE = 1.0  # seconds between two synchronisations, whatever asks for them; longer for each in a row
 LONGEST_SYNC_PAUSE = 8.0
 FAILURE_PAUSE, LONGEST_FAILURE_PAUSE = 5.0, 60.0
-FORGETTING = 2  # so many of the longest pauses without a synchronisation, and the next pause is a short one again
+CALM = 2 * LONGEST_FAILURE_PAUSE  # after so long without a synchronisation the next pause is a short one again
 SETTLE_PAUSE = 3.0
 REGULAR_SPACING = 600.0  # a slow look at the whole book, whatever the feed says
 SYNCED_AGE = 3600.0  # so far back a restart asks for closed orders, at most, while all is well
@@ -45,12 +45,12 @@ class GridCatchUp(GridMarket):
     def __init__(self, surroundings: Surroundings) -> None:
         super().__init__(surroundings)
         self._sync = surroundings.sync
-        self._band: rules.Band = rules.NO_BAND
+        self.band: rules.Band = rules.NO_BAND  # a ticker from low to high changes nothing; low > high: none is quiet
         self._waiting_for = {"ticker", "executions"}  # why nothing may be decided yet
         self._started_at: float | None = None  # when the first synchronisation was done
         self._looked_back_at = 0.0  # when closed orders were last asked for, exchange's clock
         self._last_sync = self._clock.monotonic()
-        self._next_look = self._clock.monotonic() + self.regular_spacing
+        self.next_look = self._clock.monotonic() + self.regular_spacing  # when the whole book is compared again unasked
         self._early: list[ExecutionsUpdateSchema] = []  # told before the first synchronisation
         self._blind_since: float | None = None  # since when the executions were not heard, exchange's clock
 
@@ -67,17 +67,12 @@ class GridCatchUp(GridMarket):
         """True once the first synchronisation is done."""
         return self._started_at is not None
 
-    @property
-    def next_look(self) -> float:
-        """When the whole book is compared again unasked, on the monotonic clock."""
-        return self._next_look
-
     def _prepare_for_trading(self) -> None:
         """
         Compare the book with the exchange and catch up: at the start, and again after every lost
         connection or doubt. Raises TemporaryFailure; it is then tried again later.
         """
-        if self._clock.monotonic() - self._last_sync > FORGETTING * LONGEST_FAILURE_PAUSE:
+        if self._clock.monotonic() - self._last_sync > CALM:
             self._desk.pauses.end(SYNC)
         self._last_sync = self._clock.monotonic()
         self._check_amount()
@@ -93,11 +88,10 @@ class GridCatchUp(GridMarket):
         if since is not None or (stored.is_synced and (caught_up or now - stored.get().synced_at > SYNCED_AGE)):
             stored.update(synced_at=now)
         if self._started_at is None:
-            self._started_at = self._desk.now()
+            self._started_at = now
         self._desk.pauses.begin(SYNC, first=SYNC_PAUSE, longest=LONGEST_SYNC_PAUSE)
-        self._next_look = self._clock.monotonic() + (
-            SECOND_LOOK if doubt or not stored.is_synced else self.regular_spacing
-        )
+        spacing = SECOND_LOOK if doubt or not stored.is_synced else self.regular_spacing
+        self.next_look = self._clock.monotonic() + spacing
         early, self._early = self._early, []
         for update in early:
             self._answer(update)
@@ -139,11 +133,12 @@ class GridCatchUp(GridMarket):
 
     def _look_back_to(self) -> float | None:
         """
-        Since when the exchange must be asked for closed orders; None when all were heard. With a new database
-        there may have been an older one, and nobody knows when: the last days are asked for, so that a buy
-        without a sell gets one, and none gets two. At once while orders of ours are open; else the grid comes
-        first, and the second look, a minute later, asks. A first look may have been answered from before the start
-        and is repeated once the lag of REST is over, for an older copy of a database knows less than it seems.
+        Since when the exchange must be asked for closed orders; None when the feed has told of all that ended.
+
+        A new database may follow one that was lost, and nobody knows when. The last days are asked for, so that a buy
+        without a sell gets one, and none gets two: at once while orders of ours are open; else the grid comes first,
+        and the second look asks, a minute later. The first look of every start is repeated once the lag of REST is
+        over: it may have been answered from before the start, and the database may be an older copy.
         """
         stored = self._desk.configuration
         if not stored.exists:
@@ -157,15 +152,16 @@ class GridCatchUp(GridMarket):
         """Book what happened meanwhile, then place what follows from it. True when there was news."""
         news = self._sync(since)
         stored, now = self._desk.configuration, self._desk.now()
-        if not stored.exists and since is None and len(self._desk.book):  # the feed had not told of these
-            news = self._sync(now - MEMORY)
-        is_new = not stored.exists
+        away_since, is_new = self._blind_since, not stored.exists
         if is_new:
+            if since is None and len(self._desk.book):  # the feed had not told of these
+                news = self._sync(now - MEMORY)
             amount, interval = self.settings.amount_per_grid, self.settings.interval
             stored.create(self.market, amount, interval, now, synced_at=now - MEMORY)
             self._tell_of_others()
+        elif since is not None and not self.is_ready:
+            away_since = max(since, stored.get().created_at)
         is_lost = is_new and len(self._desk.book) > 0
-        away_since = None if is_new or self.is_ready or since is None else max(since, stored.get().created_at)
         executions = [trade for trades in news.trades.values() for trade in trades]
         newest = max(executions, key=lambda trade: trade.time, default=None)
         if self.is_ready and newest is not None and newest.time > self._ticker_time:
@@ -175,17 +171,17 @@ class GridCatchUp(GridMarket):
             if info.side == SELL:
                 self._find_its_buy(info.txid)
             done = self._update_order_book_handle_closed_order(info, news.trades.get(info.txid, []))
-            if done is None:
-                continue
-            if self._is_of_this_life(done):
+            if done is not None and self._is_of_this_life(done):
                 finished.append(done)
-            else:
+            elif done is not None:
                 is_lost = True
         self._desk.funds_are(news.balance)  # only now: booking the executions has changed the estimate
         if is_lost:
             self._tell_of_a_lost_database()
         self._tell_of_phantoms(news)
         self._tell_what_happened(away_since, finished, news)
+        if "executions" not in self._waiting_for:
+            self._blind_since = None
         for sell in self._desk.book.sells():
             self._find_its_buy(sell.txid)  # the feed told of it, and REST does not show it yet
         self._add_missed_sell_orders()
@@ -347,10 +343,7 @@ class GridCatchUp(GridMarket):
         """False for what the life whose database was lost has told, and has answered."""
         return finished.at >= self._desk.configuration.get().created_at - SECOND_LOOK
 
-    def _tell_what_happened(self, since: float | None, finished: list[Finished], news: News) -> None:
-        away_since = since or self._blind_since
-        if "executions" not in self._waiting_for:
-            self._blind_since = None
+    def _tell_what_happened(self, away_since: float | None, finished: list[Finished], news: News) -> None:
         if away_since is None or not (finished or news.adopted):
             return
         filled = [done.order.side for done in finished if done.is_filled]
@@ -366,12 +359,13 @@ class GridCatchUp(GridMarket):
 
     def _handle_closed_meanwhile(self, info: OrderInfoSchema) -> None:
         """An order turned out to be over, by a look-up instead of a message."""
-        exec_ids = list(info.trades) if info.vol_exec else []
-        trades = list(self._rest_api.get_trades_info(exec_ids).values()) if exec_ids else []
-        finished = self._update_order_book_handle_closed_order(info, trades)
-        if finished is not None and finished.is_filled and finished.order.side == SELL:
+        trades = self._rest_api.get_trades_info(list(info.trades)) if info.trades and info.vol_exec else {}
+        finished = self._update_order_book_handle_closed_order(info, list(trades.values()))
+        if finished is None:
+            return
+        if finished.is_filled and finished.order.side == SELL:
             self._send(self._next_buy(finished))
-        elif finished is not None:
+        else:
             self._add_missed_sell_orders()
 
     def _synchronise_if_due(self) -> None:
