@@ -21,23 +21,25 @@ from gridbot.strategies.grid_sync import EDITING, SETTLE_PAUSE, SYNC, GridCatchU
 
 LOG = logging.getLogger(__name__)
 
-FUNDS = "funds"  # pauses: asking the exchange for balances
-CANCELS = "cancels"
-SETTLING = "settling"
-FUNDS_PAUSE = 10.0
-LONGEST_FUNDS_PAUSE = 60.0
-BLIND_SPACING = 60.0  # without the feed of executions they are asked for so often, in seconds
-LONGEST_BLINDNESS = 300.0  # after which the owner is told
-BLIND, BLIND_TOLD = "blind", "blind, and told"
+# Pauses, by name.
+FUNDS = "funds"  # before the exchange is asked for balances again
+CANCELS = "cancels"  # before it is asked how cancellations ended
+SETTLING = "settling"  # before it is asked what became of orders of unknown fate
+BLIND, BLIND_TOLD = "blind", "blind, and told"  # without the feed of executions
 UNFINISHED = "unfinished"  # a grid that takes long to build or to move
-LONGEST_ABSENCE = 3.0  # seconds of orders in a row, before the feed is listened to again
-LISTENING = 0.2  # seconds; so long nothing is placed, and thousands of messages can be heard
-YOUNG = 60.0  # seconds: an order that the exchange cancels before is not simply placed again
-BY_HAND = "User requested"  # Kraken's words for a cancellation by its owner: the first one costs no pause
-PASSED = "passed"
-PASSED_PATIENCE = 10.0  # seconds in which a fill should be told, once the price has passed its order
-DUE_PATIENCE = 2.0  # seconds in which nothing is decided before such a fill is told
+PASSED = "passed"  # the price has passed an order whose fill nobody told
+# Seconds.
+FUNDS_PAUSE, LONGEST_FUNDS_PAUSE = 10.0, 60.0
 LONGEST_SETTLE_PAUSE = 20.0  # one look-up costs 5 of Kraken's counter of 15, which loses 1 in 3 s
+BLIND_SPACING = 60.0  # so often executions are asked for without their feed
+LONGEST_BLINDNESS = 300.0  # after which the owner is told
+LONGEST_ABSENCE = 3.0  # of orders in a row, before the feed is listened to again
+LISTENING = 0.2  # so long nothing is placed, and thousands of messages can be heard
+YOUNG = 60.0  # an order that the exchange cancels at a lower age is not simply placed again
+PASSED_PATIENCE = 10.0  # within which a fill should be told, once the price has passed its order
+DUE_PATIENCE = 2.0  # within which nothing is decided before such a fill is told
+
+BY_HAND = "User requested"  # Kraken's words for a cancellation by its owner: the first one costs no pause
 
 
 class GridRetry(GridCatchUp):
