@@ -369,9 +369,9 @@ def quiet_band(grid: GridView, decision: Decision) -> Band:
     """
     (low, high): while low <= ticker <= high the grid check would decide what it decided just now.
 
-    With nothing to do only the shift-up depends on the price, and it needs a rise: the band has no
-    lower end. Levels missing for want of funds or because of the limit need money to change, and that
-    opens the band from outside. Levels missing for any other reason, or something to do: no band.
+    With nothing to do only the shift-up depends on the price, and it needs a rise: the band has no lower end, and while
+    buys are held back, which keeps the grid where it is, no upper end either. Where levels are missing for want of
+    money, what brings some takes the band away. A level below the pair's minimums, or something to do: no band.
     """
     if decision.intents or any(w.cause is Cause.MINIMUM for w in decision.waiting):
         return NO_BAND
