@@ -167,7 +167,7 @@ class GridCatchUp(GridMarket):
         if self.is_ready and newest is not None and newest.time > self._ticker_time:
             self._note_price(newest.price, newest.time)
         finished = []
-        for info in sorted(news.reports, key=lambda info: (info.side == SELL, info.opened_at)):
+        for info in sorted(news.reports, key=lambda info: (info.side == SELL, info.opened_at)):  # first what sells sell
             if info.side == SELL:
                 self._find_its_buy(info.txid)
             done = self._update_order_book_handle_closed_order(info, news.trades.get(info.txid, []))
@@ -192,18 +192,17 @@ class GridCatchUp(GridMarket):
 
     def _find_unknown_orders(self, opened: list[ExecutionsUpdateSchema]) -> None:
         """
-        The snapshot of the feed names every open order and is never behind, as REST may be. Orders of
-        ours that the database does not know mean that it is new or old, and so does a sudden end just before
-        its first start. Its lost successor may have sent an order that is still on its way, so we wait until
-        the exchange must refuse that; and for longer while REST shows other orders as open than the feed, for
-        then it is behind.
+        Adopt what only the snapshot of the feed shows: it names every open order and is never behind, as REST may be.
+
+        At a start such orders mean that the database is new or an older copy; a new one after a sudden end does, too.
+        Whatever ran with the lost database may have sent an order that is still on its way. The first comparison waits
+        until the exchange must refuse that; longer, while REST shows other open orders than the feed and so is behind.
         """
         adopted = self._adopt_unknown(opened)
         lost = not self._desk.configuration.exists and (len(self._desk.book) or self._rest_api.left_suddenly)
         if not self.is_ready and (adopted or lost):
             told = {update.order_id for update in opened if update.userref == self._config.userref}
-            behind = self._rest_is_behind(told)
-            seconds = self._rest_api.answers_lag if behind else DEADLINE + SETTLE_PAUSE
+            seconds = self._rest_api.answers_lag if self._rest_is_behind(told) else DEADLINE + SETTLE_PAUSE
             self._desk.pauses.begin(SYNC, at_least=seconds)
             LOG.warning(
                 "the database is new or old (open orders of ours that it does not know: %d), and an order may still "
@@ -297,10 +296,12 @@ class GridCatchUp(GridMarket):
 
     def _find_its_buy(self, txid: str, is_live: bool = False) -> None:
         """
-        An adopted sell may be the one that an unsold buy waits for: placed in a time that our database
-        does not know, because an older copy of it was brought back. It must not be placed twice. ``is_live``: it
-        was told while the bot looked on. Then its owner may just have edited it; and its buy may be told in a moment,
-        so that nothing is settled yet where there is none, unless it was a sell of the surplus that has just ended.
+        An adopted sell may be the one that an unsold buy waits for, placed at a time that an older copy of the
+        database does not know: that buy must not be sold twice.
+
+        is_live  the sell was told while the bot looked on. Then its owner may have edited another sell into it; and
+                 where it fits no buy, that buy may be told in a moment: nothing is decided yet, unless a sell of the
+                 surplus, which has no buy, has just ended
         """
         sell = self._desk.book.get(txid)
         if sell is None or sell.sells not in ("", UNKNOWN):
@@ -308,14 +309,14 @@ class GridCatchUp(GridMarket):
         buy = rules.buy_behind(sell, self._desk.unsold.all(), self.settings)
         if buy is not None:
             self._desk.is_sold_by(buy, sell)
-        elif is_live and (buy := self._edited(sell)) is not None:
+        elif is_live and (buy := self._buy_of_an_edited(sell)) is not None:
             self._desk.is_sold_by(buy, sell)
             if buy.volume > sell.volume:
                 self._desk.add_to_surplus(buy.volume - sell.volume, buy.price)
         elif not sell.sells and (not is_live or not self._desk.pauses.over(short_lived(SELL, SURPLUS))):
             self._desk.is_sold_without_a_buy(sell)
 
-    def _edited(self, sell: BookOrder) -> UnsoldBuy | None:
+    def _buy_of_an_edited(self, sell: BookOrder) -> UnsoldBuy | None:
         """
         The buy whose own sell was cancelled in the very moment in which this one was placed: its owner has edited it,
         and any price and volume may be his wish.
