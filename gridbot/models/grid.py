@@ -167,7 +167,7 @@ class Cause(Enum):
 
 @dataclass(frozen=True)
 class Waiting:
-    """Why a wanted order is not there: (FUNDS, 49014.7, "12.30 free, 100.25 needed")."""
+    """A wanted order that is not there, and why: (FUNDS, 49014.7, "12.30 free, 100.25 needed")."""
 
     cause: Cause
     price: Decimal

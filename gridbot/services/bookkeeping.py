@@ -85,7 +85,7 @@ class Bookkeeping:
         self._traded: tuple[Decimal, Decimal] | None = None  # summed up when it is first asked for
         self.strangers: set[str] = set()  # orders told with our userref that we know nothing of
         self.sync_reason = ""  # why the whole book should be compared with the exchange soon; "" for no reason
-        self._provisional = {row.info.txid for row in self.trades.provisional()}
+        self.provisional = {row.info.txid for row in self.trades.provisional()}  # booked in sum, to be itemised
         self._totals = {order.txid: self._stored_totals(order.txid) for order in self.book if order.executed}
         self._amended_at: dict[str, float] = {}  # by the word of the feed; REST may not know it yet
         self._time_offset = 0.0  # exchange's unix time minus our monotonic clock
@@ -138,7 +138,7 @@ class Bookkeeping:
 
     @property
     def left_to_owner(self) -> Decimal:
-        """Base that the bot has bought and must not sell, as far as the free base of ``funds`` still holds it."""
+        """Base that the bot bought and must not sell. Where own_base is told, ``funds`` has taken it off already."""
         return self.forgotten.volume if self.own_at_start[0] is None else ZERO
 
     def _own_share(self) -> OwnShare:
@@ -214,7 +214,7 @@ class Bookkeeping:
         order = self.book.get(update.order_id)
         trade = self._execution(update, order)
         if order is None:
-            if trade is not None and trade.txid in self._provisional:
+            if trade is not None and trade.txid in self.provisional:
                 self.itemise(trade)
             return None
         if trade is not None:
@@ -287,7 +287,7 @@ class Bookkeeping:
 
     def _book_trade(self, order: BookOrder, trade: TradeInfoSchema) -> None:
         """Book an execution that was told; where its order is booked in sum, in place of so much of that sum."""
-        if order.txid in self._provisional:
+        if order.txid in self.provisional:
             self.itemise(trade)
         else:
             self._book_execution(order, trade)
@@ -328,7 +328,7 @@ class Bookkeeping:
                 time=at,
             ),
         )
-        self._provisional.add(order.txid)
+        self.provisional.add(order.txid)
         self.request_sync(f"order {order.txid} was executed without every fill being told")
 
     def itemise(self, trade: TradeInfoSchema) -> None:
@@ -353,13 +353,8 @@ class Bookkeeping:
         if order is not None:
             self._totals[trade.txid] = self._stored_totals(trade.txid)
         if not any(row.info.exec_id.startswith(PROVISIONAL) for row in self.trades.of_order(trade.txid)):
-            self._provisional.discard(trade.txid)
+            self.provisional.discard(trade.txid)
         self._traded = None  # the sum was off by what was not known
-
-    @property
-    def provisional(self) -> frozenset[str]:
-        """Orders whose executions are booked in sum and wait to be itemised."""
-        return frozenset(self._provisional)
 
     def _finish(self, txid: str, status: str, at: float, reason: str) -> Finished:
         """Out of the book, for good."""
