@@ -26,12 +26,7 @@ from gridbot.models.grid import (
     Waiting,
 )
 from gridbot.models.money import ONE, ZERO
-from gridbot.services.order_desk import (
-    CROSSING,
-    CROWDED,
-    GIVING_WAY,
-    Finished,
-)
+from gridbot.services.order_desk import CROSSING, CROWDED, GIVING_WAY, Finished
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_orders import Surroundings, short_lived
 from gridbot.strategies.grid_retry import (
@@ -131,8 +126,8 @@ class GridStrategyBase(GridRetry):
                 self._waiting_for.discard("executions")
                 if not self.is_ready:
                     self._blind_since = None
-                for pause in (BLIND, BLIND_TOLD):
-                    self._desk.pauses.end(pause)
+                self._desk.pauses.end(BLIND)
+                self._desk.pauses.end(BLIND_TOLD)
                 self._find_unknown_orders(message.executions or [])
                 self._desk.sync_reason = "the feed of executions is there"
                 self._synchronise_if_due()
@@ -340,9 +335,9 @@ class GridStrategyBase(GridRetry):
 
     def _check_configuration_changes(self) -> bool:
         """
-        Another amount_per_grid or interval than the stored one: all open buys are cancelled, and only
-        when they are gone the new settings count as stored. True while that is under way; and as long as nothing
-        could be placed in their stead, for then they stay.
+        Another amount_per_grid or interval than the stored one: all open buys are cancelled, and when they are gone the
+        new values are stored. True while that is under way. Where no order of the new size could be placed, or would
+        pay, the buys stay as they are, no other is placed, and the owner is told.
         """
         stored = self._desk.configuration.get()
         wanted = (self.settings.amount_per_grid, self.settings.interval)
