@@ -160,12 +160,13 @@ class Bookkeeping:
             to_sell = self.configuration.get().vol_of_unfilled_remaining
         to_sell += sum((buy.volume for buy in self.unsold.all() if buy.txid not in on_its_way), ZERO)
         to_sell += sum((order.executed for order in self.book.buys()), ZERO)
-        grid = [order for order in self.book if order.sells != EXTRA], [p for p in pending if p.sells != EXTRA]
+        orders, placements = [o for o in self.book if o.sells != EXTRA], [p for p in pending if p.sells != EXTRA]
+        bound_by_grid, _ = bound_by(orders, placements, self.funds.fee)
         return OwnShare(
-            None if told_base is None else max(base, to_sell + bound_by(*grid, self.funds.fee)[0]),
-            None if told_quote is None else quote,
-            max(base - bound_base, to_sell),
-            quote - bound_quote,
+            base=None if told_base is None else max(base, to_sell + bound_by_grid),
+            quote=None if told_quote is None else quote,
+            base_free=max(base - bound_base, to_sell),
+            quote_free=quote - bound_quote,
         )
 
     def atomic(self) -> AbstractContextManager[None]:
