@@ -47,11 +47,11 @@ class GridMarket(GridOrders):
         pair = self._rest_api.get_asset_pair_info()
         self._symbol = self._rest_api.ws_symbol
         fee = self._config.fee if self._config.fee is not None else self._rest_api.get_maker_fee()
-        self.settings = self._paying(rules.grid_settings(self._config, pair, fee))
+        self.settings = self._held_back_unless_paying(rules.grid_settings(self._config, pair, fee))
         self._desk.funds.fee = self.settings.fee
         self._rules_read_at = self._clock.monotonic()
 
-    def _paying(self, settings: GridSettings) -> GridSettings:
+    def _held_back_unless_paying(self, settings: GridSettings) -> GridSettings:
         """
         A fee that eats the interval, or the room for a buy, is refused at the first start. Later, when the exchange
         has raised it, what was bought must still be sold: then only buys are held back. Raises ConfigurationError.
@@ -93,7 +93,7 @@ class GridMarket(GridOrders):
                 ),
             )
         if self._fee_taken != before:
-            self.settings = self._paying(replace(self.settings, held_back=""))
+            self.settings = self._held_back_unless_paying(replace(self.settings, held_back=""))
 
     def _refresh_asset_information(self) -> None:
         """The exchange may change what it asks of an order, and the fee: asked for daily, and after a refusal."""

@@ -17,7 +17,7 @@ from gridbot.services.order_desk import (
 )
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_orders import Surroundings, short_lived
-from gridbot.strategies.grid_sync import EDITING, SETTLE_PAUSE, SYNC, GridCatchUp
+from gridbot.strategies.grid_sync import EDITING, SETTLE_PAUSE, GridCatchUp
 
 LOG = logging.getLogger(__name__)
 
@@ -104,9 +104,8 @@ class GridRetry(GridCatchUp):
     def _look_for_untold_fills(self) -> None:
         """The price has passed an order of ours and nobody told of its fill: the message may be lost, or late."""
         book, pauses = self._desk.book, self._desk.pauses
-        nearest = (*book.buys()[:1], *book.sells()[:1])
-        passed = {o.txid for o in nearest if o.price != self.ticker and (self.ticker < o.price) == (o.side == BUY)}
-        self._passed |= passed
+        self._passed |= {highest.txid for highest in book.buys()[:1] if self.ticker < highest.price}
+        self._passed |= {lowest.txid for lowest in book.sells()[:1] if self.ticker > lowest.price}
         if self._passed and all(book.get(txid) is None for txid in self._passed):
             self._passed.clear()
             pauses.end(PASSED)
@@ -120,7 +119,7 @@ class GridRetry(GridCatchUp):
             self._desk.request_sync("the price has passed an order whose fill nobody told")
 
     def _sell_first(self) -> None:
-        """A filled buy whose sell had to wait, with all other orders, gets it before any buy is placed."""
+        """Filled buys whose sell was held up because no order at all could be placed: they come before any new buy."""
         for buy in self._desk.unsold.all():
             if not self._desk.pauses.known(buy.txid):
                 self._send(self._new_sell_order(buy))
@@ -194,6 +193,5 @@ class GridRetry(GridCatchUp):
                 ),
             )
         self._desk.pauses.begin(BLIND, first=BLIND_SPACING, longest=BLIND_SPACING)
-        may_ask = self._desk.pauses.over(SYNC) and not self._rest_api.comparison_wait
-        if may_ask and (self.is_ready or "ticker" not in self._waiting_for):
+        if self.is_ready or "ticker" not in self._waiting_for:
             self._try_to_prepare()

@@ -370,14 +370,17 @@ class GridCatchUp(GridMarket):
             self._add_missed_sell_orders()
 
     def _synchronise_if_due(self) -> None:
-        """
-        The synchronisation, once everything it needs is there and not too often. It does not wait for room among
-        the requests: until there is some, what the feed tells is booked and answered.
-        """
-        if not self._waiting_for and self._desk.pauses.over(SYNC) and not self._rest_api.comparison_wait:
+        """The synchronisation, once everything it needs is there."""
+        if not self._waiting_for:
             self._try_to_prepare()
 
     def _try_to_prepare(self) -> None:
+        """
+        Not too often, and never waiting for room among the requests: until there is some, what the feed tells is booked
+        and answered.
+        """
+        if not self._desk.pauses.over(SYNC) or self._rest_api.comparison_wait:
+            return
         try:
             self._prepare_for_trading()
         except TemporaryFailure as exc:
