@@ -188,11 +188,10 @@ class BotEngine:
 
     def _what_stays(self) -> str:
         """What this bot leaves on the exchange, as far as it knows."""
-        book, leaving, sent = self.desk.book, len(self.desk.book.unconfirmed_cancels()), len(self.desk.pending)
-        buys, sells = (
-            counted(sum(not order.cancel_requested for order in orders), noun)
-            for orders, noun in ((book.buys(), "buy"), (book.sells(), "sell"))
-        )
+        book, sent = self.desk.book, len(self.desk.pending)
+        leaving = len(book.unconfirmed_cancels())
+        buys = counted(sum(not order.cancel_requested for order in book.buys()), "buy")
+        sells = counted(sum(not order.cancel_requested for order in book.sells()), "sell")
         text = f"{buys} and {sells} stay open on the exchange"
         if not self.strategy.is_ready:
             text = f"the exchange was not asked for its orders; the books know of {buys} and {sells}"
@@ -200,8 +199,8 @@ class BotEngine:
             are, ended = ("is", "it ended") if leaving == 1 else ("are", "they ended")
             text += f"; {counted(leaving, 'cancellation')} {are} not confirmed yet, the next start asks how {ended}"
         if sent:
-            text += f"; {counted(sent, 'order')} not answered yet, the next start looks for "
-            text += "it" if sent == 1 else "them"
+            them = "it" if sent == 1 else "them"
+            text += f"; {counted(sent, 'order')} not answered yet, the next start looks for {them}"
         return text
 
     def _keep_account(self, code: int) -> None:
@@ -288,7 +287,7 @@ class BotEngine:
 
     def _units(self) -> Units:
         names = self._settings.bot.base_currency, self._settings.bot.quote_currency
-        if not hasattr(self.strategy, "settings"):
+        if not hasattr(self.strategy, "settings"):  # before the exchange was asked for the pair
             return Units(*names, 2)
         return Units.of(*names, self.strategy.settings.pair)
 
