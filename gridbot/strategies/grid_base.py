@@ -177,7 +177,7 @@ class GridStrategyBase(GridRetry):
         self._after_the_end_of(finished)
 
     def _is_ours_after_all(self, update: ExecutionsUpdateSchema) -> bool:
-        """An order id the book does not know: a placement whose answer was lost, or not ours."""
+        """An order that the book does not know: is it ours, since its answer was lost or because of its userref?"""
         if update.order_id in self._desk.provisional:
             return True  # over, but its fills were booked in sum: this may be one of them
         if update.userref != self._config.userref:

@@ -17,7 +17,7 @@ from gridbot.services.order_desk import (
 )
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_orders import Surroundings, short_lived
-from gridbot.strategies.grid_sync import EDITING, SETTLE_PAUSE, GridCatchUp
+from gridbot.strategies.grid_sync import EDITING, SETTLE_PAUSE, GridSync
 
 LOG = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ DUE_PATIENCE = 2.0  # within which nothing is decided before such a fill is told
 BY_HAND = "User requested"  # Kraken's words for a cancellation by its owner: the first one costs no pause
 
 
-class GridRetry(GridCatchUp):
+class GridRetry(GridSync):
     """Unknown fates, lost confirmations, untold fills, sells that found no place: again, at growing pauses."""
 
     def __init__(self, surroundings: Surroundings) -> None:
@@ -77,53 +77,6 @@ class GridRetry(GridCatchUp):
         except TemporaryFailure as exc:
             LOG.warning("%s; trying again later", exc)
 
-    def _fill_is_due(self) -> bool:
-        """
-        True for a moment while the price is below an open buy. Its fill comes over another connection than the price,
-        and may be told later: levels would be counted from a buy that is there no more.
-        """
-        top = next(iter(self._desk.book.buys()), None)
-        if top is None or self.ticker >= top.price:
-            self._due = ""
-            return False
-        if top.txid != self._due:
-            self._due, self._due_until = top.txid, self._clock.monotonic() + DUE_PATIENCE
-        return self._clock.monotonic() < self._due_until
-
-    def _wait_before_another(self, finished: Finished) -> None:
-        """Growing pauses for what the exchange cancels soon after it took it; by its owner a short one, or none."""
-        order, pauses = finished.order, self._desk.pauses
-        what = short_lived(order.side, order.sells)
-        by_its_owner = finished.reason == BY_HAND and not pauses.known(what)
-        first, longest = (0.0, LONGEST_CROSSING_PAUSE) if order.side == BUY else (EDITING, LONGEST_PAUSE)
-        if finished.at - order.placed_at < YOUNG and not by_its_owner:
-            first = 1.0
-        if pauses.over(what):  # several at one stroke count once
-            pauses.begin(what, first=first, longest=longest)
-
-    def _look_for_untold_fills(self) -> None:
-        """The price has passed an order of ours and nobody told of its fill: the message may be lost, or late."""
-        book, pauses = self._desk.book, self._desk.pauses
-        self._passed |= {highest.txid for highest in book.buys()[:1] if self.ticker < highest.price}
-        self._passed |= {lowest.txid for lowest in book.sells()[:1] if self.ticker > lowest.price}
-        if self._passed and all(book.get(txid) is None for txid in self._passed):
-            self._passed.clear()
-            pauses.end(PASSED)
-        if not self._passed:
-            return
-        if not pauses.known(PASSED):
-            pauses.begin(PASSED, first=PASSED_PATIENCE)
-        elif pauses.over(PASSED):
-            pauses.begin(PASSED, longest=self.regular_spacing)
-            self._passed.clear()
-            self._desk.request_sync("the price has passed an order whose fill nobody told")
-
-    def _sell_first(self) -> None:
-        """Filled buys whose sell was held up because no order at all could be placed: they come before any new buy."""
-        for buy in self._desk.unsold.all():
-            if not self._desk.pauses.known(buy.txid):
-                self._send(self._new_sell_order(buy))
-
     def _retry_what_waits(self) -> None:
         self._look_for_untold_fills()
         if self._due and 0 < self._due_until <= self._clock.monotonic():
@@ -143,6 +96,23 @@ class GridRetry(GridCatchUp):
             pauses.begin(FUNDS, first=FUNDS_PAUSE, longest=LONGEST_FUNDS_PAUSE)
             self._desk.refresh_funds()
             self.band = rules.NO_BAND
+
+    def _look_for_untold_fills(self) -> None:
+        """The price has passed an order of ours and nobody told of its fill: the message may be lost, or late."""
+        book, pauses = self._desk.book, self._desk.pauses
+        self._passed |= {highest.txid for highest in book.buys()[:1] if self.ticker < highest.price}
+        self._passed |= {lowest.txid for lowest in book.sells()[:1] if self.ticker > lowest.price}
+        if self._passed and all(book.get(txid) is None for txid in self._passed):
+            self._passed.clear()
+            pauses.end(PASSED)
+        if not self._passed:
+            return
+        if not pauses.known(PASSED):
+            pauses.begin(PASSED, first=PASSED_PATIENCE)
+        elif pauses.over(PASSED):
+            pauses.begin(PASSED, longest=self.regular_spacing)
+            self._passed.clear()
+            self._desk.request_sync("the price has passed an order whose fill nobody told")
 
     def _assign_all_pending_transactions(self) -> None:
         """Placements of unknown fate: ask the exchange, at growing intervals."""
@@ -195,3 +165,33 @@ class GridRetry(GridCatchUp):
         self._desk.pauses.begin(BLIND, first=BLIND_SPACING, longest=BLIND_SPACING)
         if self.is_ready or "ticker" not in self._waiting_for:
             self._try_to_prepare()
+
+    def _fill_is_due(self) -> bool:
+        """
+        True for a moment while the price is below an open buy. Its fill comes over another connection than the price,
+        and may be told later: levels would be counted from a buy that is there no more.
+        """
+        top = next(iter(self._desk.book.buys()), None)
+        if top is None or self.ticker >= top.price:
+            self._due = ""
+            return False
+        if top.txid != self._due:
+            self._due, self._due_until = top.txid, self._clock.monotonic() + DUE_PATIENCE
+        return self._clock.monotonic() < self._due_until
+
+    def _sell_first(self) -> None:
+        """Filled buys whose sell was held up because no order at all could be placed: they come before any new buy."""
+        for buy in self._desk.unsold.all():
+            if not self._desk.pauses.known(buy.txid):
+                self._send(self._new_sell_order(buy))
+
+    def _wait_before_another(self, finished: Finished) -> None:
+        """Growing pauses for what the exchange cancels soon after it took it; by its owner a short one, or none."""
+        order, pauses = finished.order, self._desk.pauses
+        what = short_lived(order.side, order.sells)
+        by_its_owner = finished.reason == BY_HAND and not pauses.known(what)
+        first, longest = (0.0, LONGEST_CROSSING_PAUSE) if order.side == BUY else (EDITING, LONGEST_PAUSE)
+        if finished.at - order.placed_at < YOUNG and not by_its_owner:
+            first = 1.0
+        if pauses.over(what):  # several at one stroke count once
+            pauses.begin(what, first=first, longest=longest)

@@ -36,7 +36,7 @@ PHANTOMS, STRANGER = "phantoms", "stranger"  # pauses, to say it once
 PHANTOM_AGE = 300.0  # seconds: a young order may be unknown to an exchange that answers from a minute ago
 
 
-class GridCatchUp(GridMarket):
+class GridSync(GridMarket):
     """What a strategy does about the time in which it did not look."""
 
     # Seconds. A backtest, whose exchange tells everything and forgets nothing, sets it to infinity.
