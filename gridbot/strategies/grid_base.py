@@ -267,16 +267,20 @@ class GridStrategyBase(GridRetry):
         that the price has left is moved before it is completed: a level added now would only be cancelled
         again, and while the exchange slows cancellations down that would go on for ever.
         """
-        for check in (self._make_room, self._shift_buy_orders_up, self._check_near_buy_orders):
-            if (decision := check(grid)).intents:
+        waiting: tuple[Waiting, ...] = ()
+        for check in (
+            self._make_room,
+            self._shift_buy_orders_up,
+            self._check_near_buy_orders,
+            self._check_n_open_buy_orders,
+            self._check_lowest_cancel_of_more_than_n_buy_orders,
+            self._check_extra_sell_order,
+        ):
+            decision = check(grid)
+            if decision.intents:
                 return decision
-        complete = self._check_n_open_buy_orders(grid)
-        if complete.intents:
-            return complete
-        for check in (self._check_lowest_cancel_of_more_than_n_buy_orders, self._check_extra_sell_order):
-            if (decision := check(grid)).intents:
-                return decision
-        return complete
+            waiting += decision.waiting
+        return Decision(waiting=waiting)
 
     def _make_room(self, grid: GridView) -> Decision:
         """While a sell finds no place on the exchange, the lowest buy is cancelled; the next after growing pauses."""

@@ -358,8 +358,8 @@ def check_extra_sell_order(grid: GridView) -> Decision:
     price = extra_sell_price(grid.ticker, grid.highest_buy_price, settings)
     try:
         volume = volume_returning_quote(price, settings)
-    except OrderTooSmall as exc:
-        return Decision(waiting=(Waiting(Cause.MINIMUM, price, str(exc)),))
+    except OrderTooSmall:
+        return Decision()
     if volume > free:
         return Decision()
     return Decision((PlaceSell(price, volume, EXTRA, "extra sell: base that no buy brought in"),))
