@@ -57,11 +57,6 @@ class Placement:
         """False for a buy, and for SWING's extra sell."""
         return self.sells not in ("", EXTRA)
 
-    @property
-    def value(self) -> Decimal:
-        """price x volume, in quote."""
-        return self.price * self.volume
-
 
 @dataclass(frozen=True)
 class UnsoldBuy:
@@ -115,12 +110,13 @@ class GridView:
 
 def invested(orders: Iterable[BookOrder], pending: Iterable[Placement], unsold: Iterable[UnsoldBuy]) -> Decimal:
     """
-    Sum of price x volume, in quote, over open orders, placements on their way, and filled buys whose sell is neither:
-    else every sell that has to wait would make room for one more buy.
+    Sum of price x volume, in quote, over open orders, placements on their way, and filled buys whose sell is neither;
+    without these every sell that has to wait would make room for one more buy.
     """
     on_the_way = {placement.sells for placement in pending}
-    values = [order.value for order in orders] + [placement.value for placement in pending]
-    return sum(values + [buy.price * buy.volume for buy in unsold if buy.txid not in on_the_way], ZERO)
+    waiting = (buy for buy in unsold if buy.txid not in on_the_way)
+    counted: list[BookOrder | Placement | UnsoldBuy] = [*orders, *pending, *waiting]
+    return sum((each.price * each.volume for each in counted), ZERO)
 
 
 @dataclass(frozen=True)
