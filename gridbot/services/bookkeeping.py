@@ -97,8 +97,8 @@ class Bookkeeping:
 
     def set_time(self) -> None:
         """
-        Ask the exchange for its time; our own clock may be wrong by hours. An answer that was long on its way
-        says less than is known already. Raises TemporaryFailure.
+        Ask the exchange for its time; our own clock may be wrong by hours. An answer that agrees with what is known
+        changes nothing. One that was longer than SLOW_TIME on its way is too vague: raises TemporaryFailure.
         """
         asked = self._clock.monotonic()
         told = self._rest.get_server_time()
@@ -198,8 +198,8 @@ class Bookkeeping:
 
     def is_sold_without_a_buy(self, sell: BookOrder) -> None:
         """
-        An adopted sell that belongs to no buy sells what cancelled buys had executed, as far as there is any
-        now. It is asked for once: what is left over of later buys is not what it sells.
+        An adopted sell that belongs to no buy sells what cancelled buys had executed, if there is any now. That is
+        decided once and for all: what later buys leave over is not what this sell sells.
         """
         surplus = bool(self.configuration.get().vol_of_unfilled_remaining)
         LOG.info("the adopted sell %s fits no buy%s", sell.txid, ", and is taken off the surplus" if surplus else "")

@@ -34,7 +34,7 @@ class RunningLedger:
         self._taken = max(taken, ANY_LOTS if EXTRA in news else FREE_LOTS if news & NO_BUY else OWN_LOTS)
 
     def go_on(self, busy: Set[str], lot: Decimal, most: int = PIECE) -> None:
-        """Take in up to so many cycles with news. ``busy``: buys that are open, or whose sell is still to come."""
+        """Take in at most ``most`` cycles with news. ``busy``: buys that are open, or whose sell is still to come."""
         news = self._trades.news
         for _ in range(min(most, len(news))):
             buy = news.pop()

@@ -47,7 +47,7 @@ from gridbot.strategies.grid_sync import ACCEPTED, SETTLE_PAUSE
 
 MINIMUM = "minimum"  # pause: an order would be too small
 UNPLACEABLE = "unplaceable"  # pause, to say it once: new settings with which no buy and sell could be placed
-OUT_OF_ORDER = 60.0  # seconds: a price told so much late is old; with more the two clocks have nothing in common
+OUT_OF_ORDER = 60.0  # seconds: an older price was told late; older by more, and the two clocks do not compare
 MAX_STEPS = 50  # a grid check settles in three or four; more means two rules undo each other
 
 

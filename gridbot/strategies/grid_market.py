@@ -69,9 +69,9 @@ class GridMarket(GridOrders):
 
     def _compare_fee(self, finished: Finished) -> None:
         """
-        A buy never takes, so what was taken for it is the maker's fee of the account. Where the settings say less,
-        cycles earn less than they are counted on: told once, and where they would lose, no buy follows. A fee that
-        the exchange had told is asked for again. Simulated orders keep the fee they were placed with: no proof.
+        A buy is post-only, so the fee of a filled one is the account's maker fee. Where [grid] fee says less, cycles
+        earn less than the bot counts on: that is told once, and where they would lose, no buy follows. Where the fee
+        came from the exchange it is asked for again. A simulated order proves nothing: it keeps the fee of its day.
         """
         if finished.order.side != BUY or not finished.executed or self._config.simulated:
             return
