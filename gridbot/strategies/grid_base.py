@@ -52,12 +52,7 @@ MAX_STEPS = 50  # a grid check settles in three or four; more means two rules un
 
 
 class GridStrategyBase(GridRetry):
-    """
-    Base of all grid strategies. Override ``sell_after`` and, where needed, one of the checks.
-
-    Built from ``Surroundings`` in place of the reference's (config, event_bus, state_machine, db):
-    a strategy raises, and only the engine changes the state; the database is the desk's.
-    """
+    """Base of all grid strategies. Override ``sell_after`` and, where needed, one of the checks."""
 
     def __init__(self, surroundings: Surroundings) -> None:
         super().__init__(surroundings)

@@ -74,7 +74,7 @@ class GridOrders(ABC):
         return rules.buy_price(last_price, self.ticker, self.settings)
 
     def _get_sell_order_price(self, last_price: Decimal) -> Decimal:
-        """One interval above ``last_price``, bounded by the ticker. Stores nothing."""
+        """One interval above ``last_price``, bounded by the ticker."""
         return rules.sell_price(last_price, self.ticker, self.settings)
 
     def _record(self, finished: Finished) -> None:
@@ -140,10 +140,7 @@ class GridOrders(ABC):
         return self._handle_cancel_order(finished)
 
     def handle_filled_order_event(self, finished: Finished) -> Placement | None:
-        """
-        A buy is followed by its sell, a sell by a buy one interval below it. Takes the order with its
-        figures where the reference took a txid and asked: the message has told everything.
-        """
+        """A buy is followed by its sell, a sell by a buy one interval below it."""
         if finished.order.side == SELL:
             return self._next_buy(finished)
         buy = self._desk.unsold.get(finished.order.txid)
