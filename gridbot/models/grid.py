@@ -7,7 +7,7 @@ from enum import Enum
 
 from gridbot.models.events import GridShifted
 from gridbot.models.exchange import BUY, SELL, AssetPairInfoSchema
-from gridbot.models.money import ZERO
+from gridbot.models.money import ZERO, as_text
 
 SURPLUS = "surplus"  # in place of a buy's txid: the sell takes from vol_of_unfilled_remaining
 EXTRA = "extra"  # in place of a buy's txid: SWING's extra sell, covered by the free balance
@@ -51,6 +51,9 @@ class Placement:
     why: str
     written_at: float
     deadline: float
+
+    def __str__(self) -> str:
+        return f"{self.side} of {as_text(self.volume)} @ {as_text(self.price)}"
 
     @property
     def sells_what_was_bought(self) -> bool:

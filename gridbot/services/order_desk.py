@@ -28,7 +28,7 @@ from gridbot.interfaces.exchange import IExchangeRESTService
 from gridbot.models.events import Event, OrderPlaced, OrderRefused, Trouble
 from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, OrderInfoSchema
 from gridbot.models.grid import SURPLUS, BookOrder, PlaceBuy, Placement, PlaceSell
-from gridbot.models.money import ONE, as_text, shown
+from gridbot.models.money import ONE, shown
 from gridbot.services.bookkeeping import Bookkeeping
 from gridbot.services.bookkeeping import Finished as Finished
 from gridbot.services.pauses import LONGEST_PAUSE as LONGEST_PAUSE
@@ -108,7 +108,7 @@ class OrderDesk(Bookkeeping):
                 deadline=placement.deadline,
             )
         except OrderFateUnknown as exc:
-            LOG.warning("no answer to the %s; asking the exchange whether it exists (%s)", in_words(placement), exc)
+            LOG.warning("no answer to the %s; asking the exchange whether it exists (%s)", placement, exc)
             return None
         except OrderRejected as exc:
             self._rejected(placement, exc)
@@ -153,13 +153,13 @@ class OrderDesk(Bookkeeping):
         why = str(exc).rstrip(".")
         if isinstance(exc, PlacementPaused):
             seconds = self.pauses.begin(PLACING, at_least=exc.retry_after, first=1.0, longest=LONGEST_HALT, why=why)
-            LOG.warning("%s not placed: %s; no orders for %.0f s", in_words(placement), exc, seconds)
+            LOG.warning("%s not placed: %s; no orders for %.0f s", placement, exc, seconds)
             if seconds >= LONGEST_HALT and not self.pauses.known(HALTED):
                 self.pauses.begin(HALTED)
                 self._publish(Trouble(f"no order can be placed for {seconds:.0f} s, and perhaps longer: {exc}"))
         elif isinstance(exc, PostOnlyWouldCross):
             self.pauses.begin(CROSSING, first=1.0, longest=LONGEST_CROSSING_PAUSE)
-            LOG.info("%s not placed: the price is already there; the level is computed anew", in_words(placement))
+            LOG.info("%s not placed: the price is already there; the level is computed anew", placement)
         else:
             self._refused(placement, exc, why)
 
@@ -182,7 +182,7 @@ class OrderDesk(Bookkeeping):
             return
         consequence = f"it stays wanted; next try in {seconds:.0f} s, then at growing intervals"
         if is_short:
-            self.request_sync(f"the exchange finds too little money for the {in_words(placement)}")
+            self.request_sync(f"the exchange finds too little money for the {placement}")
             if placement.sells_what_was_bought:
                 consequence += f". If you have taken these coins, stop the bot and say: forget {placement.sells}"
         self._publish(OrderRefused(placement.side, placement.price, placement.volume, why, consequence))
@@ -211,12 +211,12 @@ class OrderDesk(Bookkeeping):
             fitting = (i for i in reported if _fits(placement, i.side, i.price, i.vol, i.opened_at))
             match = next((info for info in fitting if not self.knows(info.txid)), None)
             if match is not None:
-                LOG.info("found it: the %s is %s (%s)", in_words(placement), match.status, match.txid)
+                LOG.info("found it: the %s is %s (%s)", placement, match.status, match.txid)
                 self.accepted(placement, match.txid)
             elif self.now() > placement.deadline + self._rest.answers_lag:
                 self._clean_sweeps[placement.id] = self._clean_sweeps.get(placement.id, 0) + 1
                 if self._clean_sweeps[placement.id] >= CLEAN_SWEEPS:
-                    LOG.warning("the %s did not reach the exchange", in_words(placement))
+                    LOG.warning("the %s did not reach the exchange", placement)
                     self._give_up(placement)
 
     def until_absence_counts(self) -> float:
@@ -234,7 +234,7 @@ class OrderDesk(Bookkeeping):
         for placement in self.pending.all():
             at = update.time or placement.written_at
             if _fits(placement, update.side, update.limit_price, update.order_qty, at):
-                LOG.info("found it: the %s was accepted (%s)", in_words(placement), update.order_id)
+                LOG.info("found it: the %s was accepted (%s)", placement, update.order_id)
                 self.accepted(placement, update.order_id)
                 return True
         return False
@@ -263,8 +263,3 @@ def _fits(placement: Placement, side: str | None, price: Decimal | None, volume:
     """May an order of ours with these figures, opened ``at``, be the placement? Kraken takes no id that would tell."""
     is_alike = (side, price, volume) == (placement.side, placement.price, placement.volume)
     return is_alike and at >= placement.written_at - CLOCK_TOLERANCE
-
-
-def in_words(placement: Placement) -> str:
-    """A placement in words: "buy of 0.00202000 @ 49504.9"."""
-    return f"{placement.side} of {as_text(placement.volume)} @ {as_text(placement.price)}"
