@@ -183,7 +183,7 @@ class Bookkeeping:
         return self.book.get(txid) is not None or txid in self.finished or bool(self.trades.of_order(txid))
 
     def adopt(self, info: OrderInfoSchema) -> None:
-        """An open order with our userref that the book does not know."""
+        """An order with our userref that the book does not know; one that is over leaves it with its report."""
         order = BookOrder(info.txid, info.side, info.price, info.vol, placed_at=info.opened_at)
         with self._db.atomic():
             self.book.add(order)
