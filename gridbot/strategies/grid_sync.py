@@ -167,7 +167,7 @@ class GridSync(GridMarket):
         if self.is_ready and newest is not None and newest.time > self._ticker_time:
             self._note_price(newest.price, newest.time)
         finished = []
-        for info in sorted(news.reports, key=lambda info: (info.side == SELL, info.opened_at)):  # first what sells sell
+        for info in sorted(news.reports, key=lambda info: (info.side == SELL, info.opened_at)):  # buys before sells
             if info.side == SELL:
                 self._find_its_buy(info.txid)
             done = self._update_order_book_handle_closed_order(info, news.trades.get(info.txid, []))
@@ -194,9 +194,10 @@ class GridSync(GridMarket):
         """
         Adopt what only the snapshot of the feed shows: it names every open order and is never behind, as REST may be.
 
-        At a start such orders mean that the database is new or an older copy; a new one after a sudden end does, too.
-        Whatever ran with the lost database may have sent an order that is still on its way. The first comparison waits
-        until the exchange must refuse that; longer, while REST shows other open orders than the feed and so is behind.
+        At a start such orders mean that the database was lost, or an older copy brought back; so does a new database
+        after a sudden end. Whatever ran with the lost one may have sent an order that is still on its way: the first
+        comparison waits until the exchange must refuse it; longer where REST shows other open orders than the feed,
+        and is behind.
         """
         adopted = self._adopt_unknown(opened)
         lost = not self._desk.configuration.exists and (len(self._desk.book) or self._rest_api.left_suddenly)
@@ -341,7 +342,7 @@ class GridSync(GridMarket):
         return finished
 
     def _is_of_this_life(self, finished: Finished) -> bool:
-        """False for what the life whose database was lost has told, and has answered."""
+        """False for an order that ended before the database was lost: it was told, and answered, back then."""
         return finished.at >= self._desk.configuration.get().created_at - SECOND_LOOK
 
     def _tell_what_happened(self, away_since: float | None, finished: list[Finished], news: News) -> None:
