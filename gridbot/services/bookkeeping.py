@@ -225,13 +225,14 @@ class Bookkeeping:
             self._amended_at[order.txid] = self.now()
         order = self._order(order.txid)
         told_executed = max(update.cum_qty or ZERO, order.executed)
-        if update.order_status == "filled" and update.cum_qty is None:
+        is_filled = "filled" in (update.order_status, update.exec_type)
+        if is_filled and update.cum_qty is None:
             told_executed = order.volume
         ended = update.exec_type in (self._domain.CANCELED, self._domain.EXPIRED)
         goes_on = update.order_status == "partially_filled" and told_executed > order.volume
         if goes_on:
             self.request_sync(f"order {order.txid} goes on beyond its volume: it was amended")
-        filled = update.order_status == "filled" or (told_executed >= order.volume and not goes_on)
+        filled = is_filled or (told_executed >= order.volume and not goes_on)
         if not ended and not filled:
             return None
         at = update.time or self.now()
@@ -242,14 +243,15 @@ class Bookkeeping:
         """The execution that an event tells of; None when it tells of none, or not all that must be booked."""
         if not (update.exec_type == "trade" and update.exec_id and update.last_qty and update.last_price):
             return None
+        cost = update.last_price * update.last_qty if update.cost is None else update.cost
         return TradeInfoSchema(
             exec_id=update.exec_id,
             txid=update.order_id,
             side=order.side if order is not None else update.side or BUY,
             price=update.last_price,
             volume=update.last_qty,
-            cost=update.last_price * update.last_qty if update.cost is None else update.cost,
-            fee=update.fee or ZERO,
+            cost=cost,
+            fee=cost * self.funds.fee if update.fee is None else update.fee,  # told with every execution, so far
             time=update.time or self.now(),
         )
 

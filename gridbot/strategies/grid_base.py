@@ -206,7 +206,8 @@ class GridStrategyBase(GridRetry):
                 self._check_price_range()
         elif finished.is_filled:
             self._desk.pauses.end(short_lived(order.side, order.sells))
-            if order.txid == self._due and self._due_until:  # the grid check has waited for this fill
+            # A check that has waited for this fill goes on; where executions have told of another price, with the next.
+            if order.txid == self._due and self._due_until and self.ticker == self._due_at:
                 self._due = ""
                 self._check_price_range()
         elif order.side == SELL or finished.at - order.placed_at < YOUNG:

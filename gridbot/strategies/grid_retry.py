@@ -5,6 +5,7 @@ import logging
 from gridbot.exceptions import TemporaryFailure
 from gridbot.models.events import Trouble
 from gridbot.models.exchange import BUY
+from gridbot.models.money import ZERO
 from gridbot.services.order_desk import (
     BUYING,
     CROSSING,
@@ -49,6 +50,7 @@ class GridRetry(GridSync):
         super().__init__(surroundings)
         self._passed: set[str] = set()  # orders that the price has been beyond
         self._due = ""  # the buy whose fill a grid check waits for
+        self._due_at = ZERO  # the price that check was asked with
         self._due_until = 0.0  # monotonic; 0.0: it has waited long enough
 
     @property
@@ -177,6 +179,7 @@ class GridRetry(GridSync):
             return False
         if top.txid != self._due:
             self._due, self._due_until = top.txid, self._clock.monotonic() + DUE_PATIENCE
+        self._due_at = self.ticker
         return self._clock.monotonic() < self._due_until
 
     def _sell_first(self) -> None:

@@ -117,8 +117,12 @@ class GridSync(GridMarket):
     def _hear(self, updates: list[ExecutionsUpdateSchema]) -> None:
         """News of our orders; what is told before the first synchronisation has no book to go into yet, and waits."""
         for update in updates:
-            if update.last_price and update.symbol == self._symbol:
-                self._note_price(update.last_price, update.time)
+            order = self._desk.book.get(update.order_id)
+            price = update.last_price
+            if price is None and order is not None and update.exec_type == "filled":
+                price = order.price  # told without its execution
+            if price and (order is not None or update.symbol == self._symbol):
+                self._note_price(price, update.time or self._desk.now())
             if self.is_ready:
                 self._answer(update)
             else:

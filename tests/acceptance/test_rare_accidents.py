@@ -744,6 +744,60 @@ def test_a_price_that_overtakes_the_fills_it_caused_makes_the_same_grid(told_fir
     assert len(world.on_exchange(SELL)) == 5
 
 
+def fall_told_backward(price: str) -> World:
+    """A fill, and then the price of a fall before the fills that it has caused, which have the later time."""
+    world = World("GridSell").start("50000")
+    first = world.exchange.on_price(Decimal("49500"), world.clock.now)
+    world.deliver([OnMessageSchema(channel="executions", executions=first)])
+    world.settle()
+    world.clock.now += 1
+    world.deliver([ticker(world, price)])
+    for fill in world.exchange.on_price(Decimal(price), world.clock.now + 0.5):
+        world.deliver([OnMessageSchema(channel="executions", executions=[fill])])
+    return world
+
+
+def test_no_buy_follows_a_fill_above_the_price_of_the_fall_that_caused_it() -> None:
+    world = fall_told_backward("40000")
+    assert world.buy_prices() == []
+    assert len(world.on_exchange(SELL)) == 5
+    assert world.rest.calls.count("create_order") == 10, "no buy was tried"
+    world.price("40000")
+    assert world.buy_prices()[0] == "39603.9"
+
+
+def test_where_no_other_price_comes_the_grid_is_completed_a_moment_later() -> None:
+    world = fall_told_backward("49000")
+    assert len(world.buys) == 3
+    world.wait(3)
+    assert len(world.buys) == 5
+
+
+@pytest.mark.parametrize("is_timed", [True, False])
+def test_a_fill_told_without_its_execution_is_a_price_too(is_timed: bool) -> None:
+    world = World("GridSell").start("50000")
+    world.clock.now += 1
+    buys = world.buys
+    world.exchange.on_price(Decimal("47500"), world.clock.now)
+    world.exchange.take_events()
+    at = world.clock.now if is_timed else 0.0
+    for buy in buys:
+        told = ExecutionsUpdateSchema(order_id=buy.txid, exec_type="filled", userref=USERREF, time=at)
+        world.deliver([OnMessageSchema(channel="executions", executions=[told])])
+    world.wait(20).price("47500")
+    assert world.sell_prices() == ["48048.8", "48529.3", "49014.6", "49504.8", "49999.9"]
+    assert sum(row.info.cost for row in world.desk.trades.all() if row.info.side == BUY) == sum(b.value for b in buys)
+
+
+def test_an_execution_told_without_its_fee_is_booked_with_the_fee_that_is_paid() -> None:
+    world = World("GridSell").start("50000")
+    [fill] = world.exchange.on_price(Decimal("49500"), world.clock.now)
+    told = fill.model_copy(update={"fee": None})
+    world.deliver([OnMessageSchema(channel="executions", executions=[told])])
+    [trade] = world.desk.trades.all()
+    assert trade.info.fee == trade.info.cost * Decimal("0.0025")
+
+
 def test_a_fill_that_is_not_told_delays_the_grid_for_a_moment_only() -> None:
     world = World("GridSell").start("50000")
     [first, *_] = world.exchange.on_price(Decimal("48900"), world.clock.now)  # two fills, of which one is never told
