@@ -19,7 +19,7 @@ NotNegative = Annotated[Decimal, Field(ge=0)]
 
 BUY = "buy"
 SELL = "sell"
-# Kraken counts costs with 10 decimals where the quote is one of these, else with 5.
+# Kraken counts costs with 10 decimals where the quote is one of these, else mostly with 5.
 COINS = ("BTC", "XBT", "ETH")
 
 
@@ -68,8 +68,8 @@ class AssetPairInfoSchema(ExchangeModel):
 
     @property
     def money_decimals(self) -> int:
-        """With how many decimals amounts of quote are shown: 2, and 8 for a quote such as BTC."""
-        return 2 if self.cost_decimals <= 5 else 8
+        """With how many decimals amounts of quote are shown: 2, and 8 for a quote such as BTC, alias XXBT."""
+        return 8 if self.quote in COINS or self.quote[1:] in COINS else 2
 
     def truncate(self, amount: Decimal | str, amount_type: str) -> str:
         """``amount`` cut as a "price" or as a "volume", as text. Raises ValueError (another word, a float)."""

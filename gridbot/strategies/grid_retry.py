@@ -130,20 +130,17 @@ class GridRetry(GridSync):
 
     def _look_up_cancels(self) -> None:
         """Cancellations the feed has not confirmed."""
-        for txid in self._desk.book.unconfirmed_cancels():
-            self._assign_order_by_txid(txid)
+        self._assign_order_by_txid(*self._desk.book.unconfirmed_cancels())
         if not self._desk.book.unconfirmed_cancels():
             self._desk.pauses.end(CANCELS)
             self._check_price_range()
 
-    def _assign_order_by_txid(self, txid: str) -> None:
-        """Ask the exchange for one order of the book and book its answer."""
-        info = self._rest_api.get_orders_info([txid]).get(txid)
-        if info is None:
-            return
-        if info.status == self._rest_api.get_exchange_domain().OPEN:
-            self._desk.book.forget_cancel_request(txid)
-        self._handle_closed_meanwhile(info)
+    def _assign_order_by_txid(self, *txids: str) -> None:
+        """Ask the exchange for orders of the book, all in one call, and book its answer."""
+        for info in self._rest_api.get_orders_info(list(txids)).values():
+            if info.status == self._rest_api.get_exchange_domain().OPEN:
+                self._desk.book.forget_cancel_request(info.txid)
+            self._handle_closed_meanwhile(info)
 
     def _look_while_blind(self) -> None:
         """

@@ -613,6 +613,7 @@ def test_a_cancellation_whose_confirmation_is_lost_is_looked_up_with_what_was_ex
     world.wait(2)
     assert asked == []  # the confirmation may be on its way
     world.wait(3)
+    assert len(asked) == 1, "five orders, one question"
     assert world.buy_prices() == ["59405.9", "58817.7", "58235.3", "57658.7", "57087.8"]
     assert world.desk.configuration.get().vol_of_unfilled_remaining == Decimal("0.001")
     assert [row.info.volume for row in world.desk.trades.of_order(top.txid)] == [Decimal("0.001")]

@@ -170,14 +170,18 @@ def test_an_order_of_exactly_the_minimums_is_placed() -> None:
 
 
 def test_amounts_of_a_quote_such_as_btc_keep_their_decimals() -> None:
-    pair = BTC_USD.model_copy(
-        update={"cost_decimals": 10, "pair_decimals": 8, "tick_size": Decimal("1E-8"), "costmin": Decimal("0.00002")}
-    )
+    rules_of_pair = {"quote": "XXBT", "pair_decimals": 8, "tick_size": Decimal("1E-8"), "costmin": Decimal("0.00002")}
+    pair = BTC_USD.model_copy(update=rules_of_pair)
     small = replace(EXAMPLE, pair=pair, amount_per_grid=Decimal("0.00123"), max_investment=Decimal("0.002"))
     assert "5 buys of 0.00123000, 1.00 % apart" in rules.explain_settings(small)
     assert rules.smallest_amount(Decimal("0.05"), small) == Decimal("0.00002001")
     [waiting] = rules.check_n_open_buy_orders(grid(ticker="0.05", settings=small)).waiting
     assert waiting.reason == "max_investment 0.00200000 reached: 0.00122999 invested, one more buy needs 0.00123307"
+
+
+def test_amounts_of_money_have_two_decimals_however_finely_the_exchange_counts() -> None:
+    fine = replace(EXAMPLE, pair=BTC_USD.model_copy(update={"cost_decimals": 8}))
+    assert "5 buys of 100.00, 1.00 % apart" in rules.explain_settings(fine)
 
 
 def test_rounding_dust_costs_one_lot_and_more_than_dust_waits() -> None:
