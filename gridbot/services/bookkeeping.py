@@ -185,8 +185,7 @@ class Bookkeeping:
     def adopt(self, info: OrderInfoSchema) -> None:
         """An order with our userref that the book does not know; one that is over leaves it with its report."""
         order = BookOrder(info.txid, info.side, info.price, info.vol, placed_at=info.opened_at)
-        with self._db.atomic():
-            self.book.add(order)
+        self.book.add(order)
         self.funds.hold(order.side, order.price, order.volume)
 
     def is_sold_by(self, buy: UnsoldBuy, sell: BookOrder) -> None:
@@ -375,18 +374,16 @@ class Bookkeeping:
     def _amended(self, order: BookOrder, price: Decimal, volume: Decimal) -> None:
         """Its owner changed it by hand."""
         self.funds.release(order.side, order.price, order.rest)
-        with self._db.atomic():
-            self.book.amend(order.txid, price, volume)
+        self.book.amend(order.txid, price, volume)
         self.funds.hold(order.side, price, volume - order.executed)
 
     def add_to_surplus(self, volume: Decimal, price: Decimal) -> None:
         """Base of a cancelled order that is still to be sold."""
         stored = self.configuration.get()
-        with self._db.atomic():
-            self.configuration.update(
-                vol_of_unfilled_remaining=stored.vol_of_unfilled_remaining + volume,
-                vol_of_unfilled_remaining_max_price=max(stored.vol_of_unfilled_remaining_max_price, price),
-            )
+        self.configuration.update(
+            vol_of_unfilled_remaining=stored.vol_of_unfilled_remaining + volume,
+            vol_of_unfilled_remaining_max_price=max(stored.vol_of_unfilled_remaining_max_price, price),
+        )
 
     def _take_from_surplus(self, volume: Decimal) -> None:
         stored = self.configuration.get()

@@ -86,8 +86,7 @@ class OrderDesk(Bookkeeping):
     def write_down(self, intent: PlaceBuy | PlaceSell) -> Placement:
         """Step 1: on disk before on the wire. May be part of the transaction that books a fill."""
         now = self.now()
-        with self._db.atomic():
-            placement = self.pending.add(intent, written_at=now, deadline=now + DEADLINE)
+        placement = self.pending.add(intent, written_at=now, deadline=now + DEADLINE)
         self.funds.hold(intent.side, intent.price, intent.volume)
         return placement
 
@@ -196,8 +195,7 @@ class OrderDesk(Bookkeeping):
 
     def _give_up(self, placement: Placement) -> None:
         """The placement is certainly not on the exchange."""
-        with self._db.atomic():
-            self.pending.remove(placement)
+        self.pending.remove(placement)
         self.funds.release(placement.side, placement.price, placement.volume)
         self._clean_sweeps.pop(placement.id, None)
 
