@@ -134,7 +134,7 @@ class GridOrders(ABC):
             self._desk.unsold.add(buy)
 
     def _handle_arbitrage(self, finished: Finished) -> Placement | None:
-        """What follows an order that is over, written down in the same transaction."""
+        """What follows an order that is over, written down; where a message told of it in the same transaction."""
         if finished.is_filled:
             return self.handle_filled_order_event(finished)
         return self._handle_cancel_order(finished)

@@ -364,15 +364,11 @@ class GridSync(GridMarket):
         )
 
     def _handle_closed_meanwhile(self, info: OrderInfoSchema) -> None:
-        """An order turned out to be over, by a look-up instead of a message."""
-        trades = self._rest_api.get_trades_info(list(info.trades)) if info.trades and info.vol_exec else {}
+        """An order turned out to be over, by a look-up instead of a message: the same follows."""
+        trades = self._rest_api.get_trades_info(list(info.trades)) if info.trades else {}
         finished = self._update_order_book_handle_closed_order(info, list(trades.values()))
-        if finished is None:
-            return
-        if finished.is_filled and finished.order.side == SELL:
-            self._send(self._next_buy(finished))
-        else:
-            self._add_missed_sell_orders()
+        if finished is not None:
+            self._send(self._handle_arbitrage(finished))
 
     def _synchronise_if_due(self) -> None:
         """The synchronisation, once everything it needs is there."""
