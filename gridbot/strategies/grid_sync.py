@@ -110,7 +110,7 @@ class GridSync(GridMarket):
 
     def remember_the_time(self) -> None:
         """At a stop by request: everything up to now was heard, the next start need not look further back."""
-        is_certain = self.is_ready and not self._waiting_for and not self._desk.sync_reason
+        is_certain = not self._waiting_for and not self._desk.sync_reason
         if is_certain and self._desk.configuration.is_synced:
             self._desk.configuration.update(synced_at=self._desk.now())
 
