@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gridbot.adapters.exchanges.simulated_state import SimulatedOrder
+from gridbot.exceptions import InsufficientFunds
 from gridbot.models.events import OrderCancelled, OrderExecuted, Trouble
 from gridbot.models.exchange import SELL, ExecutionsUpdateSchema, OnMessageSchema, OrderInfoSchema, TradeInfoSchema
 from gridbot.models.grid import BookOrder
@@ -134,6 +135,25 @@ def test_a_row_that_sums_up_fills_already_told_is_not_booked_beside_them() -> No
     assert finished is not None
     assert (finished.executed, finished.fee) == (sell.volume, Decimal("0.2"))
     assert booked(world, sell.txid) == sell.volume
+
+
+def test_a_sell_amended_to_another_price_and_cancelled_is_placed_again_one_interval_above_its_buy() -> None:
+    world = World("GridSell").start("50000").price("49500")
+    order = world.exchange.open_orders[world.sells[0].txid]
+    order.price = Decimal(60000)
+    told_amended(world, order)
+    world.exchange.cancel_order(order.txid, world.clock.now)
+    world.settle()
+    world.price("49500").wait(20)
+    assert world.on_exchange(SELL) == ["49999.9"]
+
+
+def test_a_buy_cancelled_before_it_had_bought_anything_does_not_raise_the_price_of_the_surplus() -> None:
+    world = World("GridSell").start("50000")
+    world.desk.add_to_surplus(Decimal("0.0001"), Decimal(40000))
+    world.exchange.cancel_order(world.buys[0].txid, world.clock.now)
+    world.settle()
+    assert world.desk.configuration.get().vol_of_unfilled_remaining_max_price == 40000
 
 
 def test_dust_of_a_cancelled_sell_goes_to_the_surplus() -> None:
@@ -319,6 +339,27 @@ def test_a_sell_of_the_surplus_that_is_edited_is_still_one(new_is_told_first: bo
     assert world.desk.configuration.get().vol_of_unfilled_remaining == Decimal("0.0025") - old.volume
 
 
+@pytest.mark.parametrize("has_lost_its_sell", [True, False])
+def test_a_sell_by_hand_is_an_edited_one_only_in_the_moment_in_which_another_was_cancelled(
+    has_lost_its_sell: bool,
+) -> None:
+    world = World("GridSell", base=Decimal(1)).start("50000")
+    no_coins = InsufficientFunds("EOrder:Insufficient funds")
+    if has_lost_its_sell:
+        world.price("49500").clock.now += 3600
+        world.exchange.cancel_order(world.sells[0].txid, world.clock.now)
+        world.settle()
+        world.rest.faults = [no_coins]
+        world.price("49500").wait(8)
+    else:
+        world.rest.faults = [no_coins]
+        world.price("49500")
+    unsold = world.desk.unsold.all()
+    assert len(unsold) == 1
+    told_new(world, placed_by_hand(world, SELL, "60000", "0.5"))
+    assert world.desk.unsold.all() == unsold
+
+
 def test_a_forgotten_sell_that_is_edited_and_cancelled_stays_with_its_owner(tmp_path: Path) -> None:
     world = World("GridSell", path=tmp_path / "bot.db").start("50000").price("49500")
     [old] = world.sells
@@ -334,6 +375,7 @@ def test_a_forgotten_sell_that_is_edited_and_cancelled_stays_with_its_owner(tmp_
     world.price("49500").wait(100)
     assert world.on_exchange(SELL) == []
     assert world.desk.configuration.get().vol_of_unfilled_remaining == 0
+    assert world.desk.left_to_owner == old.volume
 
 
 def test_an_edited_extra_sell_is_not_placed_a_second_time() -> None:
@@ -364,6 +406,15 @@ def test_coins_offered_under_the_bot_s_userref_by_somebody_else_do_not_become_th
     assert world.desk.configuration.get().vol_of_unfilled_remaining == 0
     assert world.on_exchange(SELL) == []
     assert [t.text for t in world.told(Trouble) if f"the sell {txid} carried this bot's userref" in t.text]
+
+
+def test_a_sell_of_somebody_else_that_is_filled_is_not_told_as_cancelled() -> None:
+    world = World("GridSell", base=Decimal(1)).start("50000").price("49600")
+    world.clock.now += 60
+    told_new(world, placed_by_hand(world, SELL, "49700", "0.5"))
+    world.price("49800")
+    assert world.sells == ()
+    assert [t.text for t in world.told(Trouble) if "It was cancelled" in t.text] == []
 
 
 def test_orders_under_the_bot_s_userref_that_it_has_not_placed_are_told_once() -> None:

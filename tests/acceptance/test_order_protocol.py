@@ -14,6 +14,7 @@ from gridbot.exceptions import (
     OrderRejected,
     PlacementPaused,
     PostOnlyWouldCross,
+    TemporaryFailure,
     TooManyOrders,
 )
 from gridbot.models.events import CaughtUp, FundsShort, GridShifted, OrderExecuted, OrderPlaced, OrderRefused, Trouble
@@ -169,6 +170,42 @@ def test_each_order_without_an_answer_is_looked_for_twice_whatever_became_of_the
             world.desk.accepted(placement, "OFOUND")
         assert len(world.desk.pending) == 0
         world.desk.place(PlaceBuy(placement.price, placement.volume, "again"))
+
+
+def test_an_order_without_an_answer_is_asked_for_at_growing_pauses_that_begin_anew_with_the_next_one() -> None:
+    world = World("GridSell").start("50000").wait(80)
+    world.rest.answers_lag = 60.0
+
+    def looks(seconds: int) -> int:
+        before = world.rest.calls.count("get_open_orders")
+        return world.wait(seconds).rest.calls.count("get_open_orders") - before
+
+    for price, fault in (("49500", "lost after and hidden"), ("49000", "lost before")):
+        world.rest.faults = [fault]
+        world.price(price)
+        assert looks(20) == 3  # after 1, 5 and 13 s
+        assert looks(45) <= 3  # after 22, 42 and 62 s
+        world.rest.hidden.clear()
+        world.wait(300)
+        assert len(world.desk.pending) == 0
+
+
+def test_a_cancellation_that_cannot_be_looked_up_is_asked_for_at_growing_pauses() -> None:
+    world = World().start("50000").wait(80)
+    asked = []
+
+    def unanswered(txids: list[str]) -> dict[str, OrderInfoSchema]:
+        asked.append(txids)
+        raise TemporaryFailure("no answer")
+
+    world.rest.get_orders_info = unanswered  # type: ignore[method-assign]
+    world.exchange.on_price(Decimal(60000), world.clock.now)
+    update = TickerUpdateSchema(symbol="BTC/USD", last=Decimal(60000), time=world.clock.now)
+    world.deliver([OnMessageSchema(channel="ticker", ticker_data=update)])
+    world.exchange.take_events()
+    world.frames.clear()
+    world.wait(60)
+    assert 3 <= len(asked) <= 6  # after 3, 6, 12, 20, 20 s
 
 
 def test_an_order_that_rest_shows_late_is_not_placed_again() -> None:

@@ -46,6 +46,10 @@ def unheard(world: World, *prices: str) -> None:
     world.frames.clear()
 
 
+def unanswered(*_args: object) -> Any:
+    raise TemporaryFailure("no answer")
+
+
 def snapshot(world: World) -> OnMessageSchema:
     """What the feed tells of open orders after a reconnect."""
     rows = [
@@ -162,7 +166,7 @@ def test_news_behind_a_question_that_failed_is_heard_all_the_same() -> None:
     assert world.on_exchange(SELL) == ["53530.0"]
 
 
-@pytest.mark.parametrize("reason", ["Post only order", "Self trade prevention"])
+@pytest.mark.parametrize("reason", ["Post only order", "Self trade prevention", "User requested"])
 def test_buys_that_the_exchange_takes_and_cancels_are_not_placed_in_a_loop(reason: str) -> None:
     world = World()
     place = world.rest.create_order
@@ -331,12 +335,16 @@ def test_after_weeks_of_health_a_restart_looks_back_hours_only(tmp_path: Path) -
     assert world.clock.now - stored.synced_at < 8 * 3600
 
 
-@pytest.mark.parametrize(("deaf", "remembered"), [(False, True), (True, False)])
-def test_a_bot_that_stops_while_it_cannot_hear_does_not_claim_to_have_heard(deaf: bool, remembered: bool) -> None:
-    world = World().start("50000").wait(800)
+@pytest.mark.parametrize(
+    ("state", "remembered"), [("well", True), ("deaf", False), ("in doubt", False), ("new", False)]
+)
+def test_a_bot_that_stops_while_it_cannot_hear_does_not_claim_to_have_heard(state: str, remembered: bool) -> None:
+    world = World().start("50000").wait(2 if state == "new" else 800)
     world.clock.now += 100
-    if deaf:
+    if state == "deaf":
         world.deliver([LOST])
+    elif state == "in doubt":
+        world.desk.request_sync("a doubt")
     world.strategy.remember_the_time()
     assert (world.desk.configuration.get().synced_at == world.clock.now) == remembered
 
@@ -545,21 +553,23 @@ def test_after_an_outage_a_price_from_before_our_own_trade_ends_the_waiting() ->
     assert world.strategy.ticker == 49500
 
 
-@pytest.mark.parametrize(("rest_is_behind", "waits"), [(False, 13), (True, 60)])
-def test_the_loss_of_a_database_is_told_and_its_orders_are_waited_for_and_taken_over(
-    rest_is_behind: bool, waits: int
-) -> None:
+@pytest.mark.parametrize(("rest", "waits"), [("is up to date", 13), ("is behind", 60), ("does not answer", 60)])
+def test_the_loss_of_a_database_is_told_and_its_orders_are_waited_for_and_taken_over(rest: str, waits: int) -> None:
     world = World("GridSell").start("50000").price("49500")
     world.rest.answers_lag = 60.0
     there = (world.on_exchange(BUY), world.on_exchange(SELL))
     told = snapshot(world)
-    if rest_is_behind:
+    if rest == "is behind":
         world.rest.hidden = {world.sells[0].txid}
     world.db = DBConnect(":memory:")
     world.restart()
     world.frames.clear()
     world.rest.calls.clear()
+    asked = world.rest.get_open_orders
+    if rest == "does not answer":
+        world.rest.get_open_orders = unanswered  # type: ignore[method-assign]
     world.deliver([told, ticker(world, "49500")])
+    world.rest.get_open_orders = asked  # type: ignore[method-assign]
     world.wait(waits - 1)  # an order that was sent just before the loss may still arrive
     assert not world.strategy.is_ready
     world.rest.hidden.clear()
@@ -570,6 +580,18 @@ def test_the_loss_of_a_database_is_told_and_its_orders_are_waited_for_and_taken_
     assert "create_order" not in world.rest.calls
     [trouble] = world.told(Trouble)
     assert "an older database was lost" in trouble.text
+
+
+def test_a_sell_of_a_lost_database_that_is_cancelled_is_still_to_be_sold() -> None:
+    world = World("GridSell").start("50000").price("49500").wait(100)
+    [old] = world.sells
+    world.clock.now += 8 * 86400  # so long ago that its buy is not found again
+    world.db = DBConnect(":memory:")
+    world.restart().price("49500").wait(100).price("49500")
+    assert [order.txid for order in world.sells] == [old.txid]
+    world.exchange.cancel_order(old.txid, world.clock.now)
+    world.settle()
+    assert world.desk.configuration.get().vol_of_unfilled_remaining == old.volume
 
 
 def test_an_absence_is_told_with_its_own_length() -> None:
@@ -799,6 +821,11 @@ def test_an_execution_told_without_its_fee_is_booked_with_the_fee_that_is_paid()
     assert trade.info.fee == trade.info.cost * Decimal("0.0025")
 
 
+@pytest.mark.parametrize("told_first", [2, 4])
+def test_a_grid_that_waits_for_fills_is_completed_once_the_last_one_is_told(told_first: int) -> None:
+    assert len(untold_fall(told_first).buys) == 5
+
+
 def test_a_fill_that_is_not_told_delays_the_grid_for_a_moment_only() -> None:
     world = World("GridSell").start("50000")
     [first, *_] = world.exchange.on_price(Decimal("48900"), world.clock.now)  # two fills, of which one is never told
@@ -926,6 +953,21 @@ def test_a_fill_that_nobody_told_is_asked_for_even_when_the_price_bounces() -> N
         world.deliver([ticker(world, price)])
         world.wait(5)
     assert world.sell_prices() == ["49999.9"]
+
+
+def test_fills_told_soon_after_the_price_has_passed_their_orders_are_no_reason_to_ask() -> None:
+    world = World("GridSell").start("50000").wait(80)
+    before = world.rest.calls.count("get_open_orders")
+    for price in ("49400", "48900"):
+        fill = world.exchange.on_price(Decimal(price), world.clock.now)
+        world.exchange.take_events()
+        world.frames.clear()
+        world.deliver([ticker(world, price)])
+        world.wait(1)
+        world.deliver([OnMessageSchema(channel="executions", type="update", executions=fill)])
+        world.wait(60)
+    assert len(world.sells) == 2
+    assert world.rest.calls.count("get_open_orders") == before
 
 
 def test_an_order_that_the_price_has_passed_for_long_is_asked_for_less_and_less_often() -> None:
@@ -1255,12 +1297,16 @@ def test_a_feed_that_is_lost_before_the_first_comparison_makes_no_absence_longer
     assert (caught_up.buys_filled, caught_up.away_seconds) == (1, pytest.approx(31))
 
 
-def test_a_start_without_the_feed_of_executions_sells_what_was_bought_meanwhile_and_says_so() -> None:
+@pytest.mark.parametrize(("lag", "waits"), [(0.0, 60), (60.0, 73)])
+def test_a_start_without_the_feed_of_executions_sells_what_was_bought_meanwhile_and_says_so(
+    lag: float, waits: int
+) -> None:
     world = World("GridSell").start("50000")
     unheard(world, "49400")
+    world.rest.answers_lag = lag
     world.restart().frames.clear()  # the feed of executions does not open
     world.price("49450")
-    world.wait(55)
+    world.wait(waits - 5)
     assert (world.sells, world.told(Trouble)) == ((), [])
     world.wait(35)
     assert world.on_exchange(SELL) == ["49999.9"]
@@ -1271,6 +1317,14 @@ def test_a_start_without_the_feed_of_executions_sells_what_was_bought_meanwhile_
     world.deliver([snapshot(world)])
     world.price("49450").wait(5)
     assert (len(world.on_exchange(BUY)), world.on_exchange(SELL)) == (5, ["49999.9"])
+
+
+def test_without_any_feed_a_running_bot_still_sells_what_it_has_bought() -> None:
+    world = World("GridSell").start("50000").wait(80)
+    world.deliver([LOST, PRICE_LOST])
+    unheard(world, "49400")
+    world.wait(130)
+    assert world.on_exchange(SELL) == ["49999.9"]
 
 
 def test_a_feed_that_is_lost_before_the_first_comparison_is_a_silence_too() -> None:
