@@ -542,6 +542,7 @@ def test_when_the_exchange_wants_a_pause_it_gets_one() -> None:
     world.wait(30).price("50000")
     assert world.on_exchange(BUY) == FIRST_GRID
     assert world.told(OrderRefused) == []
+    assert world.told(Trouble) == []
 
 
 def test_an_exchange_that_wants_no_orders_for_long_is_told_once() -> None:
@@ -699,6 +700,19 @@ def test_refused_buys_are_told_once_wait_and_are_told_again_when_it_happens_agai
     world.rest.faults = [OrderRejected("EOrder:Whatever")]
     world.price("51500")
     assert [event.side for event in world.told(OrderRefused)] == [BUY, BUY]
+    missing = "EOrder:Insufficient funds. It needs 100.24989774, and the bot knows of 100000.00000000 free"
+    assert [event.reason for event in world.told(OrderRefused)] == [missing, "EOrder:Whatever"]
+
+
+def test_money_that_stays_missing_is_compared_with_the_exchange_once() -> None:
+    world = World("GridSell", changes={"max_investment": Decimal(510)}).start("50000").wait(80)  # no further buy
+    world.rest.faults = [InsufficientFunds("EOrder:Insufficient funds")] * 4
+    before = world.rest.calls.count("get_open_orders")
+    world.price("49500").wait(120)
+    [refused] = world.told(OrderRefused)
+    assert refused.reason.endswith(". It needs 0.00202000, and the bot knows of 0.00202000 free")
+    assert world.rest.faults == []
+    assert world.rest.calls.count("get_open_orders") - before == 2  # at once, and a minute later
 
 
 def test_a_key_that_may_not_cancel_ends_the_bot() -> None:

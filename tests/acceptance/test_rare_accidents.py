@@ -894,6 +894,10 @@ def test_an_extra_sell_that_is_refused_is_not_tried_at_every_price() -> None:
     assert len(refused) <= 4
     world.price(*["50001"] * 300)
     assert len(world.sells) == 1
+    assert len(world.told(OrderRefused)) == 1
+    refused.clear()
+    world.price("51100")
+    assert len(world.told(OrderRefused)) == 2, "one was placed meanwhile: that is told anew"
 
 
 def test_the_surplus_of_a_lost_life_is_not_sold_again_where_the_feed_tells_of_no_order() -> None:
