@@ -226,8 +226,8 @@ class OrderDesk(Bookkeeping):
         return min(p.written_at for p in self.pending.all()) - CLOCK_TOLERANCE
 
     def settle_by_message(self, update: ExecutionsUpdateSchema) -> bool:
-        """True when ``update`` is about a placement on its way, which is thereby accepted."""
-        if update.userref != self._userref or self.knows(update.order_id):
+        """True when ``update``, of an order of ours, is about a placement on its way, which is thereby accepted."""
+        if self.knows(update.order_id):
             return False  # two sells may look alike; one that is in the book is not the one that is missing
         for placement in self.pending.all():
             at = update.time or placement.written_at
