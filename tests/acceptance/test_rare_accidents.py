@@ -164,6 +164,7 @@ def test_news_behind_a_question_that_failed_is_heard_all_the_same() -> None:
     world.deliver([OnMessageSchema(channel="executions", type="update", executions=[*confirmation, *fill])])
     assert world.desk.book.get(top.txid) is None
     assert world.on_exchange(SELL) == ["53530.0"]
+    assert "answered only in part" in world.desk.sync_reason
 
 
 @pytest.mark.parametrize("reason", ["Post only order", "Self trade prevention", "User requested"])
@@ -357,9 +358,27 @@ def test_what_is_told_before_the_first_comparison_is_not_lost_where_rest_is_behi
     fill = world.exchange.on_price(Decimal(49500), world.clock.now)
     world.rest.get_open_orders = lambda userref, trades=None: before
     world.rest.get_closed_orders = lambda *args, **kwargs: []
-    world.deliver([OnMessageSchema(channel="executions", type="update", executions=fill), ticker(world, "49500")])
+    world.deliver([OnMessageSchema(channel="executions", type="update", executions=fill)])
+    assert world.sells == (), "nothing is placed before the comparison"
+    world.deliver([ticker(world, "49500")])
     assert world.sell_prices() == ["49999.9"]
     assert len(world.buys) == 5
+
+
+def test_a_sell_that_only_the_feed_tells_of_before_the_first_comparison_is_not_placed_again(tmp_path: Path) -> None:
+    world = World("GridSell", base=Decimal(1), path=tmp_path / "bot.db").start("50000")
+    world.rest.faults = [InsufficientFunds("EOrder:Insufficient funds")]
+    world.price("49500")
+    [buy] = world.desk.unsold.all()
+    world.restart().settle()  # from an older copy of the database; the feed of executions is there, and no price yet
+    order = {"side": SELL, "price": Decimal("49999.9"), "volume": buy.volume, "userref": USERREF}
+    txid = world.exchange.create_order(**order, post_only=False, time=world.clock.now)
+    world.exchange.take_events()
+    told = [update for update in snapshot(world).executions or [] if update.order_id == txid]
+    world.rest.hidden = {txid}
+    world.deliver([OnMessageSchema(channel="executions", type="update", executions=told), ticker(world, "49500")])
+    world.wait(100)
+    assert [order.txid for order in world.exchange.open_orders.values() if order.side == SELL] == [txid]
 
 
 def test_an_order_of_ours_that_nobody_knew_is_found_once_it_is_told() -> None:
