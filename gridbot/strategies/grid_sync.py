@@ -81,11 +81,11 @@ class GridSync(GridMarket):
         doubt = bool(self._desk.sync_reason)
         self._adopt_unknown(self._early)  # REST may not show them yet, and their levels are taken
         since = self._look_back_to()
-        caught_up = self._sync_order_book(since)
+        self._sync_order_book(since)
         now, stored = self._desk.now(), self._desk.configuration
         if since is not None:
             self._looked_back_at = now
-        if since is not None or (stored.is_synced and (caught_up or now - stored.get().synced_at > SYNCED_AGE)):
+        if since is not None or (stored.is_synced and now - stored.get().synced_at > SYNCED_AGE):
             stored.update(synced_at=now)
         if self._started_at is None:
             self._started_at = now
@@ -152,8 +152,8 @@ class GridSync(GridMarket):
         lag_is_over = self._started_at + self._rest_api.answers_lag
         return stored.get().synced_at if self._looked_back_at <= lag_is_over < self._desk.now() else None
 
-    def _sync_order_book(self, since: float | None) -> bool:
-        """Book what happened meanwhile, then place what follows from it. True when there was news."""
+    def _sync_order_book(self, since: float | None) -> None:
+        """Book what happened meanwhile, then place what follows from it."""
         news = self._sync(since)
         stored, now = self._desk.configuration, self._desk.now()
         away_since, is_new = self._blind_since, not stored.exists
@@ -192,7 +192,6 @@ class GridSync(GridMarket):
         for done in sorted(finished, key=lambda done: done.at):
             if done.is_filled and done.order.side == SELL:
                 self._send(self._next_buy(done))
-        return bool(finished or news.adopted)
 
     def _find_unknown_orders(self, opened: list[ExecutionsUpdateSchema]) -> None:
         """
