@@ -613,6 +613,15 @@ def test_a_sell_of_a_lost_database_that_is_cancelled_is_still_to_be_sold() -> No
     assert world.desk.configuration.get().vol_of_unfilled_remaining == old.volume
 
 
+def test_orders_of_another_userref_are_not_taken_over_when_the_feed_comes_back() -> None:
+    world = World().start("50000").wait(80)
+    again = snapshot(world)
+    [first, *_] = again.executions or []
+    another = first.model_copy(update={"order_id": "OTHER", "userref": USERREF + 1})
+    world.deliver([LOST, again.model_copy(update={"executions": [another]})])
+    assert world.desk.book.get("OTHER") is None
+
+
 def test_an_absence_is_told_with_its_own_length() -> None:
     world = World("GridSell").start("50000").wait(100)
     for price, seconds in (("49400", 50), ("48900", 10)):
