@@ -31,6 +31,14 @@ _PASSES = {
 }
 
 
+LONGEST_EXCERPT = 60
+
+
+def excerpt(text: str) -> str:
+    """A foreign text as an error repeats it: as much as fits in a line."""
+    return text if len(text) <= LONGEST_EXCERPT else f"{text[:LONGEST_EXCERPT]}…"
+
+
 class GridBotError(Exception):
     """Base of all errors whose message is meant for the owner of the bot."""
 

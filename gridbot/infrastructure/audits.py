@@ -1,10 +1,19 @@
 """What is remembered of audits, and of the bot's view of its grid: one row each per userref."""
 
 import json
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from gridbot.infrastructure.database import Table
+from gridbot.models import stored
+from gridbot.models.money import to_decimal
+
+LOG = logging.getLogger(__name__)
+
+AMOUNTS = ("price", "fee", "base_free", "quote_free", "base_untraded", "quote_untraded")  # of a snapshot, as text
+MOST_DECIMALS = 31
 
 
 @dataclass(frozen=True)
@@ -23,8 +32,8 @@ class Audits(Table):
 
     def last(self) -> AuditMark | None:
         """None before the first audit."""
-        row = self._select(("at", "trades", "difference")).fetchone()
-        return AuditMark(*row) if row is not None else None
+        row = next(self._rows(("at", "trades", "difference")), None)
+        return AuditMark(**row) if row is not None else None
 
     def put(self, mark: AuditMark) -> None:
         """Remember this one in place of the one before."""
@@ -37,10 +46,50 @@ class Snapshots(Table):
     name = "snapshots"
 
     def last(self) -> dict[str, Any] | None:
-        """The document of the last ``put``, with "at" (unix seconds); None when there is none."""
+        """The document of the last ``put``, with "at" (unix seconds); None when there is none, or none that can be."""
         row = self._select(("at", "document")).fetchone()
-        return {**json.loads(row[1]), "at": row[0]} if row is not None else None
+        try:
+            return None if row is None else {**read_document(row[1]), "at": stored.time(row[0])}
+        except stored.IMPOSSIBLE:
+            what = stored.cannot_be("snapshots.document", row[1], f"of userref {self._userref}, at {row[0]}")
+            LOG.warning("database %s: %s, and is left out. The running bot writes it anew", self._db.path, what)
+            return None
 
     def put(self, at: float, document: dict[str, Any]) -> None:
         """Remember this document, amounts as text, in place of the one before."""
         self._put({"at": at, "document": json.dumps(document)})
+
+
+def read_document(text: str) -> dict[str, Any]:
+    """A snapshot of this or another version. Raises one of ``stored.IMPOSSIBLE`` for what no version has written."""
+    document = json.loads(text)
+    if not isinstance(document, dict):
+        raise TypeError("no object")
+    for name, value in document.items():
+        if name in KINDS:
+            KINDS[name](value)
+    return document
+
+
+def _decimals(value: Any) -> None:
+    if not isinstance(value, int) or value not in range(MOST_DECIMALS):
+        raise ValueError(value)
+
+
+def _texts(value: Any) -> None:
+    if not all(isinstance(text, str) for text in value):
+        raise TypeError(value)
+
+
+def _levels(value: Any) -> None:
+    for level in value:
+        _texts((level["cause"], level["reason"]))
+
+
+KINDS: dict[str, Callable[[Any], object]] = {
+    **dict.fromkeys(AMOUNTS, lambda value: stored.amount(to_decimal(value))),
+    **dict.fromkeys(("price_decimals", "lot_decimals", "quote_decimals"), _decimals),
+    "missing": _levels,
+    "pauses": _texts,
+    "refused": lambda refused: _texts(refused.values()),
+}

@@ -134,8 +134,11 @@ class DBConnect:
             advice = "Check that the folder exists and that this user may write to it."
         elif "malformed" in text or "not a database" in text:
             advice = "The file is damaged. It is moved aside at the next start and rebuilt from the exchange."
-        elif "no such table" in text or "no such column" in text:
-            advice = "Another version wrote this file. An older one's is brought up to date by the bot's next start."
+        elif any(words in text for words in ("no such table", "no such column", "no such index", "already exists")):
+            advice = (
+                "Another version wrote this file, and an older one's is brought up to date by the bot's next start; or "
+                "a part of it is lost: see check, and bring a copy back (restore FILE)."
+            )
         else:
             advice = "Nothing was changed by the failed step."
         return DatabaseError(f"database {self.path}: {text}. {advice}")

@@ -6,24 +6,30 @@ Rows are written with plain SQL over sqlite-utils' connection: its table methods
 much a row, and given a Decimal they would store a float. Decimals become text here, and only here.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import MISSING, dataclass, fields, replace
 from decimal import Decimal
 from functools import cache
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from gridbot.exceptions import DatabaseError
 from gridbot.infrastructure.connection import MEMORY as MEMORY
 from gridbot.infrastructure.connection import DBConnect as DBConnect
 from gridbot.infrastructure.connection import open_or_rebuild as open_or_rebuild
+from gridbot.models import stored
 from gridbot.models.exchange import BUY, SELL, TradeInfoSchema
 from gridbot.models.grid import BookOrder, PlaceBuy, Placement, PlaceSell, UnsoldBuy
 from gridbot.models.money import ZERO, as_text
 
-# Columns that hold numbers as text.
-DECIMALS = {"amount_per_grid", "interval", "price", "volume", "executed", "cost", "fee", "highest_buy_price"}
-DECIMALS |= {"vol_of_unfilled_remaining", "vol_of_unfilled_remaining_max_price"}
+# How columns are read that hold numbers as text, and times; the others are taken as they are.
+AMOUNTS = {"amount_per_grid", "interval", "price", "volume", "executed", "cost", "fee", "highest_buy_price"}
+AMOUNTS |= {"vol_of_unfilled_remaining", "vol_of_unfilled_remaining_max_price"}
+TIMES = ("created_at", "synced_at", "placed_at", "written_at", "deadline", "filled_at", "at", "time")
+READ: dict[str, Callable[[Any], Any]] = {**dict.fromkeys(AMOUNTS, stored.amount), **dict.fromkeys(TIMES, stored.time)}
+READ["base_before"] = lambda text: text and str(stored.amount(text))
 
 
 class Table:
@@ -40,11 +46,31 @@ class Table:
         return self._db.execute(sql, (self._userref, *values))
 
     def _rows(self, *what: Any) -> Iterator[dict[str, Any]]:
-        """The same, by the names of the columns, numbers in text as Decimal."""
+        """The same, by the names of the columns, numbers in text as Decimal. Raises DatabaseError."""
         found = self._select(*what)
         names = [column[0] for column in found.description]
-        for row in found:
-            yield {name: Decimal(value) if name in DECIMALS else value for name, value in zip(names, row, strict=True)}
+        row: tuple[Any, ...] = ()
+        try:
+            for row in found:
+                yield {
+                    name: READ[name](value) if name in READ else value for name, value in zip(names, row, strict=True)
+                }
+        except stored.IMPOSSIBLE:
+            raise self._impossible(dict(zip(names, row, strict=True))) from None
+
+    def _impossible(self, row: dict[str, Any], column: str = "") -> DatabaseError:
+        """The error of a row that cannot be, because of ``column`` or of the first that cannot be read."""
+        for name in () if column else (name for name in row if name in READ):
+            try:
+                READ[name](row[name])
+            except stored.IMPOSSIBLE:
+                column = name
+        key = next((row[name] for name in ("exec_id", "txid", "id") if name in row), f"of userref {self._userref}")
+        return DatabaseError(
+            f"database {self._db.path}: {stored.cannot_be(f'{self.name}.{column}', row[column], key)}. Bring a copy "
+            "back (restore FILE), or move the file aside: the next start asks the exchange. See README, What if the "
+            "database is lost?"
+        )
 
     def _insert(self, row: dict[str, Any], conflict: str = "") -> Any:
         return self._db.execute(_insertion(self.name, tuple(row), conflict), (self._userref, *_stored(row)))
@@ -101,6 +127,7 @@ class Configuration(Table):
         super().__init__(db, userref)
         self.base_before: str | None = None
         self._stored: StoredConfiguration | None = None
+        self._select(f.name for f in fields(StoredConfiguration) if f.default is MISSING)  # those must be there
         for row in self._rows("*"):  # a report may read what another gridbot has written: columns may differ
             known = {field.name for field in fields(StoredConfiguration)}
             self._stored = StoredConfiguration(**{name: value for name, value in row.items() if name in known})
@@ -389,12 +416,18 @@ class Trades(Table):
 
     def amounts(self) -> Iterator[Amounts]:
         """Of every execution, in no order; read one by one, for a running bot has no room for all of them."""
-        for side, *amounts in self._select(Amounts._fields):
-            yield Amounts(side, *map(Decimal, amounts))
+        for row in self._rows((*Amounts._fields, "exec_id")):
+            del row["exec_id"]  # only to be named, where the row cannot be
+            yield Amounts(**row)
 
     def _read(self, where: str, values: tuple[object, ...], hint: str = "") -> list[Trade]:
-        rows = self._rows(self.columns, f"{where} ORDER BY time, exec_id", values, hint)
-        return [Trade(sells=row.pop("sells"), info=TradeInfoSchema(**row)) for row in rows]
+        found = []
+        for row in self._rows(self.columns, f"{where} ORDER BY time, exec_id", values, hint):
+            try:
+                found.append(Trade(sells=row.pop("sells"), info=TradeInfoSchema(**row)))
+            except ValidationError as exc:
+                raise self._impossible(row, str(exc.errors()[0]["loc"][0])) from None
+        return found
 
 
 class FinishedOrders(Table):

@@ -131,7 +131,10 @@ def m014_forgotten_orders(db: Database) -> None:
 
 def not_ours(db: Database) -> str:
     """Why this version must not write into the file, in words that go on after its name; "" when it may. Reads only."""
-    applied = {step.name for step in migrations.applied(db)}
+    try:
+        applied = {step.name for step in migrations.applied(db)}
+    except KeyError as exc:
+        return f"does not say how it was made ({exc} is missing). Bring a copy back (restore FILE)"
     if not applied and any("sqlite" not in name for name in db.table_names()):
         return "is the database of another program"
     known = {step.name for step in migrations.pending(Database(memory=True))}

@@ -422,6 +422,35 @@ def test_a_log_that_cannot_be_read_without_writing_is_said(closed_directory: Pat
         assert "PROBLEM" not in text
 
 
+@pytest.mark.parametrize("command", ["status", "report", "forget"])
+def test_a_value_that_cannot_be_is_said_in_words(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    trade_for_a_while()
+    _change("UPDATE configuration SET interval = 'abc'")
+    code, out, err = run(capsys, command)
+    assert (code, out) == (1, "")
+    assert "demo.db: configuration.interval = 'abc' (row of userref 7) cannot be. Bring a copy back" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("document", ["abc", "[]", '{"price": "abc"}', '{"price_decimals": "2"}', '{"missing": [1]}'])
+@pytest.mark.parametrize("command", ["status", "report"])
+def test_a_view_that_cannot_be_read_is_said_and_done_without(
+    capsys: pytest.CaptureFixture[str], command: str, document: str
+) -> None:
+    trade_for_a_while()
+    _change(f"UPDATE snapshots SET document = '{document}'")
+    code, out, err = run(capsys, command)
+    assert code == 0
+    assert "change" in out
+    assert "snapshots.document = " in err
+    assert "is left out" in err
+
+
+def _change(statement: str) -> None:
+    with closing(sqlite3.connect("demo.db")) as db, db:
+        assert db.execute(statement).rowcount == 1
+
+
 def test_a_file_that_is_no_database_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     configure()
     Path("demo.db").write_text("not a database, but long enough to be read as one " * 30)

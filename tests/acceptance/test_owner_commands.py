@@ -27,7 +27,7 @@ from gridbot.core.heartbeat import Heartbeat
 from gridbot.exceptions import ConfigurationError, DatabaseError
 from gridbot.infrastructure.audits import AuditMark, Audits, Snapshots
 from gridbot.infrastructure.connection import open_or_rebuild
-from gridbot.infrastructure.database import DBConnect, Orderbook
+from gridbot.infrastructure.database import Configuration, DBConnect, Orderbook, Trades
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeFactory
 from gridbot.interfaces.notification import INotificationChannel
 from gridbot.models.configuration import DBConfigDTO, NotificationConfigDTO, Settings
@@ -291,6 +291,40 @@ def test_what_cannot_be_is_found(world: World, statement: str, says: str) -> Non
     world.price("49400").wait(10)
     _sql(world.path, statement)
     assert any(says in problem for problem in problems(world)), problems(world)
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        ("UPDATE configuration SET amount_per_grid = 'abc'", "configuration.amount_per_grid = 'abc' (row of userref "),
+        ("UPDATE configuration SET base_before = 'abc'", "configuration.base_before = 'abc' (row of userref "),
+        (
+            "UPDATE configuration SET vol_of_unfilled_remaining = '1e999'",
+            "unfilled_remaining = '1e999' (row of userref",
+        ),
+        ("UPDATE configuration SET synced_at = 9e999", "configuration.synced_at = inf (row of userref "),
+        ("UPDATE orderbook SET placed_at = 9e999", "orderbook.placed_at = inf (row S00"),
+        ("UPDATE orderbook SET executed = 'NaN'", "orderbook.executed = 'NaN' (row S00"),
+        ("UPDATE trades SET fee = 'abc'", "trades.fee = 'abc' (row T00"),
+        ("UPDATE trades SET volume = '-5'", "trades.volume = '-5' (row T00"),
+        ("UPDATE trades SET time = -1e18", "trades.time = -1e+18 (row T00"),
+        ("ALTER TABLE configuration DROP COLUMN synced_at", "no such column: synced_at"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named_with_its_place_and_what_to_do(world: World, statement: str, says: str) -> None:
+    world.price("49400").wait(10)
+    _sql(world.path, statement)
+    with closing(DBConnect(world.path)) as db, pytest.raises(DatabaseError) as caught:
+        assert [Configuration(db, USERREF), Orderbook(db, USERREF), Trades(db, USERREF).all()] == []
+    assert f"database {world.path}: " in caught.value.message
+    assert says in caught.value.message
+    assert "back (restore FILE)" in caught.value.message
+
+
+def test_a_start_with_a_value_that_cannot_be_is_refused_in_words(world: World) -> None:
+    _sql(world.path, "UPDATE configuration SET amount_per_grid = 'abc'")
+    with pytest.raises(DatabaseError, match=r"configuration\.amount_per_grid = 'abc' .* or move the file aside"):
+        world.restart()
 
 
 def test_adopted_sells_that_fit_no_buy_are_no_problem(world: World) -> None:

@@ -1,0 +1,31 @@
+"""What stands in a database file, before anybody believes it: a disk, or a hand, may have changed it."""
+
+from decimal import Decimal
+from typing import Any
+
+from gridbot.exceptions import excerpt
+
+LARGEST = Decimal(10) ** 31  # what lies beyond is no amount, and spoils every calculation with it
+LATEST = 253402300800.0  # unix seconds: the year 10000, which no calendar here knows
+IMPOSSIBLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what readers raise
+
+
+def amount(value: Any) -> Decimal:
+    """The amount kept as this text. Raises one of IMPOSSIBLE."""
+    number = Decimal(value)
+    if not -LARGEST < number < LARGEST:  # a NaN raises here
+        raise ValueError(value)
+    return number
+
+
+def time(value: Any) -> float:
+    """Unix seconds. Raises one of IMPOSSIBLE."""
+    if not 0 <= value < LATEST:
+        raise ValueError(value)
+    return float(value)
+
+
+def cannot_be(where: str, value: object, row: object = "") -> str:
+    """In words: ``where`` is table and column, ``row`` the id of the row."""
+    text = repr(str(value) if isinstance(value, Decimal) else value)
+    return f"{where} = {excerpt(text)}{f' (row {row})' if row != '' else ''} cannot be"
