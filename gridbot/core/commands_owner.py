@@ -36,7 +36,10 @@ def check(settings: Settings, args: argparse.Namespace) -> int:
         write(f"PROBLEM {problem}")
     if problems:
         found = counted(len(problems), "problem")
-        write(f"{path}: {found}. Keep a copy: backup FILE; the exchange stays the truth, see audit")
+        write(
+            f"{path}: {found}. Keep a copy: backup FILE; the exchange stays the truth, see audit. To mend it, bring an "
+            "older copy back (restore FILE), or see README, What if the database is lost?"
+        )
         return 1
     write(f"{path}: the file is sound, and everything in it fits together")
     return 0

@@ -5,24 +5,46 @@ table is compared with the others, without the bot's own classes.
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 
+from gridbot.exceptions import excerpt
+from gridbot.infrastructure.audits import read_document
 from gridbot.infrastructure.connection import read_only
-from gridbot.infrastructure.migrations import Database, not_ours
+from gridbot.infrastructure.database import TIMES
+from gridbot.infrastructure.migrations import Database, migrations, not_ours
+from gridbot.models import stored
+from gridbot.models.exchange import BUY, SELL
 from gridbot.models.grid import NO_BUY
+from gridbot.services.ledger import PROVISIONAL
 
-NUMBERS = {
-    "orderbook": ("price", "volume", "executed"),
-    "pending_txids": ("price", "volume"),
-    "unsold_buy_order_txids": ("price", "volume"),
-    "trades": ("price", "volume", "cost", "fee"),
+CORE = {"orderbook", "pending_txids", "unsold_buy_order_txids", "trades"}  # tables of every version
+FROM_ZERO = ("highest_buy_price", "vol_of_unfilled_remaining", "vol_of_unfilled_remaining_max_price", "base_before")
+# Of each table what names a row, and what it holds: amounts, times, sides.
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "configuration": ("userref", "amount_per_grid", "interval", *FROM_ZERO, "created_at", "synced_at"),
+    "orderbook": ("txid", "price", "volume", "executed", "side", "placed_at"),
+    "pending_txids": ("id", "price", "volume", "side", "written_at", "deadline"),
+    "unsold_buy_order_txids": ("txid", "price", "volume", "filled_at"),
+    "trades": ("exec_id", "price", "volume", "cost", "fee", "side", "time"),
+    "forgotten_orders": ("txid", "volume", "at"),
+    "finished_orders": ("txid", "finished_at"),
+    "audits": ("userref", "at"),
+    "snapshots": ("userref", "at"),
 }
 IN_ONE_FILE = b"\x01\x01"  # SQLite's write and read version, bytes 18 and 19 of a file; 2 is WAL
-MAY_BE_ZERO = {"executed", "cost", "fee"}
+MAY_BE_ZERO = {"executed", "cost", "fee", *FROM_ZERO, "forgotten_orders.volume"}
 MAY_BE_NEGATIVE = {"fee"}  # a rebate
+MAY_BE_LEFT_OUT = {"base_before"}
+# So far a cost may be from price x volume: an exchange cuts it to its own decimals.
+NEARLY, COST_STEP = Decimal("0.01"), Decimal("0.00001")
+BRING = "bring a copy back (restore FILE)"
+PARTS = """
+    SELECT name FROM sqlite_master WHERE name NOT LIKE '%sqlite%'
+    UNION SELECT m.name || '.' || c.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'
+"""
 
 Rows = Callable[[str], list[tuple[str, ...]]]  # the answer to a question about one userref
 
@@ -39,14 +61,18 @@ def problems_in(path: Path, userref: int) -> list[str]:
                 return [f"the file is damaged: {text}" for text in found]
             if problem := _schema(connection):
                 return [problem]
+            there = _parts(connection)
+            if problems := list(_lost(connection, there)):
+                return problems
             # One moment for all questions: the bot may be writing.
             connection.execute("BEGIN")
 
             def rows(sql: str) -> list[tuple[str, ...]]:
                 return connection.execute(f"{sql} WHERE userref = ?", (userref,)).fetchall()
 
-            # Numbers first, because the rest calculates with them.
-            return _numbers(rows) or [*_orders(rows), *_buys(rows), *_sells(rows)]
+            # Single values first, because the rest calculates with them.
+            questions = (_orders, _buys, _sells, _costs, _bought, *([_view] if "snapshots" in there else []))
+            return _values(rows, there) or [problem for question in questions for problem in question(rows)]
     except sqlite3.DatabaseError as exc:
         return [f"the file cannot be read as a database: {exc}"]
 
@@ -67,20 +93,42 @@ def is_copy(path: Path) -> bool:
 
 def _schema(connection: sqlite3.Connection) -> str:
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if missing := sorted(NUMBERS.keys() - tables):
+    if missing := sorted(CORE - tables):
         return f"this is no database of gridbot: the tables {', '.join(missing)} are missing"
     problem = not_ours(Database(connection))
     return f"this file {problem}" if problem else ""
 
 
-def _numbers(rows: Rows) -> list[str]:
+def _parts(connection: sqlite3.Connection) -> set[str]:
+    """Tables, indexes and columns, by name."""
+    return {row[0] for row in connection.execute(PARTS)}
+
+
+def _lost(connection: sqlite3.Connection, there: set[str]) -> Iterator[str]:
+    """Does the file hold what its own record says was made, and nothing of what it does not say? See migrations."""
+    recorded = {step.name for step in migrations.applied(Database(connection))}
+    fresh = Database(memory=True)
+    known: set[str] = set()
+    for step in migrations.pending(fresh):
+        step.fn(fresh)
+        made = _parts(fresh.conn) - known
+        known |= made
+        if step.name not in recorded and (untold := made & there):
+            yield f"{min(untold)} is there, and the record of {step.name}, which makes it, is lost: {BRING}"
+        elif step.name in recorded:
+            lost = made - there
+            yield from (f"{x} is missing: {BRING}" for x in sorted(lost) if x.partition(".")[0] not in lost - {x})
+
+
+def _values(rows: Rows, there: set[str]) -> list[str]:
     problems = []
-    for table, columns in NUMBERS.items():
-        for row in rows(f"SELECT {', '.join(columns)} FROM {table}"):
+    for table, (key, *columns) in COLUMNS.items():
+        columns = [column for column in columns if f"{table}.{column}" in there]  # an older file has fewer
+        for row, *values in rows(f"SELECT {', '.join((key, *columns))} FROM {table}") if columns else ():
             problems += [
-                f"{table}.{column} = {text!r} is not possible"
-                for column, text in zip(columns, row, strict=True)
-                if not _is_possible(column, text)
+                f"{table}.{column} = {excerpt(repr(value))} is not possible ({key} {row})"
+                for column, value in zip(columns, values, strict=True)
+                if not _is_possible(table, column, value)
             ]
     return problems
 
@@ -115,11 +163,45 @@ def _sells(rows: Rows) -> list[str]:
     return problems + [f"the buy {txid} is noted as unsold and has an open sell" for txid in unsold if sells[txid]]
 
 
-def _is_possible(column: str, text: str) -> bool:
+def _costs(rows: Rows) -> list[str]:
+    problems = []
+    for exec_id, *texts in rows("SELECT exec_id, price, volume, cost FROM trades"):
+        price, volume, cost = map(Decimal, texts)
+        value = price * volume
+        # What is booked in sum stands at the price of its order, and cost what the exchange said.
+        if abs(cost - value) > NEARLY * value + COST_STEP and not exec_id.startswith(PROVISIONAL):
+            problems.append(f"execution {exec_id}: cost {cost:f} where price x volume is {value:f}; compare with audit")
+    return problems
+
+
+def _bought(rows: Rows) -> list[str]:
+    bought = {row[0] for row in rows(f"SELECT DISTINCT CASE side WHEN '{BUY}' THEN txid END FROM trades")}
+    sold = {row[0] for table in ("orderbook", "pending_txids", "trades") for row in rows(f"SELECT sells FROM {table}")}
+    unsold = {row[0] for row in rows("SELECT txid FROM unsold_buy_order_txids")}
+    return [
+        f"the buy {txid} is sold, or to be sold, and none of its executions is booked: {BRING}"
+        for txid in sorted((sold | unsold) - NO_BUY - bought)
+    ]
+
+
+def _view(rows: Rows) -> list[str]:
+    for (text,) in rows("SELECT document FROM snapshots"):
+        try:
+            read_document(text)
+        except stored.IMPOSSIBLE:
+            what = f"snapshots.document = {excerpt(repr(text))}"
+            return [f"{what} cannot be read: status and report go on without it, the running bot writes it anew"]
+    return []
+
+
+def _is_possible(table: str, column: str, value: str) -> bool:
+    if column == "side":
+        return value in (BUY, SELL)
     try:
-        value = Decimal(text)
-    except (InvalidOperation, TypeError):
+        if column in (*TIMES, "finished_at"):
+            return stored.time(value) >= 0
+        number = stored.amount(value or 0) if column in MAY_BE_LEFT_OUT else stored.amount(value)
+    except stored.IMPOSSIBLE:
         return False
-    if not value.is_finite():
-        return False
-    return value > 0 or (value == 0 and column in MAY_BE_ZERO) or column in MAY_BE_NEGATIVE
+    may_be_zero = column in MAY_BE_ZERO or f"{table}.{column}" in MAY_BE_ZERO
+    return number > 0 or (number == 0 and may_be_zero) or column in MAY_BE_NEGATIVE
