@@ -2,8 +2,10 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -115,6 +117,38 @@ def test_a_file_that_cannot_be_used_says_what_to_do(tmp_path):
     (tmp_path / "x.db").write_bytes(b"not a database at all" * 100)
     with pytest.raises(DatabaseError, match="can be removed together with the database"):
         stored(tmp_path / "x.db")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "account SET base = 'abc'",
+        "account SET quote = '-5'",
+        "account SET orders_taken = -1",
+        "orders SET side = 'abc'",
+        "orders SET status = '1E+5'",
+        "orders SET volume = '1e999'",
+        "orders SET executed = '5'",
+        "orders SET opened_at = 9e999",
+        "executions SET price = '0'",
+        "executions SET txid = ''",
+        "market SET seed = 'abc'",
+        "market SET level = 9e999",
+    ],
+)
+def test_a_value_that_cannot_be_is_named_with_what_to_do(tmp_path, change):
+    rest = stored(tmp_path / "x.db")
+    buy(rest, "49000.0")
+    at(rest, "48000.0")
+    rest.close()
+    with closing(sqlite3.connect(tmp_path / "x.db")) as db, db:
+        db.execute("INSERT INTO market VALUES ('Demo BTC/USD', '1', 2, 3.0)")
+        db.execute(f"UPDATE {change}")
+    table, column = change.split()[0], change.split()[2]
+    says = rf"x\.db: {table}\.{column} = .* cannot be\. A damaged file can be removed together with the database"
+    store = SimulatedStore(tmp_path / "x.db", "Demo BTC/USD")
+    with pytest.raises(DatabaseError, match=says):
+        assert [store.open_account(Decimal(1), Decimal(1)), store.market_position()] == []
 
 
 def test_the_file_lies_beside_the_bots_database():
