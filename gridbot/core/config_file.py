@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from gridbot.core.ini_file import Raw, api_public_key, beside, database_path, read_ini, shown_key
-from gridbot.exceptions import ConfigurationError
+from gridbot.exceptions import ConfigurationError, excerpt
 from gridbot.models import configuration as models
 from gridbot.models.configuration import Section, Settings, as_percent, did_you_mean
 from gridbot.models.money import digits
@@ -136,7 +136,7 @@ class _Reader:
         for section, values in self.raw.items():
             if section not in SECTIONS:
                 hint = did_you_mean(section, list(SECTIONS)) or f"there are {', '.join(SECTIONS)}"
-                self.refusals.append(f"{self.path}, [{section}]: unknown section; {hint}")
+                self.refusals.append(f"{self.path}, [{shown_key(section)}]: unknown section; {hint}")
                 continue
             for key in values:
                 if key not in SECTIONS[section]:
@@ -217,7 +217,7 @@ class _Reader:
         # All of [telegram]: a token pasted behind chat_id is still a token.
         secret = key in SECRET_KEYS or section == "telegram"
         value = "(hidden)" if secret else self.raw.get(section, {}).get(key, "").split("\n")[0]
-        self.refusals.append(f"{self.path}, [{section}] {key} = {value}: {why.rstrip()}")
+        self.refusals.append(f"{self.path}, [{section}] {key} = {excerpt(value)}: {why.rstrip()}")
 
 
 def _section_of(model: type[Section], key: str) -> str:

@@ -13,6 +13,7 @@ import sys
 from gridbot.exceptions import ConfigurationError
 
 LONGEST_KEY = 24
+LONGEST_VALUE = 4096  # of a path; whoever refuses it later would repeat all of it
 
 Raw = dict[str, dict[str, str]]
 
@@ -31,7 +32,11 @@ def read_ini(path: str) -> Raw:
     )
     try:
         with open(path, encoding="utf-8-sig") as file:
-            parser.read_file(file, source=path)
+            text = file.read()
+        if "\0" in text:
+            raise ConfigurationError(f"{path}: is not plain text (it holds NUL characters); save it again as UTF-8")
+        # Every kind of line end: a file in one line would be one key, or one name, that holds all the others.
+        parser.read_file(text.splitlines(), source=path)
     except OSError as exc:
         raise ConfigurationError(_unreadable(path, exc)) from exc
     except UnicodeDecodeError as exc:
@@ -39,7 +44,13 @@ def read_ini(path: str) -> Raw:
     except configparser.Error as exc:
         # "from None": the library's error quotes the line, and the line may be the secret.
         raise ConfigurationError(f"{path}, {_malformed(exc)}") from None
-    return {section: dict(parser[section]) for section in parser.sections()}
+    raw = {section: dict(parser[section]) for section in parser.sections()}
+    for section, values in raw.items():
+        for key, value in values.items():
+            if len(value) > LONGEST_VALUE:
+                place = f"[{shown_key(section)}] {shown_key(key)}"
+                raise ConfigurationError(f"{path}, {place}: is {len(value)} characters long. Shorten it")
+    return raw
 
 
 def database_path(config_path: str, raw: Raw) -> str:
@@ -73,8 +84,8 @@ def api_public_key(raw: Raw) -> str:
 
 def shown_key(key: str) -> str:
     """
-    ``key``, unless it looks like no key of ours: a secret that slipped into a line of its own ends with
-    "=" and is read as one.
+    ``key``, or the name of a section, unless it looks like none of ours: a secret that slipped into a line of its own
+    ends with "=" and is read as one.
     """
     return key if len(key) <= LONGEST_KEY and " " not in key else "(not shown, it may be a secret)"
 
@@ -91,9 +102,11 @@ def _unreadable(path: str, exc: OSError) -> str:
 
 def _malformed(exc: configparser.Error) -> str:
     if isinstance(exc, configparser.DuplicateSectionError):
-        return f"line {exc.lineno}: [{exc.section}] stands there twice. Put all its keys under the first one"
+        name = shown_key(exc.section)
+        return f"line {exc.lineno}: [{name}] stands there twice. Put all its keys under the first one"
     if isinstance(exc, configparser.DuplicateOptionError):
-        return f"line {exc.lineno}: [{exc.section}] {shown_key(exc.option)} stands there twice. Keep the line you mean"
+        name = shown_key(exc.section)
+        return f"line {exc.lineno}: [{name}] {shown_key(exc.option)} stands there twice. Keep the line you mean"
     if isinstance(exc, configparser.MissingSectionHeaderError):
         return f"line {exc.lineno}: a value before the first section. Put a line such as [bot] above it"
     if isinstance(exc, configparser.ParsingError):

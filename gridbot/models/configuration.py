@@ -29,6 +29,7 @@ MAX_USERREF = 2**31 - 1
 MAX_OPEN_ORDERS = 225
 # Nobody's grid needs more; it keeps a slipped exponent ("1e999999") out of every later calculation.
 MAX_AMOUNT = Decimal(10) ** 15
+MOST_DIGITS = 60
 # Above these a number without a percent sign was almost certainly meant as percent.
 SUSPICIOUS_INTERVAL = Decimal("0.25")
 SUSPICIOUS_FEE = Decimal("0.01")
@@ -58,6 +59,8 @@ def _number(value: Any) -> Decimal:
         value = value.strip()
         if "," in value or "_" in value or not value.isascii():
             raise ValueError("write numbers with a point, digits 0 to 9, without thousands separators: 1234.56")
+        if len(value) > MOST_DIGITS:
+            raise ValueError(f"must be a number of ordinary size, written with at most {MOST_DIGITS} characters")
     number = to_decimal(value)
     if abs(number) > MAX_AMOUNT or (number != 0 and abs(number) < 1 / MAX_AMOUNT):
         raise ValueError(f"must be a number of ordinary size, below {MAX_AMOUNT:f}")

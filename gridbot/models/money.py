@@ -46,6 +46,8 @@ def to_decimal(value: str | int | Decimal) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         raise ValueError(f"{value!r} is a {type(value).__name__}; money is read from text")
     try:
+        if isinstance(value, str) and ("_" in value or not value.isascii()):  # which Decimal would read: "1_000", "١"
+            raise InvalidOperation
         number = Decimal(value)
     except InvalidOperation:
         raise ValueError(f"{value!r} is not a number") from None

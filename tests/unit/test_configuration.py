@@ -25,6 +25,7 @@ from gridbot.models.configuration import (
     smallest_paying_interval,
 )
 from gridbot.models.grid import GridView
+from gridbot.models.money import to_decimal
 from gridbot.strategies import grid_rules as rules
 from tests.world import BTC_USD
 
@@ -342,6 +343,45 @@ def test_a_file_saved_by_an_editor_of_windows_is_read(write: Write) -> None:
     assert load_settings(path).bot.name == "mine"
     path.write_bytes(path.read_bytes().replace(b"mine", b"m\xfcine"))
     assert "is not plain text in UTF-8" in refusal(path)
+
+
+def test_a_character_that_no_path_can_hold_is_refused(write: Write) -> None:
+    assert "config.ini: is not plain text (it holds NUL characters)" in refusal(
+        write(more="[database]\npath = a\0.db\n")
+    )
+
+
+def test_a_value_without_end_is_refused_and_not_repeated(write: Write) -> None:
+    told = refusal(write(more=f"[database]\npath = {'a' * 5000}\n"))
+    assert told == "config.ini, [database] path: is 5000 characters long. Shorten it"
+
+
+@pytest.mark.parametrize("value", ["a" * 4_000, "9" * 4_000, "0." + "3" * 4_000])
+@pytest.mark.parametrize("line", ["interval = 1%", "userref = 7", "strategy = GridHODL", "fee = 0.25%"])
+def test_a_long_value_is_repeated_no_further_than_a_line_goes(write: Write, line: str, value: str) -> None:
+    key = line.split(" ")[0]
+    text = refusal(write((line, f"{key} = {value}")))
+    assert f" {key} = {value[:60]}…: " in text
+    assert len(text) < 500
+
+
+@pytest.mark.parametrize("text", ["1_000", "１２", "٣", "1٣"])
+def test_money_has_the_digits_0_to_9_and_nothing_between_them(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a number"):
+        to_decimal(text)
+
+
+def test_lines_may_end_in_any_way_and_none_is_shown(write: Write) -> None:
+    path = write(more=with_key() + "[telegrm]\ntoken = x\n")
+    path.write_text(path.read_text().replace("\n", "\u2028"), encoding="utf-8")
+    assert refusal(path) == 'config.ini, [telegrm]: unknown section; did you mean "telegram"?'
+
+
+def test_a_section_that_may_be_a_secret_is_not_shown(write: Write) -> None:
+    for more in (f"[kraken api_secret_key = {SECRET}]\n", f"[kraken api_secret_key = {SECRET}]\n" * 2):
+        text = refusal(write(more=more))
+        assert "[(not shown, it may be a secret)]" in text
+        assert SECRET not in text
 
 
 def test_paths_start_at_the_directory_of_the_file(
