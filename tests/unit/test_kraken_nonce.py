@@ -122,7 +122,7 @@ def test_a_disk_that_fails_later_is_logged_and_calls_go_on(path: Path, caplog: p
     assert "cannot be written" in caplog.text
 
 
-@pytest.mark.parametrize("text", ["", "garbage", "-5", "²", "9" * 30, "12.5"])
+@pytest.mark.parametrize("text", ["", "garbage", "-5", "²", "9" * 30, "1" * 5000, "12.5"])
 def test_a_damaged_mark_is_told_and_the_clock_takes_over(path: Path, text: str, caplog: pytest.LogCaptureFixture):
     path.parent.mkdir()
     path.write_text(text, encoding="utf-8")

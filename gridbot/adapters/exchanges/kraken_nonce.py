@@ -22,6 +22,7 @@ SKIP = 60 * NANOSECONDS
 RESERVED_AHEAD = 10 * 60 * NANOSECONDS
 # Kraken reads an unsigned 64 bit integer; what lies beyond this cannot be a time in nanoseconds.
 LARGEST = 2**63
+MOST_DIGITS = 40  # Python reads no number of some thousand digits, and a damaged file may hold one
 
 
 class NonceSource:
@@ -88,7 +89,7 @@ class NonceSource:
             return 0
         except OSError as exc:
             raise ConfigurationError(_cannot(self._path, "read", exc)) from exc
-        if text.isascii() and text.isdigit() and int(text) < LARGEST:
+        if text.isascii() and text.isdigit() and len(text) < MOST_DIGITS and int(text) < LARGEST:
             return int(text)
         LOG.warning("%s does not hold a number any more; the nonce starts again from the clock", self._path)
         return 0
