@@ -2,18 +2,13 @@
 
 import json
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from gridbot.infrastructure.database import Table
 from gridbot.models import stored
-from gridbot.models.money import to_decimal
 
 LOG = logging.getLogger(__name__)
-
-AMOUNTS = ("price", "fee", "base_free", "quote_free", "base_untraded", "quote_untraded")  # of a snapshot, as text
-MOST_DECIMALS = 31
 
 
 @dataclass(frozen=True)
@@ -65,31 +60,4 @@ def read_document(text: str) -> dict[str, Any]:
     document = json.loads(text)
     if not isinstance(document, dict):
         raise TypeError("no object")
-    for name, value in document.items():
-        if name in KINDS:
-            KINDS[name](value)
     return document
-
-
-def _decimals(value: Any) -> None:
-    if not isinstance(value, int) or value not in range(MOST_DECIMALS):
-        raise ValueError(value)
-
-
-def _texts(value: Any) -> None:
-    if not all(isinstance(text, str) for text in value):
-        raise TypeError(value)
-
-
-def _levels(value: Any) -> None:
-    for level in value:
-        _texts((level["cause"], level["reason"]))
-
-
-KINDS: dict[str, Callable[[Any], object]] = {
-    **dict.fromkeys(AMOUNTS, lambda value: stored.amount(to_decimal(value))),
-    **dict.fromkeys(("price_decimals", "lot_decimals", "quote_decimals"), _decimals),
-    "missing": _levels,
-    "pauses": _texts,
-    "refused": lambda refused: _texts(refused.values()),
-}

@@ -432,7 +432,7 @@ def test_a_value_that_cannot_be_is_said_in_words(capsys: pytest.CaptureFixture[s
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("document", ["abc", "[]", '{"price": "abc"}', '{"price_decimals": "2"}', '{"missing": [1]}'])
+@pytest.mark.parametrize("document", ["abc", "[]"])
 @pytest.mark.parametrize("command", ["status", "report"])
 def test_a_view_that_cannot_be_read_is_said_and_done_without(
     capsys: pytest.CaptureFixture[str], command: str, document: str

@@ -20,17 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from gridbot.adapters.exchanges.simulated_core import KEEP_FINISHED, SimulatedExchange
-from gridbot.adapters.exchanges.simulated_state import (
-    CANCELED,
-    CLOSED,
-    OPEN,
-    MarketPosition,
-    Money,
-    SimulatedOrder,
-)
+from gridbot.adapters.exchanges.simulated_state import MarketPosition, Money, SimulatedOrder
 from gridbot.exceptions import DatabaseError
-from gridbot.models import stored
-from gridbot.models.exchange import BUY, SELL, AssetPairInfoSchema, TradeInfoSchema
+from gridbot.models.exchange import AssetPairInfoSchema, TradeInfoSchema
 from gridbot.models.money import as_text
 
 LOG = logging.getLogger(__name__)
@@ -45,7 +37,6 @@ TAG_LENGTH = 5
 MONEY_COLUMNS = tuple(f.name for f in fields(Money))
 ORDER_COLUMNS = tuple(f.name for f in fields(SimulatedOrder))
 TRADE_COLUMNS = tuple(TradeInfoSchema.model_fields)
-MARKET_COLUMNS = tuple(f.name for f in fields(MarketPosition))
 SCHEMA = (
     """
     CREATE TABLE IF NOT EXISTS account (
@@ -78,12 +69,7 @@ SCHEMA = (
     ) STRICT
     """,
 )
-COUNTERS = {"number", "userref", "orders_taken", "trades_made", "tick"}
-TIMES = {"opened_at", "closed_at", "time"}
-# Columns of text, and what may stand there; (): anything but nothing.
-WORDS = {"side": (BUY, SELL), "status": (OPEN, CLOSED, CANCELED), "txid": (), "exec_id": ()}
-MORE_THAN_ZERO = {"price", "volume", "level"}
-MAY_BE_NEGATIVE = {"fee", "fees", "fee_rate", "seed"}
+TEXTS = {"txid", "exec_id", "side", "status", "reason", "trades"}
 
 
 def _upsert(table: str, names: tuple[str, ...]) -> str:
@@ -96,7 +82,7 @@ def _upsert(table: str, names: tuple[str, ...]) -> str:
 PUT_ORDER = _upsert("orders", ORDER_COLUMNS)
 PUT_TRADE = _upsert("executions", ("number", *TRADE_COLUMNS))
 PUT_ACCOUNT = _upsert("account", ("tag", *MONEY_COLUMNS))
-PUT_MARKET = _upsert("market", MARKET_COLUMNS)
+PUT_MARKET = _upsert("market", ("seed", "tick", "level"))
 
 
 def store_path(database: Path) -> Path:
@@ -153,12 +139,10 @@ class SimulatedStore:
                 self.save(money, [], [], [])
                 return money, [], []
             self.tag = row[0]
-            money = Money(**self._read("account", MONEY_COLUMNS, row[1:]))
-            orders = [
-                SimulatedOrder(**self._read("orders", ORDER_COLUMNS, r)) for r in self._select("orders", ORDER_COLUMNS)
-            ]
+            orders = [SimulatedOrder(**_read(ORDER_COLUMNS, r)) for r in self._select("orders", ORDER_COLUMNS)]
             newest = self._select("executions", TRADE_COLUMNS, f"ORDER BY number DESC LIMIT {KEEP_FINISHED}")
-            trades = [TradeInfoSchema(**self._read("executions", TRADE_COLUMNS, r)) for r in newest]
+            trades = [TradeInfoSchema(**_read(TRADE_COLUMNS, r)) for r in newest]
+            money = Money(**_read(MONEY_COLUMNS, row[1:]))
         trades.reverse()
         orders.sort(key=lambda o: (o.closed_at, o.number))
         return money, orders, trades
@@ -166,8 +150,8 @@ class SimulatedStore:
     def market_position(self) -> MarketPosition | None:
         """Where the demo's market was when the last change was stored; None for a new book."""
         with self._explained():
-            row = self._select("market", MARKET_COLUMNS).fetchone()
-            return None if row is None else MarketPosition(**self._read("market", MARKET_COLUMNS, row))
+            row = self._select("market", ("seed", "tick", "level")).fetchone()
+            return None if row is None else MarketPosition(int(row[0]), row[1], row[2])
 
     def save(
         self, money: Money, orders: list[SimulatedOrder], trades: list[TradeInfoSchema], forgotten: list[int]
@@ -204,31 +188,17 @@ class SimulatedStore:
     def _select(self, table: str, columns: tuple[str, ...], rest: str = "") -> sqlite3.Cursor:
         return self._db.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE book = ? {rest}", [self.book])
 
-    def _read(self, table: str, names: tuple[str, ...], row: tuple[Any, ...]) -> dict[str, Any]:
-        """The row by the names of its columns. Raises DatabaseError for what no exchange has written."""
-        found: dict[str, Any] = {}
-        for name, value in zip(names, row, strict=True):
-            try:
-                found[name] = _value(name, value)
-                if name == "executed" and found[name] > found["volume"]:
-                    raise ValueError("more than there was")
-            except stored.IMPOSSIBLE:
-                what = stored.cannot_be(f"{table}.{name}", value, found.get("txid", f"of {self.book}"))
-                raise self._error(what) from None
-        return found
-
     @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as exc:
-            raise self._error(f"{exc}. Check that there is space and that this user may write there") from exc
-
-    def _error(self, what: str) -> DatabaseError:
-        return DatabaseError(
-            f"the simulated exchange's file {self.path}: {what}. A damaged file can be removed together with the "
-            "database beside it: the play money then begins anew"
-        )
+        except (sqlite3.Error, ArithmeticError, TypeError, ValueError) as exc:
+            problem = str(exc) if isinstance(exc, sqlite3.Error) else "holds a value that cannot be"
+            raise DatabaseError(
+                f"the simulated exchange's file {self.path}: {problem}. Check that there is space and that "
+                f"this user may write there. A damaged file can be removed together with the database beside it: the "
+                "play money then begins anew"
+            ) from exc
 
 
 def open_exchange(
@@ -264,21 +234,11 @@ def open_exchange(
     return exchange
 
 
+def _read(names: tuple[str, ...], row: tuple[Any, ...]) -> dict[str, Any]:
+    return {name: _value(name, value) for name, value in zip(names, row, strict=True)}
+
+
 def _value(name: str, value: Any) -> Any:
-    """What a column holds. Raises one of ``stored.IMPOSSIBLE``."""
     if name == "trades":
         return tuple(t for t in value.split(",") if t)
-    if name == "reason":
-        return value
-    if name in TIMES:
-        return stored.time(value)
-    if name in WORDS:
-        if not value or value not in (WORDS[name] or (value,)):
-            raise ValueError(value)
-        return value
-    number: Any = stored.amount(value)
-    if (number < 0 and name not in MAY_BE_NEGATIVE) or (number == 0 and name in MORE_THAN_ZERO):
-        raise ValueError(value)
-    if name in COUNTERS or name == "seed":
-        return int(value)
-    return value if name == "level" else number
+    return Decimal(value) if isinstance(value, str) and name not in TEXTS else value
