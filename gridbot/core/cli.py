@@ -318,10 +318,10 @@ def _say(text: str, stream: TextIO | None) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    from gridbot.core.outlet import ends_with
+    from gridbot.core.outlet import said_lately
 
     # cron tries every minute, and until somebody looks that may be a year.
-    if not ends_with(sys.stderr, f"{message}\n"):
+    if not said_lately(sys.stderr, f"{message}\n"):
         _say(message, sys.stderr)
     return code
 

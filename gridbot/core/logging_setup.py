@@ -60,6 +60,8 @@ class PatientFileHandler(RotatingFileHandler):
     def doRollover(self) -> None:
         try:
             super().doRollover()
+        except FileNotFoundError:
+            pass  # another bot with this file has set it aside in the same moment; the next line opens it anew
         except OSError as exc:
             self.maxBytes = 0
             LOG.warning("%s now grows without end: it cannot be set aside (%s)", self.baseFilename, exc.strerror)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 PATIENCE_MS = 200  # for a reader that is only slow; nothing while it owes us more
+LATELY = 4096
 
 
 class Outlet:
@@ -62,15 +63,18 @@ class Outlet:
             os.close(self._handle)
 
 
-def ends_with(stream: TextIO, text: str) -> bool:
-    """A file, such as the errors.log of cron, that ends with ``text`` already. A terminal or a pipe never does."""
+def said_lately(stream: TextIO, text: str) -> bool:
+    """
+    Is ``text`` among the last LATELY bytes of a file, such as the errors.log of cron? Two bots may write to it in
+    turn. A terminal or a pipe remembers nothing.
+    """
     try:
         data, handle = text.encode(stream.encoding, stream.errors or "strict"), stream.fileno()
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             return False
         with open(f"/proc/self/fd/{handle}", "rb") as file:
-            file.seek(-len(data), os.SEEK_END)
-            return file.read() == data
+            file.seek(max(os.fstat(handle).st_size - LATELY - len(data), 0))
+            return data in file.read()
     except (OSError, ValueError):
         return False
 

@@ -205,6 +205,24 @@ def test_a_file_that_cannot_be_set_aside_goes_on(tmp_path: Path, monkeypatch: py
     assert sum("now grows without end: it cannot be set aside (Permission denied)" in line for line in lines) == 1
 
 
+def test_a_file_that_another_bot_sets_aside_in_the_same_moment_stays_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename, missing = os.rename, [FileNotFoundError(2, "No such file or directory")]
+
+    def outrun_once(*paths: str) -> None:
+        if missing:
+            raise missing.pop()
+        rename(*paths)
+
+    monkeypatch.setattr(os, "rename", outrun_once)
+    log_to(LoggingConfigDTO(file=tmp_path / "bot.log"))
+    for number in range(60):
+        LOG.info("%d %s", number, "x" * 100_000)
+    assert sum(p.stat().st_size for p in tmp_path.iterdir()) <= 4_200_000
+    assert "grows without end" not in (tmp_path / "bot.log").read_text()
+
+
 def test_a_file_that_cannot_be_written_is_refused_with_the_key_to_mend(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"\[logging\] file = .*: cannot be written \(No such file"):
         set_up_logging(LoggingConfigDTO(file=tmp_path / "missing" / "bot.log"), (), sys.stdout)
