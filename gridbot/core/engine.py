@@ -272,7 +272,7 @@ class BotEngine:
         settings = self._settings
         channels = channels_of(settings)
         if channels:
-            service = NotificationService(channels, self._in_words)
+            service = NotificationService(channels, self._in_words, settings.bot.name)
             self.event_bus.subscribe(events.Event, service.on_event)
             self._listeners.append(service.close)
         if settings.metrics.enabled:

@@ -174,7 +174,7 @@ def _send(config_path: str, text: str) -> bool:
     settings = load_settings(Path(config_path))
     channels = channels_of(settings)
     if not channels:
-        _say("no channel is configured, so nobody was told; see [telegram] in config.ini")
+        _say(f"no channel is configured, so nobody was told; see [telegram] in {config_path}")
     taken = []
     for channel in channels:
         try:

@@ -172,6 +172,6 @@ def _why_not(exc: Exception, host: str, port: int) -> str:
         where, why = f"host = {host}", f"this machine cannot listen there ({exc})"
         cure = "Use 127.0.0.1 for this machine only, 0.0.0.0 for the whole network"
     return (
-        f"config.ini, [metrics] {where}: the status page cannot be served, {why}.\n"
+        f"[metrics] {where}: the status page cannot be served, {why}.\n"
         f"  {cure}, or set [metrics] enabled = no. Trading works without the status page."
     )

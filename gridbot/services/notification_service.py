@@ -58,14 +58,15 @@ KINDS: dict[type[events.Event], Kind] = {
 class NotificationService:
     """
     Hears events, tells the channels. Its threads (daemons, one for each channel) start at once.
-    ``describe``: the text of an event, None for one that is not to be told.
+    ``describe``: the text of an event, None for one that is not to be told. ``name``: of the bot, for several bots
+    may write into one chat.
     """
 
     def __init__(
-        self, channels: Iterable[INotificationChannel], describe: Callable[[events.Event], str | None]
+        self, channels: Iterable[INotificationChannel], describe: Callable[[events.Event], str | None], name: str = ""
     ) -> None:
         self._describe = describe
-        self._couriers = [Courier(channel) for channel in channels]
+        self._couriers = [Courier(channel, name=name) for channel in channels]
         for courier in self._couriers:
             courier.start()
 
@@ -171,9 +172,12 @@ class Courier(threading.Thread):
     says so in the log once until the channel works again.
     """
 
-    def __init__(self, channel: INotificationChannel, steady: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, channel: INotificationChannel, steady: Callable[[], float] = time.monotonic, *, name: str = ""
+    ) -> None:
         super().__init__(name="gridbot-notify", daemon=True)
         self._channel = channel
+        self._bot = name
         self._steady = steady
         self._outbox = Outbox()
         self._lock = threading.Lock()  # around the outbox; never held while something is sent
@@ -220,7 +224,7 @@ class Courier(threading.Thread):
             batch = self._outbox.take(until)
         if not batch:
             return False
-        problem, wait = self._try(compose(batch, self._steady()))
+        problem, wait = self._try(_signed(self._bot, compose(batch, self._steady())))
         if problem:
             with self._lock:
                 self._outbox.keep(batch)
@@ -264,6 +268,12 @@ def compose(batch: list[Line], now: float) -> str:
     if fills:
         paragraphs.append("\n".join(fills))
     return "\n\n".join(paragraphs)
+
+
+def _signed(name: str, message: str) -> str:
+    """``message``, which begins with the bot's ``name``: once, for starts, ends and status carry it already."""
+    is_signed = not name or message.startswith((f"{name}: ", f"{name} started", f"{name} stopped"))
+    return message if is_signed else f"{name}: {message}"
 
 
 def _age(seconds: float) -> str:

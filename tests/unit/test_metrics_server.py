@@ -199,7 +199,7 @@ def test_a_port_in_use_is_an_error_with_help(server: MetricsServer) -> None:
     with pytest.raises(MetricsServerError) as error:
         MetricsServer(HOST, server.port, dict).start()
     assert str(error.value) == (
-        f"config.ini, [metrics] port = {server.port}: the status page cannot be served, "
+        f"[metrics] port = {server.port}: the status page cannot be served, "
         "another program on this machine uses this port already.\n"
         "  Choose another port, or set [metrics] enabled = no. Trading works without the status page."
     )

@@ -255,6 +255,26 @@ def test_an_alarm_reaches_every_channel_at_once() -> None:
     assert service.close() is True
 
 
+def test_every_message_begins_with_the_name_of_the_bot_once() -> None:
+    phone = Phone()
+    service = NotificationService([phone], describe, "hodl")
+    told = [
+        (Trouble("hodling is hard"), "hodl: hodling is hard"),
+        (BotStarted("hodl", "5 buys"), "hodl started\n5 buys"),
+        (StatusUpdate("hodl: GridHODL on BTC/USD"), "hodl: GridHODL on BTC/USD"),
+    ]
+    for n, (event, _) in enumerate(told):
+        service.on_event(event)
+        until = time.monotonic() + 2
+        while len(phone.heard) <= n and time.monotonic() < until:
+            time.sleep(0.005)
+    service.on_event(fill(1))
+    service.on_event(fill(2))
+    assert service.close() is True
+    assert phone.heard[:3] == [text for _, text in told]
+    assert phone.heard[3].startswith("hodl: 2 orders executed:\nbought ")
+
+
 def test_orders_placed_cancelled_and_shifts_are_not_told() -> None:
     phone = Phone()
     service = NotificationService([phone], describe)
