@@ -82,7 +82,7 @@ COMMANDS = {
         arguments=False,
     ),
     "backup": Command(
-        "copy the database to FILE, also while the bot runs; an older copy of that name is replaced, nothing else",
+        "copy the database to FILE, also while the bot runs; an older copy of this bot is replaced, nothing else",
         "gridbot.core.commands_owner:backup",
     ),
     "restore": Command(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gridbot.core import single_instance
 from gridbot.core.arguments import write
-from gridbot.core.commands_books import Books, check_owner, read_books
+from gridbot.core.commands_books import Books, check_owner, has_books, read_books
 from gridbot.core.database_check import is_copy, problems_in
 from gridbot.exceptions import ConfigurationError, DatabaseError
 from gridbot.infrastructure.audits import AuditMark, Audits
@@ -66,6 +66,14 @@ def backup(settings: Settings, args: argparse.Namespace) -> int:
         raise ConfigurationError(
             f"{target}: exists, and is no copy made by backup, so it is not replaced. Name another file for the copy"
         )
+    if target.exists() and has_books(target):
+        with closing(DBConnect(target, read_only=True)) as db:
+            try:
+                check_owner(db, settings, target)
+            except ConfigurationError as exc:
+                raise ConfigurationError(
+                    f"{exc.message}.\n  A copy of another bot is not replaced. Name another file for the copy"
+                ) from exc
     copy_database(source, target)
     write(f"{target}: a copy of {source}, checked. Bring it back with: restore {target}")
     return 0

@@ -138,6 +138,7 @@ def unlocked() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", ["config.ini", "bot.exchange.db", "other.db", "holiday.jpg"])
 def test_a_copy_replaces_nothing_but_an_older_copy(world: World, tmp_path: Path, name: str) -> None:
+    _sql(world.path, "UPDATE configuration SET market = 'Demo BTC/USD'")
     shutil.copy(copied(world, tmp_path), tmp_path / "older.db")
     (tmp_path / "config.ini").write_text(CONFIG)
     (tmp_path / "holiday.jpg").write_bytes(b"")
@@ -152,6 +153,17 @@ def test_a_copy_replaces_nothing_but_an_older_copy(world: World, tmp_path: Path,
     assert backup(settings_for(Path(world.path)), file(tmp_path / "older.db")) == 0
     with sqlite3.connect(tmp_path / "older.db") as copy:
         assert copy.execute("SELECT count(*) FROM trades").fetchone() == (1,)
+
+
+def test_a_copy_of_another_bot_is_not_replaced(world: World, tmp_path: Path) -> None:
+    copy = copied(world, tmp_path)
+    _sql(copy, "UPDATE configuration SET userref = 8")
+    before = copy.read_bytes()
+    with pytest.raises(ConfigurationError, match=r"copy\.db holds no bot with this number; it holds 8\.\n  A copy of"):
+        copied(world, tmp_path)
+    assert copy.read_bytes() == before
+    _sql(copy, "DELETE FROM configuration")  # made before the bot saw its first price
+    copied(world, tmp_path)
 
 
 @pytest.mark.usefixtures("unlocked")
