@@ -11,10 +11,12 @@ from decimal import Decimal, localcontext
 from typing import Any
 
 from gridbot.infrastructure.database import Trade
+from gridbot.models.configuration import MAX_FEE
 from gridbot.models.exchange import OrderInfoSchema, PairBalanceSchema, TradeInfoSchema
 from gridbot.models.grid import BookOrder, Placement
 from gridbot.models.money import ZERO, as_text, digits
 from gridbot.services.bookkeeping import flow
+from gridbot.services.funds import bound_by
 from gridbot.services.ledger import EXACT, PROVISIONAL
 from gridbot.services.messages import counted
 
@@ -114,7 +116,7 @@ def audit(ours: OurBooks, theirs: TheirBooks, start: Start, base: str, quote: st
     with localcontext(EXACT):
         forgotten, believed = _executions(ours, theirs, found)
         _open_orders(ours, theirs, found)
-        _balances(believed, theirs, start, (base, quote), found)
+        _balances(believed, theirs, start, (base, quote), _bound_by_others(ours, theirs.balance), found)
         # Where the whole account is the bot's, equal balances prove the sum of all executions.
         _forgotten(forgotten, None not in start.account and not found.rests, found)
     return found
@@ -223,8 +225,23 @@ def _open_orders(ours: OurBooks, theirs: TheirBooks, found: Audit) -> None:
         )
 
 
+def _bound_by_others(ours: OurBooks, account: PairBalanceSchema) -> tuple[Decimal, Decimal]:
+    """
+    Base and quote of the account that orders bind which are not the bot's, and so cannot be its own: at the least,
+    for the fee in the hold of its buys is not known.
+    """
+    base, quote = bound_by(ours.orders, ours.pending, MAX_FEE)
+    held = account.base_balance - account.base_available, account.quote_balance - account.quote_available
+    return max(held[0] - base, ZERO), max(held[1] - quote, ZERO)
+
+
 def _balances(
-    believed: list[TradeInfoSchema], theirs: TheirBooks, start: Start, names: tuple[str, str], found: Audit
+    believed: list[TradeInfoSchema],
+    theirs: TheirBooks,
+    start: Start,
+    names: tuple[str, str],
+    others: tuple[Decimal, Decimal],
+    found: Audit,
 ) -> None:
     """The account against what it, and the bot, began with and the executions."""
     traded = flow(believed)
@@ -234,7 +251,7 @@ def _balances(
         if began is not None:
             _whole_account(name, began, traded[n], held[n], found)
         if own is not None:
-            _fenced(name, own, traded[n], held[n], found)
+            _fenced(name, own, traded[n], held[n], others[n], found)
         elif began is None:
             _not_told(name, traded[n], held[n], found)
     if start.account[0] is None and names[0] in found.rests:  # then too little: more proves nothing
@@ -250,14 +267,16 @@ def _whole_account(name: str, began: Decimal, change: Decimal, account: Decimal,
     found.differences.append(f"{what} make {digits(should)}; the account holds {digits(account)}")
 
 
-def _fenced(name: str, began: Decimal, change: Decimal, account: Decimal, found: Audit) -> None:
-    own = began + change
+def _fenced(name: str, began: Decimal, change: Decimal, account: Decimal, others: Decimal, found: Audit) -> None:
+    """``others``: what of the account orders of others bind."""
+    own, account = began + change, account - others
     what = f"{name}: the bot's own were {digits(began)}, {_signed(change)} by executions: {digits(own)}"
     if account < own:
+        beside = f" beside the {digits(others)} that other orders bind" if others else ""
         found.rests.setdefault(name, account - own)
         found.differences.append(
-            f"{what}; the account holds only {digits(account)}: some was taken out, or [funds] grants more than there "
-            "was"
+            f"{what}; the account holds only {digits(account)}{beside}: some was taken out, or [funds] grants more "
+            "than there was"
         )
     elif own < 0:
         found.differences.append(
@@ -265,7 +284,9 @@ def _fenced(name: str, began: Decimal, change: Decimal, account: Decimal, found:
             "grants it less than it had used already"
         )
     else:
-        found.notes.append(f"{what}; {digits(account - own)} in the account are not the bot's and are not touched")
+        found.notes.append(
+            f"{what}; {digits(account + others - own)} in the account are not the bot's and are not touched"
+        )
 
 
 def _not_told(name: str, change: Decimal, account: Decimal, found: Audit) -> None:

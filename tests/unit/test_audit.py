@@ -259,6 +259,26 @@ def test_the_ring_fence_is_shown_and_the_rest_left_alone() -> None:
     assert compare(other=theirs(balance=(D("0.101"), D("350.12375"))), start=fence).is_reconciled  # all is the bot's
 
 
+@pytest.mark.parametrize(("own_sell", "reconciled"), [("0.4", True), ("0.3", False)])
+def test_coins_that_the_orders_of_another_bot_bind_cover_nothing(own_sell: str, reconciled: bool) -> None:
+    held = PairBalanceSchema(
+        base_balance=D("0.501"), quote_balance=D(5000), base_available=D("0.001"), quote_available=D("4901")
+    )
+    sell = BookOrder("S2", "sell", D(51000), D(own_sell), 0.0)
+    told = OrderInfoSchema(
+        pair="XBTUSD", price=D(51000), side="sell", status="open", txid="S2", userref=7, vol=sell.volume, vol_exec=D(0)
+    )
+    other = replace(theirs((*ORDERS, told)), balance=held)
+    found = compare(orders=(OPEN, sell), other=other, start=Start(own=(D("0.4"), D(400))))
+    assert found.is_reconciled is reconciled
+    if not reconciled:
+        assert found.rests == {"BTC": D("-0.1")}
+        assert found.differences == [
+            "BTC: the bot's own were 0.4, +0.001 by executions: 0.401; the account holds only 0.301 beside the 0.2 "
+            "that other orders bind: some was taken out, or [funds] grants more than there was"
+        ]
+
+
 def test_a_bot_that_has_used_more_than_its_own_is_not_reconciled() -> None:
     found = compare(other=theirs(balance=(D("0.501"), D(5000))), start=Start(own=(D(0), D(40))))
     assert found.differences == [
