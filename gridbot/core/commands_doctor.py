@@ -17,6 +17,7 @@ from gridbot.core.clock import SystemClock
 from gridbot.core.commands_books import Books, read_books
 from gridbot.core.config_file import describe, require_key
 from gridbot.core.database_check import problems_in
+from gridbot.core.heartbeat import look
 from gridbot.core.registry import exchange_of, resolve
 from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError, TemporaryFailure
 from gridbot.infrastructure.database import Configuration, DBConnect
@@ -54,7 +55,8 @@ class Doctor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._clock = SystemClock()
-        self._busy: str | None = None  # who uses the database and the key just now
+        self._busy: str | None = None  # who uses the database just now
+        self._key_in_use: str | None = None  # and who the key
         self._books: Books | None = None  # None: the bot has not begun
 
     def examine(self) -> Iterator[Finding]:
@@ -106,7 +108,11 @@ class Doctor:
 
     def _database(self) -> Iterator[Finding]:
         path, bot = self._settings.db.path, self._settings.bot
-        self._busy = single_instance.claim(str(path), self._settings.kraken.api_public_key)
+        self._busy = single_instance.claim(str(path))
+        if self._busy is None:
+            self._key_in_use = single_instance.claim(str(path), self._settings.kraken.api_public_key, key_only=True)
+        elif (life := look(path, userref=str(bot.userref))).is_another_s:
+            yield (WRONG, "database", f"{path}: {life.text}")
         if not path.exists():
             yield (GOOD, "database", f"{path} will be made at the first start")
             return
@@ -119,6 +125,15 @@ class Doctor:
             with closing(DBConnect(path, read_only=True)) as db:
                 if Configuration(db, bot.userref).exists:
                     self._books = read_books(self._settings)
+                others = ", ".join(str(row[0]) for row in db.execute("SELECT userref FROM configuration"))
+            if self._books is None and others:
+                yield (
+                    HINT,
+                    "database",
+                    f"{path} holds the books of userref {others}, and none of this bot's {bot.userref}. Every bot "
+                    "needs a database of its own: [database] path. If you have changed [bot] userref, the orders of "
+                    "the old one are not looked after any more: change it back, unless you mean to begin afresh",
+                )
             yield (GOOD, "database", f"{path} is sound")
         except ConfigurationError as exc:
             yield (WRONG, "database", exc.message)
@@ -153,12 +168,22 @@ class Doctor:
         elif self._busy is not None:
             # Two programs with one key spoil each other's nonces, and the bot would stop.
             yield (HINT, "key", f"not tried: {self._busy}. It proves its key with every order; stop it to look here")
+        elif self._key_in_use is not None:
+            yield (WRONG, "key", f"{self._key_in_use}. This bot cannot start beside it")
         else:
             if bot.skip_permission_check:
                 yield (HINT, "key", "its rights are not checked (skip_permission_check)")
             else:
                 rest.check_api_key_permissions()
                 yield (GOOD, "key", "may do what the bot needs, and cannot withdraw money")
+            if self._books is None and not bot.dry_run and (count := len(rest.get_open_orders(bot.userref))):
+                yield (
+                    HINT,
+                    "userref",
+                    f"the exchange has {counted(count, 'order')} of userref {bot.userref} open already, and the "
+                    "database knows of none. An older database was lost: restore a backup, or start, and what is open "
+                    "is adopted. Or another bot uses this number: then choose another one",
+                )
             fee = rest.get_maker_fee()
             yield from self._grid(rest, fee)
             yield from self._funds(rest, (fee if bot.fee is None else bot.fee) or ZERO)
@@ -245,7 +270,8 @@ class Doctor:
                 "coins",
                 f"SWING will sell the {units.volume(base)} that are free. To keep them: [funds] own_base = 0",
             )
-        names = {bot.base_currency, bot.quote_currency, *rest.rest_altname.replace(bot.quote_currency, " ").split()}
+        pair = rest.get_asset_pair_info()
+        names = {bot.base_currency, bot.quote_currency, pair.base[1:], pair.quote[1:]}  # XXBT is XBT where it earns
         earning = [
             b.asset for b in rest.get_balances() if b.asset.endswith(".F") and b.asset[:-2] in names and b.balance
         ]

@@ -33,9 +33,12 @@ REMIND_AFTER = 6 * 3600.0  # seconds until a dead bot is reported to the owner's
 class Heartbeat:
     """The bot's side: tells that it lives, and for how long nobody need worry."""
 
-    def __init__(self, database: str | os.PathLike[str], now: Callable[[], float] = time.monotonic) -> None:
-        """``database``: names the bot. ``now``: seconds since boot."""
+    def __init__(
+        self, database: str | os.PathLike[str], now: Callable[[], float] = time.monotonic, userref: int | str = ""
+    ) -> None:
+        """``database`` and ``userref``: name the bot. ``now``: seconds since boot."""
         self._now = now
+        self._userref = userref
         self._next = 0.0
         self._state = ""
         self._path = sign_path(database)
@@ -56,25 +59,37 @@ class Heartbeat:
         with suppress(OSError):  # somebody else's file is there, or no room: trading does not need this one
             handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(f"{os.getpid()} {now:.1f} {good_for:.1f} {state}\n")
+                file.write(f"{os.getpid()}:{self._userref} {now:.1f} {good_for:.1f} {state}\n")
 
 
 class Life:
-    """What the last sign of life says; ``text``: one sentence for people. ``was_stopped``: by request."""
+    """
+    What the last sign of life says; ``text``: one sentence for people. ``was_stopped``: by request. ``is_another_s``:
+    somebody else has left it.
+    """
 
-    def __init__(self, text: str, is_alive: bool = False, was_stopped: bool = False) -> None:
+    def __init__(
+        self, text: str, is_alive: bool = False, was_stopped: bool = False, is_another_s: bool = False
+    ) -> None:
         self.text = text
         self.is_alive = is_alive
         self.was_stopped = was_stopped
+        self.is_another_s = is_another_s
 
 
-def look(database: str | os.PathLike[str], now: float | None = None) -> Life:
-    """Is the bot on this database alive? ``now``: seconds since boot."""
+def look(database: str | os.PathLike[str], now: float | None = None, userref: str = "") -> Life:
+    """Is the bot on this database, with this ``userref`` unless that is "", alive? ``now``: seconds since boot."""
     now = time.monotonic() if now is None else now
     sign = _read(sign_path(database))
     if sign is None or sign[1] > now + 1:
         return Life("the bot has not run since this machine started")
-    pid, at, good_for, state = sign
+    pid, at, good_for, state, its_userref = sign
+    if userref and its_userref not in ("", userref):
+        return Life(
+            f"another bot (userref {its_userref}) uses this database; this one does not run.\n"
+            "  Every bot needs a database of its own: [database] path",
+            is_another_s=True,
+        )
     age = max(0.0, now - at)
     if state == STOPPED:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() - age))
@@ -98,13 +113,14 @@ def sign_path(database: str | os.PathLike[str]) -> str:
     return f"{MEMORY if os.access(MEMORY, os.W_OK) else '/tmp'}/gridbot-{digest}.alive"
 
 
-def _read(path: str) -> tuple[int, float, float, str] | None:
+def _read(path: str) -> tuple[int, float, float, str, str] | None:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             if os.fstat(file.fileno()).st_uid != os.getuid():
                 return None
-            pid, at, good_for, state = file.read(500).rstrip("\n").split(" ", 3)
-        return int(pid), float(at), float(good_for), state
+            who, at, good_for, state = file.read(500).rstrip("\n").split(" ", 3)
+        pid, _, userref = who.partition(":")
+        return int(pid), float(at), float(good_for), state, userref
     except (OSError, ValueError):
         return None
 
@@ -134,8 +150,9 @@ def watch_arguments(parser: argparse.ArgumentParser) -> None:
 
 def watch(args: argparse.Namespace) -> int:
     """Is the bot alive? 0 when it is; 1 when it is not, with what to do. Reads config.ini only in part."""
-    database = ini_file.database_path(args.config, ini_file.read_ini(args.config))
-    life = look(database)
+    raw = ini_file.read_ini(args.config)
+    database, userref = ini_file.database_path(args.config, raw), raw.get("bot", {}).get("userref", "").lstrip("0")
+    life = look(database, userref=userref)
     if not (life.is_alive or life.was_stopped):
         from gridbot.core.restart_guard import waiting
 
@@ -143,7 +160,7 @@ def watch(args: argparse.Namespace) -> int:
             life.text += f"\n{found[1]}"
     _say(life.text)
     if args.notify and not life.was_stopped:
-        _notify_once(args.config, f"{sign_path(database)}.told", life)
+        _notify_once(args.config, f"{sign_path(database)}.{userref}.told", life)
     return 0 if life.is_alive else 1
 
 

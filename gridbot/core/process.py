@@ -67,7 +67,8 @@ def run_bot(settings: Settings, record: Path | None = None) -> int:
             wake_up()
 
     when_asked_to_stop(ask_to_stop)
-    heartbeat, guard = Heartbeat(settings.db.path), RestartGuard(str(settings.config_path), str(settings.db.path))
+    heartbeat = Heartbeat(settings.db.path, userref=settings.bot.userref)
+    guard = RestartGuard(str(settings.config_path), str(settings.db.path))
     code, why = STOPPED_BY_ERROR, ""
 
     def alive(good_for: float) -> None:

@@ -460,7 +460,7 @@ def test_a_dead_bot_is_told_once_and_its_return_once(tmp_path: Path, monkeypatch
     alive.end("again")
     os.utime(tmp_path / "config.ini")
     assert main(words) == 1
-    told = tmp_path / "gridbot.db.alive.told"
+    told = tmp_path / "gridbot.db.alive.7.told"
     os.utime(told, (time.time() - 6 * 3600 - 1,) * 2)
     assert main(words) == 1
     assert len(Phone.heard) == 4, "a bot that stays dead is told again after six hours"
@@ -486,6 +486,24 @@ def test_a_bot_that_was_stopped_on_request_is_not_alive_and_no_alarm(
     assert main(["--config", str(tmp_path / "config.ini"), "watch", "--notify"]) == 1
     assert capsys.readouterr().out.startswith("the bot was stopped on request at 20")
     assert Phone.heard == []
+
+
+def test_the_life_of_another_bot_on_the_database_is_not_one_s_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(heartbeat, "sign_path", lambda database: f"{database}.alive")
+    (tmp_path / "config.ini").write_text(CONFIG.replace("userref = 7", "userref = 07"))
+    assert single_instance.claim(str(tmp_path / "gridbot.db")) is None
+    Heartbeat(tmp_path / "gridbot.db", userref=7).beat("RUNNING")
+    words = ["--config", str(tmp_path / "config.ini"), "watch"]
+    assert main(words) == 0
+    Heartbeat(tmp_path / "gridbot.db", userref=101).beat("RUNNING")
+    assert main(words) == 1
+    said = (
+        "another bot (userref 101) uses this database; this one does not run.\n  Every bot needs a database of its own"
+    )
+    assert said in capsys.readouterr().out
+    single_instance.release_all()
 
 
 # ---- doctor --------------------------------------------------------------------------------------------
@@ -542,6 +560,64 @@ def test_the_doctor_leaves_the_key_alone_while_the_bot_uses_it(
     assert code == 0
     assert "hint    key: not tried: gridbot is already running" in text
     assert not [call.method for call in kraken.fake.calls if call.private]
+
+
+def test_the_doctor_says_that_another_bot_has_the_database(
+    kraken: Ground, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    World("GridHODL", path=tmp_path / "bot.db").start("50000").db.close()
+    _sql(tmp_path / "bot.db", "UPDATE configuration SET userref = 101")
+    code, text = doctor(kraken, capsys)
+    assert code == 0
+    assert (
+        f"hint    database: {tmp_path}/bot.db holds the books of userref 101, and none of this bot's {USERREF}. "
+        in text
+    )
+    Heartbeat(kraken.database, userref=101).beat("RUNNING")
+    lock = single_instance.lock_file(f"{kraken.database}.lock")
+    assert lock is not None
+    try:
+        code, text = doctor(kraken, capsys)
+    finally:
+        os.close(lock)
+    assert code == 2
+    assert f"PROBLEM database: {tmp_path}/bot.db: another bot (userref 101) uses this database; this one does" in text
+
+
+def test_the_doctor_says_that_another_bot_has_the_key(kraken: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = single_instance.lock_file(f"{single_instance.key_state_path(TEST_KEY, kraken.directory)}.lock")
+    assert lock is not None
+    try:
+        code, text = doctor(kraken, capsys)
+    finally:
+        os.close(lock)
+    assert code == 2
+    assert "PROBLEM key: gridbot is already running" in text
+    assert "with this API key; a second bot needs a key of its own. This bot cannot start beside it" in text
+
+
+def test_the_doctor_finds_orders_of_its_userref_that_the_database_does_not_know(
+    kraken: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "hint    userref" not in doctor(kraken, capsys)[1]
+    for price in ("49000.0", "48000.0"):
+        kraken.fake.place_by_hand("BTC/USD", "buy", "0.01", price, userref=USERREF)
+    code, text = doctor(kraken, capsys)
+    assert code == 0
+    assert (
+        f"hint    userref: the exchange has 2 orders of userref {USERREF} open already, and the database knows" in text
+    )
+    assert "Or another bot uses this number: then choose another one" in text
+
+
+def test_the_doctor_finds_auto_earn_of_a_coin_that_is_the_quote(
+    kraken: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = kraken.directory / "config.ini"
+    text = path.read_text().replace("quote_currency = USD", "quote_currency = BTC")
+    path.write_text(text.replace("base_currency = BTC", "base_currency = ETH"))
+    kraken.fake.auto_earn.add("XXBT")
+    assert "hint    auto-earn: is on for XBT.F" in doctor(kraken, capsys)[1]
 
 
 def test_the_doctor_says_what_to_do_about_funds_clock_and_auto_earn(
