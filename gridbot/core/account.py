@@ -15,6 +15,7 @@ from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, PLACING, Orde
 from gridbot.services.report import profit_lines, summary_of
 from gridbot.services.settled import RunningLedger
 from gridbot.services.status_report import Status
+from gridbot.strategies.grid_market import UNPAID
 
 KEEP_SPACING = 10.0  # seconds; between two writings of the view
 
@@ -92,7 +93,9 @@ class AccountView:
         self._snapshots.put(self._kept_at, document)
 
     def _pauses(self) -> list[str]:
-        return [what for what in (PLACING, BUYING, CROSSING, CROWDED) if not self._desk.pauses.over(what)]
+        pauses = self._desk.pauses
+        lasting = [UNPAID] if pauses.known(UNPAID) else []
+        return [what for what in (PLACING, BUYING, CROSSING, CROWDED) if not pauses.over(what)] + lasting
 
     def _refused(self) -> dict[str, str]:
         """The words of refusals that still stand, by what was refused."""

@@ -23,6 +23,7 @@ from gridbot.services.messages import Units, duration
 from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, PLACING
 from gridbot.services.status_report import away, headline, ladder
 from gridbot.services.tables import moment
+from gridbot.strategies.grid_market import UNPAID
 from gridbot.strategies.grid_rules import shift_up_threshold
 
 # Why no buy is placed for a while, in plain words.
@@ -31,6 +32,7 @@ PAUSES = {
     BUYING: "refused: the exchange refused the last buy; tried again at growing intervals",
     CROSSING: "spike: the price moves faster than buys are placed; tried again within a minute",
     CROWDED: "refused: the exchange allows no more open orders, and a sell waits for a place",
+    UNPAID: "fee: with the fee you pay now the grid would not pay, or not fit; the log has the figures",
 }
 AT_THE_NEXT_PRICE = "the bot places it at the next price; if it does not, its log names the refusal"
 
@@ -176,7 +178,7 @@ class _View:
             events.append(f"a fall to {self._at(books.buys[0].price)} fills a buy")
         if books.sells:
             events.append(f"a rise to {self._at(books.sells[0].price)} fills a sell")
-        elif books.buys:
+        elif books.buys and UNPAID not in books.snapshot.get("pauses", []):
             shift = shift_up_threshold(books.buys[0].price, self.bot.interval)
             events.append(f"a rise above {self._at(shift)} moves the grid up")
         if not events and (why := self._why_no_buy()) != AT_THE_NEXT_PRICE:

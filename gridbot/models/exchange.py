@@ -165,6 +165,10 @@ class TradeInfoSchema(ExchangeModel):
     time: float
 
 
+class TakerTradeSchema(TradeInfoSchema):
+    """An execution of which the exchange says that the order took: that may cost another fee. Booked like any other."""
+
+
 class TickerUpdateSchema(ExchangeModel):
     """The last traded price; ``time`` is 0 when the exchange did not say when."""
 
@@ -194,6 +198,7 @@ class ExecutionsUpdateSchema(ExchangeModel):
     fee: Decimal | None = None  # in quote
     cum_qty: NotNegative | None = None
     cum_cost: NotNegative | None = None
+    maker: bool = True  # False: an execution of which the exchange says that the order took
     time: float = 0.0
     reason: str = ""
 

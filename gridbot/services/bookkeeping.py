@@ -28,7 +28,14 @@ from gridbot.infrastructure.database import (
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import IExchangeRESTService
 from gridbot.models.events import Event
-from gridbot.models.exchange import BUY, ExecutionsUpdateSchema, OrderInfoSchema, PairBalanceSchema, TradeInfoSchema
+from gridbot.models.exchange import (
+    BUY,
+    ExecutionsUpdateSchema,
+    OrderInfoSchema,
+    PairBalanceSchema,
+    TakerTradeSchema,
+    TradeInfoSchema,
+)
 from gridbot.models.grid import EXTRA, SURPLUS, UNKNOWN, BookOrder, UnsoldBuy
 from gridbot.models.money import ZERO, as_text
 from gridbot.services.funds import EVERYTHING, Funds, OwnShare, bound_by
@@ -43,7 +50,8 @@ SLOW_TIME = 5.0  # seconds; deadlines are made from this time, and are twice as 
 class Finished:
     """
     An order that has just left the book. ``status`` in the exchange's words; amounts as booked;
-    ``is_filled``: executed as far as its owner wanted it to be, amendments included.
+    ``is_filled``: executed as far as its owner wanted it to be, amendments included; ``has_taken``: not all of it as
+    a maker.
     """
 
     order: BookOrder
@@ -54,6 +62,7 @@ class Finished:
     at: float
     is_filled: bool
     reason: str = ""
+    has_taken: bool = False
 
 
 class Bookkeeping:
@@ -87,6 +96,7 @@ class Bookkeeping:
         self.sync_reason = ""  # why the whole book should be compared with the exchange soon; "" for no reason
         self.provisional = {row.info.txid for row in self.trades.provisional()}  # booked in sum, to be itemised
         self._totals = {order.txid: self._stored_totals(order.txid) for order in self.book if order.executed}
+        self._takers: set[str] = set()  # orders of the book that were executed at other than the maker's fee
         self._amended_at: dict[str, float] = {}  # by the word of the feed; REST may not know it yet
         self._time_offset = 0.0  # exchange's unix time minus our monotonic clock
 
@@ -243,7 +253,8 @@ class Bookkeeping:
         if not (update.exec_type == "trade" and update.exec_id and update.last_qty and update.last_price):
             return None
         cost = update.last_price * update.last_qty if update.cost is None else update.cost
-        return TradeInfoSchema(
+        schema = TradeInfoSchema if update.maker else TakerTradeSchema
+        return schema(
             exec_id=update.exec_id,
             txid=update.order_id,
             side=order.side if order is not None else update.side or BUY,
@@ -289,6 +300,8 @@ class Bookkeeping:
 
     def _book_trade(self, order: BookOrder, trade: TradeInfoSchema) -> None:
         """Book an execution that was told; where its order is booked in sum, in place of so much of that sum."""
+        if isinstance(trade, TakerTradeSchema):
+            self._takers.add(order.txid)
         if order.txid in self.provisional:
             self.itemise(trade)
         else:
@@ -369,7 +382,9 @@ class Bookkeeping:
         self._amended_at.pop(txid, None)
         self.funds.release(order.side, order.price, order.rest)
         cost, fee = self._totals.pop(txid, (ZERO, ZERO))
-        return Finished(order, status, order.executed, cost, fee, at, status == self._domain.CLOSED, reason)
+        has_taken = txid in self._takers
+        self._takers.discard(txid)
+        return Finished(order, status, order.executed, cost, fee, at, status == self._domain.CLOSED, reason, has_taken)
 
     def _amended(self, order: BookOrder, price: Decimal, volume: Decimal) -> None:
         """Its owner changed it by hand."""

@@ -69,11 +69,12 @@ class GridMarket(GridOrders):
 
     def _compare_fee(self, finished: Finished) -> None:
         """
-        A buy is post-only, so the fee of a filled one is the account's maker fee. Where [grid] fee says less, cycles
-        earn less than the bot counts on: that is told once, and where they would lose, no buy follows. Where the fee
-        came from the exchange it is asked for again. A simulated order proves nothing: it keeps the fee of its day.
+        A buy is post-only, so the fee of a filled one is the account's maker fee, unless its owner made it take. Where
+        [grid] fee says less, cycles earn less than the bot counts on: that is told once, and where they would lose, no
+        buy follows. Where the fee came from the exchange it is asked for again. A simulated order proves nothing: it
+        keeps the fee of its day.
         """
-        if finished.order.side != BUY or not finished.executed or self._config.simulated:
+        if finished.order.side != BUY or not finished.executed or finished.has_taken or self._config.simulated:
             return
         counted_on = finished.cost * (self.settings.fee + BASIS_POINT) + step_of(self.settings.pair.cost_decimals)
         before, self._fee_taken = self._fee_taken, ZERO

@@ -28,7 +28,7 @@ from gridbot.core.commands_audit import run_audit
 from gridbot.core.commands_books import known_price
 from gridbot.core.config_file import describe, load_settings
 from gridbot.core.process import build
-from gridbot.exceptions import GridBotError, InsufficientFunds, OrderRejected
+from gridbot.exceptions import ConfigurationError, GridBotError, InsufficientFunds, OrderRejected
 from gridbot.infrastructure.database import DBConnect, Trades
 from gridbot.models.configuration import FundsConfigDTO, Settings
 from gridbot.models.events import BotStarted, Event, FundsShort, StatusUpdate
@@ -482,6 +482,19 @@ def test_status_knows_a_running_bot(capsys: pytest.CaptureFixture[str]) -> None:
     assert "moves the grid up" in out
 
 
+def test_status_promises_no_move_of_a_grid_whose_buys_are_held_back(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trade_for_a_while(ticks=1)
+    loses = Mock(side_effect=ConfigurationError("[grid] interval: this grid loses"))
+    monkeypatch.setattr("gridbot.strategies.grid_market.check_interval_pays", loses)
+    trade_for_a_while(ticks=1)
+    assert single_instance.claim(str(Path("demo.db").absolute())) is None
+    _, out, _ = run(capsys, "status")
+    assert "fills a buy" in out
+    assert "moves the grid up" not in out
+
+
 def test_status_says_that_funds_are_short(capsys: pytest.CaptureFixture[str]) -> None:
     trade_for_a_while(ticks=1, quote="350")
     _, out, _ = run(capsys, "status")
@@ -526,6 +539,7 @@ def test_status_says_that_the_limit_is_reached(capsys: pytest.CaptureFixture[str
     ("pause", "says"),
     [
         ("buys", "refused: the exchange refused the last buy"),
+        ("unpaid", "fee: with the fee you pay now the grid would not pay"),
         ("crossing", "spike: the price moves faster than buys are placed"),
         ("crowded", "refused: the exchange allows no more open orders, and a sell waits for a place"),
     ],

@@ -28,7 +28,9 @@ from gridbot.models.exchange import (
     CreateOrderResponseSchema,
     ExecutionsUpdateSchema,
     OnMessageSchema,
+    TakerTradeSchema,
     TickerUpdateSchema,
+    TradeInfoSchema,
 )
 from gridbot.models.grid import BookOrder, Cause, UnsoldBuy
 from gridbot.strategies.grid_rules import buy_behind
@@ -1229,6 +1231,27 @@ def test_where_the_fee_that_is_taken_makes_cycles_lose_no_buy_follows_and_the_ow
     world.exchange.charge(Decimal("0.0016"))
     world.price("49000").wait(2).price("49000")
     assert len(world.buys) == 5, "the fee has fallen again"
+
+
+@pytest.mark.parametrize("is_heard", [True, False])
+def test_a_buy_that_its_owner_has_made_take_proves_nothing_of_the_fee(is_heard: bool) -> None:
+    world = real("0.0016", "0.006", taken="0.004").start("50000")
+    deliver, trades_info = world.deliver, world.rest.get_trades_info
+
+    def told(messages: list[OnMessageSchema]) -> None:
+        for message in messages:
+            taken = [event.model_copy(update={"maker": False}) for event in message.executions or []]
+            deliver([message.model_copy(update={"executions": taken})])
+
+    def asked(exec_ids: list[str]) -> dict[str, TradeInfoSchema]:
+        return {key: TakerTradeSchema(**vars(trade)) for key, trade in trades_info(exec_ids).items()}
+
+    world.deliver, world.rest.get_trades_info = told, asked
+    if not is_heard:
+        unheard(world, "49690")
+        world.desk.request_sync("a doubt")
+    world.price("49690").wait(20)
+    assert (len(world.sells), world.told(Trouble), world.strategy.waiting) == (1, [], ())
 
 
 def test_a_fee_below_the_one_taken_is_told_once_and_trade_goes_on_where_it_pays() -> None:

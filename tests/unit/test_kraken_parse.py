@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gridbot.adapters.exchanges import kraken_parse as parse
-from gridbot.models.exchange import AssetBalanceSchema
+from gridbot.models.exchange import AssetBalanceSchema, TakerTradeSchema, TradeInfoSchema
 from gridbot.models.money import from_json
 
 DATA = Path(__file__).parent.parent / "data" / "kraken"
@@ -176,6 +176,16 @@ def test_a_trade():
         0,
     )
     assert trade.time == 1688667796.8802
+
+
+def test_an_execution_counts_as_the_maker_s_unless_it_is_told_to_be_a_taker_s():
+    [(exec_id, row)] = saved("query_trades").items()
+    absent = {name: value for name, value in row.items() if name != "maker"}
+    trades = [parse.trade_info(exec_id, absent | more) for more in ({}, {"maker": True}, {"maker": False})]
+    assert [type(trade) for trade in trades] == [TradeInfoSchema, TradeInfoSchema, TakerTradeSchema]
+    fill = {name: value for name, value in frame("trade").items() if name != "liquidity_ind"}
+    events = [parse.execution(fill | more) for more in ({}, {"liquidity_ind": "m"}, {"liquidity_ind": "t"})]
+    assert [event.maker for event in events] == [True, True, False]
 
 
 def test_the_last_price_and_the_txid_of_an_accepted_order():

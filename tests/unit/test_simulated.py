@@ -98,6 +98,7 @@ def test_a_fill_is_told_with_everything_the_real_feed_tells():
         "userref": USERREF,
         "symbol": "BTC/USD",
         "side": "buy",
+        "maker": True,
         "exec_id": "T00001-SIM00-BUY",
         "last_qty": Decimal("0.00202000"),
         "last_price": Decimal("49504.9"),

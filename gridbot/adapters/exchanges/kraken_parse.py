@@ -16,6 +16,7 @@ from gridbot.models.exchange import (
     ExecutionsUpdateSchema,
     OrderInfoSchema,
     PairBalanceSchema,
+    TakerTradeSchema,
     TickerUpdateSchema,
     TradeInfoSchema,
 )
@@ -203,9 +204,10 @@ def userref_of(row: Row) -> int:
 def trade_info(exec_id: str, row: Row) -> TradeInfoSchema:
     """
     ``{"ordertxid":"OQCLML-BW3P3-BUCMWZ","pair":"XXBTZUSD","time":1688667796.8802,"type":"buy",
-    "price":"30010.00000","cost":"600.20000","fee":"0.00000","vol":"0.02000000"}``
+    "price":"30010.00000","cost":"600.20000","fee":"0.00000","vol":"0.02000000","maker":true}``
     """
-    return TradeInfoSchema(
+    schema = TakerTradeSchema if row.get("maker") is False else TradeInfoSchema
+    return schema(
         exec_id=exec_id,
         txid=row["ordertxid"],
         side=row["type"],
@@ -235,7 +237,7 @@ def execution(row: Row) -> ExecutionsUpdateSchema:
     ``{"order_id":"OUF4EM-FRGI2-MQMWZD","order_userref":1680953421,"exec_id":"THVRQM-33VKH-UCI7BS",
     "exec_type":"trade","symbol":"BTC/USD","side":"buy","last_qty":0.00101000,"last_price":49504.9,
     "cost":49.999949,"order_status":"partially_filled","cum_qty":0.00101000,"cum_cost":49.999949,
-    "timestamp":"2026-09-21T14:20:01.000000Z","fees":[{"asset":"USD","qty":0.12499}]}``
+    "liquidity_ind":"m","timestamp":"2026-09-21T14:20:01.000000Z","fees":[{"asset":"USD","qty":0.12499}]}``
 
     ``new`` and ``canceled`` bring little more than order_id, exec_type, order_status and the reference.
     """
@@ -250,6 +252,7 @@ def execution(row: Row) -> ExecutionsUpdateSchema:
         side=row.get("side"),
         exec_id=row.get("exec_id"),
         fee=_fee(row),
+        maker=row.get("liquidity_ind") != "t",
         time=unix_seconds(row.get("timestamp")),
         reason=row.get("reason") or row.get("cancel_reason") or "",
         **amounts,
