@@ -225,3 +225,4 @@ class News:
     trades: dict[str, list[TradeInfoSchema]]
     adopted: list[OrderInfoSchema]
     balance: PairBalanceSchema  # what the account has now, all of this news included
+    strangers: list[str]  # orders that the feed had told of and nobody knew; the book has them now

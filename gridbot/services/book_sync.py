@@ -37,6 +37,7 @@ class BookSync:
         opened = self._ours(self._rest.get_open_orders(self._userref, trades=True))
         closed = self._closed(since)
         desk.settle([*opened, *closed])
+        unknown = [txid for txid in desk.strangers if not desk.knows(txid)]
         adopted = [info for info in opened if not desk.knows(info.txid)]
         for info in adopted:
             desk.adopt(info)
@@ -52,6 +53,7 @@ class BookSync:
             trades=self._executions(list(reports.values())),
             adopted=adopted,
             balance=self._rest.get_pair_balance(),
+            strangers=[txid for txid in unknown if desk.knows(txid)],
         )
         for txid in desk.provisional & news.trades.keys():
             if desk.book.get(txid) is None and desk.fit(news.trades[txid], reports[txid].vol_exec):

@@ -182,6 +182,8 @@ class GridSync(GridMarket):
         self._desk.funds_are(news.balance)  # only now: booking the executions has changed the estimate
         if is_lost:
             self._tell_of_a_lost_database()
+        for txid in news.strangers:
+            self._tell_of_a_stranger(txid)
         self._tell_of_phantoms(news)
         self._tell_what_happened(away_since, finished, news)
         if "executions" not in self._waiting_for:
@@ -255,7 +257,8 @@ class GridSync(GridMarket):
             Trouble(
                 f"the database is new, but the exchange knows orders of userref {self._config.userref}: an older "
                 f"database was lost. Open orders are adopted, and buys of the last {MEMORY / 86400:.0f} days that have "
-                "no sell get one. What was bought before, and the highest buy price, are not known any more"
+                "no sell get one. What was bought before, and the highest buy price, are not known any more. Or "
+                "another bot uses this number: then stop one of the two at once, and give it another [bot] userref"
             )
         )
 

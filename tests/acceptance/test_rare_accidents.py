@@ -601,6 +601,7 @@ def test_the_loss_of_a_database_is_told_and_its_orders_are_waited_for_and_taken_
     assert "create_order" not in world.rest.calls
     [trouble] = world.told(Trouble)
     assert "an older database was lost" in trouble.text
+    assert "another bot uses this number: then stop one of the two" in trouble.text
 
 
 def test_a_sell_of_a_lost_database_that_is_cancelled_is_still_to_be_sold() -> None:
@@ -1109,6 +1110,8 @@ def test_two_orders_of_ours_told_by_their_fills_alone_are_both_booked() -> None:
     world.wait(100)
     assert [len(world.desk.trades.of_order(txid)) for txid in unknown] == [1, 1]
     assert world.desk.strangers == set()  # they are not asked for again
+    [trouble] = world.told(Trouble)
+    assert f"carries this bot's userref {USERREF} and was not placed by it" in trouble.text
     assert {sell.sells for sell in world.sells} >= set(unknown)
 
 
