@@ -28,6 +28,7 @@ from gridbot.models.grid import (
 from gridbot.models.money import ONE, ZERO
 from gridbot.services.order_desk import CROSSING, CROWDED, GIVING_WAY, Finished
 from gridbot.strategies import grid_rules as rules
+from gridbot.strategies.grid_market import MINIMUM
 from gridbot.strategies.grid_orders import Surroundings, short_lived
 from gridbot.strategies.grid_retry import (
     BLIND,
@@ -45,7 +46,6 @@ from gridbot.strategies.grid_retry import (
 )
 from gridbot.strategies.grid_sync import ACCEPTED, SETTLE_PAUSE
 
-MINIMUM = "minimum"  # pause: an order would be too small
 UNPLACEABLE = "unplaceable"  # pause, to say it once: new settings with which no buy and sell could be placed
 OUT_OF_ORDER = 60.0  # seconds: an older price was told late; older by more, and the two clocks do not compare
 MAX_STEPS = 50  # a grid check settles in three or four; more means two rules undo each other

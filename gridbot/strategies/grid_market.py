@@ -17,6 +17,7 @@ from gridbot.strategies.grid_orders import GridOrders, Surroundings
 
 LOG = logging.getLogger(__name__)
 
+MINIMUM = "minimum"  # pause: an order would be too small
 UNPAID = "unpaid"  # pauses, to say it once: the fee is too high for buys
 UNDERRATED = "underrated"  # more is taken than [grid] fee says
 BASIS_POINT = Decimal("0.0001")
@@ -100,7 +101,7 @@ class GridMarket(GridOrders):
         """The exchange may change what it asks of an order, and the fee: asked for daily, and after a refusal."""
         age = self._clock.monotonic() - self._rules_read_at
         pauses = self._desk.pauses
-        is_refused = len(self._desk.unsold) or any(map(pauses.known, (PLACING, BUYING, UNPAID)))
+        is_refused = len(self._desk.unsold) or any(map(pauses.known, (PLACING, BUYING, UNPAID, MINIMUM)))
         if age < (REFUSED_AGE if is_refused else RULES_AGE):
             return
         self._rules_read_at = self._clock.monotonic()  # also where it fails: not again at once

@@ -1,5 +1,6 @@
 """Accidents that need two things to go wrong at once, each found by reading the money path with suspicion."""
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -1318,6 +1319,18 @@ def test_a_price_step_that_changes_while_the_bot_runs_is_learnt_from_a_refusal()
     assert world.sells == ()
     world.wait(1900)
     assert world.sell_prices() == ["49999"]
+
+
+def test_a_smallest_order_that_was_told_wrong_once_holds_back_buys_for_minutes_and_not_for_a_day() -> None:
+    world = World("GridSell").start("50000")
+    world.exchange.pair = BTC_USD.model_copy(update={"ordermin": Decimal("0.05")})
+    world.strategy._rules_read_at = -math.inf
+    world.wait(700)
+    world.exchange.pair = BTC_USD
+    world.price("52000")
+    assert world.buys == ()
+    world.wait(1300).price("52000")
+    assert len(world.buys) == 5
 
 
 @pytest.mark.parametrize("failure", [TemporaryFailure("busy"), AccessDenied("no"), ConfigurationError("delisted")])
