@@ -634,6 +634,13 @@ def test_pages_of_closed_orders_end_without_a_count_and_before_one_that_is_too_h
     assert len(rest.get_closed_orders(USERREF)) == 2
 
 
+@pytest.mark.parametrize("count", [0, 10**9])
+def test_pages_of_closed_orders_end_where_one_tells_nothing_new(kraken, rest, count):
+    page = closed_page(*range(50), count=count)
+    kraken.will_answer("ClosedOrders", page, page, {"must": "not be asked"})
+    assert len(rest.get_closed_orders(USERREF)) == 50
+
+
 def test_the_rules_of_the_pair_are_asked_for_anew(kraken, rest):
     rest.get_asset_pair_info()
     row = kraken._pair({"pair": "XBTUSD"})

@@ -287,6 +287,7 @@ class KrakenRESTService(IExchangeRESTService):
         if start is not None:
             params["start"] = max(0, int(start - START_MARGIN))
         found: dict[str, OrderInfoSchema] = {}
+        seen: set[str] = set()
         offset = 0
         while True:
             result = self.client.ask("ClosedOrders", {**params, "ofs": offset}, private=True)
@@ -294,8 +295,10 @@ class KrakenRESTService(IExchangeRESTService):
                 rows = result["closed"]
                 found.update({order.txid: order for order in self._orders("ClosedOrders", rows, userref)})
                 total = int(result.get("count") or 0)
+                is_news = not seen.issuperset(rows)
+                seen.update(rows)
             offset += len(rows)
-            if not rows or (offset >= total if total else len(rows) < PAGE):
+            if not is_news or (offset >= total if total else len(rows) < PAGE):
                 return list(found.values())
 
     def get_orders_info(self, txids: list[str]) -> dict[str, OrderInfoSchema]:
