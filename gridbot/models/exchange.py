@@ -19,6 +19,8 @@ NotNegative = Annotated[Decimal, Field(ge=0)]
 
 BUY = "buy"
 SELL = "sell"
+Side = Annotated[str, Field(pattern="^(buy|sell)$")]
+Decimals = Annotated[int, Field(ge=0, le=18)]  # of real pairs: 0 to 10
 # Kraken counts costs with 10 decimals where the quote is one of these, else mostly with 5.
 COINS = ("BTC", "XBT", "ETH")
 
@@ -52,9 +54,9 @@ class AssetPairInfoSchema(ExchangeModel):
     quote: Text  # asset id, e.g. ZUSD
     aclass_base: Text = "currency"  # or "tokenized_asset"
     aclass_quote: Text = "currency"
-    lot_decimals: int  # decimals of a volume
-    cost_decimals: int  # decimals of a cost or fee
-    pair_decimals: int  # decimals of a price
+    lot_decimals: Decimals  # decimals of a volume
+    cost_decimals: Decimals  # decimals of a cost or fee
+    pair_decimals: Decimals  # decimals of a price
     tick_size: Positive  # smallest step of a price, in quote
     ordermin: NotNegative  # smallest volume, in base
     costmin: NotNegative  # smallest price x volume, in quote
@@ -125,7 +127,7 @@ class OrderInfoSchema(ExchangeModel):
 
     pair: Text
     price: Positive
-    side: Text
+    side: Side
     status: Text
     txid: Text
     userref: Annotated[int, Field(ge=0)]
@@ -157,7 +159,7 @@ class TradeInfoSchema(ExchangeModel):
 
     exec_id: Text
     txid: Text  # the order it belongs to
-    side: Text
+    side: Side
     price: Positive
     volume: Positive
     cost: NotNegative
@@ -188,7 +190,7 @@ class ExecutionsUpdateSchema(ExchangeModel):
     order_status: str = ""
     userref: int | None = None
     symbol: str | None = None
-    side: str | None = None
+    side: Side | None = None
     limit_price: NotNegative | None = None
     order_qty: NotNegative | None = None
     exec_id: str | None = None

@@ -161,8 +161,81 @@ def test_the_limit_price_is_not_the_average_price():
 
 def test_an_order_amended_to_less_than_it_had_executed_can_be_read():
     row = saved("open_orders")["open"]["OQCLML-BW3P3-BUCMWZ"] | {"vol": "0.1"}
-    order = parse.order_info("O", row)
-    assert order.vol == order.vol_exec == Decimal("0.375")
+    del row["misc"]
+    for told in ({"misc": "partial,amended"}, {}):  # a server that leaves it out denies nothing
+        order = parse.order_info("O", row | told)
+        assert order.vol == order.vol_exec == Decimal("0.375")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"status": "closed"}, id="closed and not executed as a whole"),
+        pytest.param({"vol_exec": "0.0", "status": "canceled"}, id="not executed and paid for"),
+        pytest.param({"vol": "0.1"}, id="more executed than ordered"),
+    ],
+)
+def test_an_order_whose_figures_contradict_each_other_is_not_believed(change):
+    row = saved("open_orders")["open"]["OQCLML-BW3P3-BUCMWZ"] | {"misc": ""}
+    with pytest.raises(parse.Contradiction, match=r"status \w+, vol .*, vol_exec .*, cost "):
+        parse.order_info("O", row | change)
+
+
+def test_an_order_whose_side_is_not_the_one_it_is_described_with_is_not_believed():
+    row = saved("open_orders")["open"]["OQCLML-BW3P3-BUCMWZ"]
+    with pytest.raises(parse.Contradiction, match="type sell, order buy 1"):
+        parse.order_info("O", row | {"descr": row["descr"] | {"type": "sell"}})
+    assert parse.order_info("O", row | {"descr": row["descr"] | {"type": "sell", "order": ""}}).side == "sell"
+
+
+def test_a_time_that_can_be_none_is_taken_for_none():
+    row = saved("open_orders")["open"]["OQCLML-BW3P3-BUCMWZ"]
+    for time in (None, 0, "0", -5, Decimal("844333279948.7"), Decimal("1E25")):
+        assert parse.order_info("O", row | {"opentm": time}).opened_at == 0
+
+
+@pytest.mark.parametrize("change", [{"vol": "1_25"}, {"vol": "１"}, {"descr": {"type": "bid"}}, {"trades": ["\ud800"]}])
+def test_an_order_in_another_writing_than_krakens_cannot_be_read(change):
+    row = saved("open_orders")["open"]["OQCLML-BW3P3-BUCMWZ"]
+    with pytest.raises(parse.UNREADABLE):
+        parse.order_info("O", row | change | {"descr": row["descr"] | change.get("descr", {})})
+
+
+def test_an_execution_that_costs_something_else_than_price_times_volume_is_not_believed():
+    [row] = saved("query_trades").values()
+    with pytest.raises(parse.Contradiction, match=r"price 30010.*, volume 0\.02.*, cost 1200\.4"):
+        parse.trade_info("T", row | {"cost": "1200.4"})
+    for price, volume, cost in (("30010.0", "0.00000001", "0.00030"), ("23667", "0.0004", "9.4"), ("3", "0.001", "0")):
+        parse.trade_info("T", row | {"price": price, "vol": volume, "cost": cost})  # rounded
+    told = frame("trade")
+    with pytest.raises(parse.Contradiction):
+        parse.execution(told | {"cost": told["cost"] * 2})
+    with pytest.raises(parse.Contradiction):
+        parse.execution(told | {"last_qty": told["last_qty"] * 10})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pair_decimals": -5},
+        {"lot_decimals": 19},
+        {"cost_decimals": -1},
+        {"lot_decimals": 10**45},
+        {"pair_decimals": 10**45},
+        {"tick_size": "100000"},
+    ],
+)
+def test_rules_that_no_pair_can_have_are_not_believed(change):
+    with pytest.raises(parse.UNREADABLE):
+        parse.asset_pair(saved("asset_pairs_xbtusd")["XXBTZUSD"] | change)
+
+
+@pytest.mark.parametrize("name", ["", "O" * 65, "O\ud800", "O 1", "O,1", "Ö1", 7, None])
+def test_what_is_no_id_is_not_taken_for_one(name):
+    with pytest.raises(parse.UNREADABLE):
+        parse.accepted_txid({"txid": [name]})
+    with pytest.raises(parse.UNREADABLE):
+        parse.execution({"order_id": name, "exec_type": "new"})
 
 
 def test_a_trade():
@@ -261,7 +334,7 @@ def test_the_fee_of_a_fill_is_in_quote(fees, fee):
 
 
 @pytest.mark.parametrize(
-    "number", [0.1, float("nan"), True, "NaN", "Infinity", "1E999999", "1E-999", "", None, [], "x"]
+    "number", [0.1, float("nan"), True, "NaN", "Infinity", "1E999999", "1E-999", "1E-25", "", None, [], "x"]
 )
 def test_a_float_or_an_impossible_number_is_never_money(number):
     with pytest.raises(parse.UNREADABLE):

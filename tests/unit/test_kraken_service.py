@@ -20,6 +20,7 @@ from gridbot.exceptions import (
     ExchangeError,
     InsufficientFunds,
     OrderFateUnknown,
+    PlacementPaused,
     TemporaryFailure,
     UnknownOrderError,
 )
@@ -167,6 +168,13 @@ def test_an_answer_without_sense_is_no_reason_to_change_the_settings(kraken, res
     kraken.will_answer(method, answer)
     with pytest.raises(TemporaryFailure):
         rest.get_asset_pair_info() if method == "AssetPairs" else rest.get_maker_fee()
+
+
+@pytest.mark.parametrize("altname", ["", "\ud800"])
+def test_a_pair_without_a_name_for_requests_cannot_be_read(kraken, rest, altname):
+    kraken.will_answer("AssetPairs", {"X": saved("asset_pairs_xbtusd")["XXBTZUSD"] | {"altname": altname}})
+    with pytest.raises(TemporaryFailure, match="cannot be read"):
+        rest.get_asset_pair_info()
 
 
 def test_the_pair_is_asked_for_with_two_calls(kraken, rest):
@@ -401,11 +409,18 @@ def test_validating_places_nothing_and_needs_no_id(kraken, rest):
     assert kraken.asked("AddOrder")[0]["validate"] == "true"
 
 
-@pytest.mark.parametrize("result", [{"descr": {}}, {"txid": []}, {"txid": [""]}, {"txid": [7]}, {}, None, []])
+@pytest.mark.parametrize("result", [{"descr": {}}, {"txid": []}, {"txid": ["\ud800"]}, {"txid": "OA"}, {}, None, []])
 def test_neither_error_nor_id_means_that_the_order_may_exist(kraken, rest, result):
     kraken.will_answer("AddOrder", result)
     with pytest.raises(OrderFateUnknown):
         place(rest)
+
+
+@pytest.mark.parametrize("deadline", [1.79e12, float("nan"), float("inf"), -1e20])
+def test_an_order_whose_deadline_cannot_be_written_is_never_sent(kraken, rest, deadline):
+    with pytest.raises(PlacementPaused, match="the order was not sent"):
+        place(rest, deadline=deadline)
+    assert kraken.calls == []
 
 
 def test_short_of_funds_is_named(kraken, rest):
@@ -485,6 +500,31 @@ def test_an_order_of_ours_that_cannot_be_read_is_not_left_out_silently(kraken, r
     result["open"]["OQCLML-BW3P3-BUCMWZ"]["vol"] = "?"
     kraken.will_answer("OpenOrders", result)
     with pytest.raises(TemporaryFailure, match="OpenOrders about the order OQCLML-BW3P3-BUCMWZ cannot be read"):
+        rest.get_open_orders(USERREF)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"userref": None},
+        {"userref": "x"},
+        {"userref": "1680953421_0"},
+        {"descr": {"pair": "", "type": "buy", "ordertype": "limit", "price": "1"}},
+        {"descr": {"pair": "XBTUSD", "type": "", "ordertype": "limit", "price": "1"}},
+        {"descr": {"pair": "ETHUSD", "type": "bid", "ordertype": None, "price": "1"}},
+    ],
+)
+def test_an_order_asked_for_by_its_reference_that_does_not_say_whose_it_is_is_not_left_out(kraken, rest, change):
+    row = saved("open_orders")["open"]["OQCLML-BW3P3-BUCMWZ"]
+    kraken.will_answer("OpenOrders", {"open": {"OA": row | change}})
+    with pytest.raises(TemporaryFailure, match="the order OA cannot be read"):
+        rest.get_open_orders(USERREF)
+
+
+def test_an_open_order_that_is_over_is_not_believed_and_both_are_named(kraken, rest):
+    row = saved("open_orders")["open"]["OQCLML-BW3P3-BUCMWZ"] | {"status": "canceled"}
+    kraken.will_answer("OpenOrders", {"open": {"OA": row}})
+    with pytest.raises(TemporaryFailure, match="the open order OA has the status canceled"):
         rest.get_open_orders(USERREF)
 
 

@@ -49,6 +49,8 @@ def find_pair(client: KrakenClient, base: str, quote: str) -> KrakenPair:
     try:
         info = parse.asset_pair(row)
         altname = str(row["altname"])
+        if not altname or not altname.isascii():
+            raise ValueError("a name that no request can carry")
         base_name, quote_name = _altnames(client, info)
     except parse.UNREADABLE as exc:
         raise TemporaryFailure(f"Kraken's description of {base}/{quote} cannot be read") from exc

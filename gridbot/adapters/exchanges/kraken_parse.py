@@ -5,12 +5,15 @@ Each docstring shows the payload it reads. Numbers become Decimal from text or f
 were decoded as Decimal; a float is refused. Whatever cannot be read raises one of ``UNREADABLE``.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from gridbot.models.exchange import (
+    BUY,
+    SELL,
     AssetBalanceSchema,
     AssetPairInfoSchema,
     ExecutionsUpdateSchema,
@@ -27,23 +30,58 @@ UNREADABLE = (ValueError, KeyError, IndexError, TypeError, AttributeError, Arith
 
 Row = Mapping[str, Any]
 
+
+class Contradiction(ValueError):
+    """A payload that can be read, and that cannot be true; the text names the fields."""
+
+
 # Fields of a pair, and amounts of an execution, that are named here as there.
 AS_THEY_ARE = ("base", "quote", "lot_decimals", "pair_decimals")
 USUAL_COST_DECIMALS = 5
 AMOUNTS = ("limit_price", "order_qty", "last_qty", "last_price", "cost", "cum_qty", "cum_cost")
 
 
-# No amount of money has more digits before or after the point; a slipped exponent ("1E999999") would
-# otherwise be calculated with.
-LARGEST_EXPONENT = 30
+# No amount of money is larger, or smaller without being none; a slipped exponent ("1E999999") would otherwise be
+# calculated with.
+LARGEST_EXPONENT, SMALLEST_EXPONENT = 30, -18
+EARLIEST, LATEST = 1_577_836_800.0, 4_102_444_800.0  # the years 2020 to 2100: outside them nothing happens here
+LARGEST_TICK = 10_000  # in steps of the last decimal; at Kraken it is one such step
+LOWEST_FEE, HIGHEST_FEE = Decimal("-0.01"), Decimal("0.1")
+PER_CENT = Decimal("0.01")
+OVER = ("closed", "canceled", "expired")  # states of an order
 
 
 def number(value: Any) -> Decimal:
-    """A Decimal of ordinary size from text or a JSON number. Raises ValueError, for a float too."""
+    """
+    A Decimal of ordinary size from text or a JSON number. Raises ValueError, for a float too, and for what only
+    Python takes for a number ("1_000").
+    """
+    if isinstance(value, str) and ("_" in value or not value.isascii()):
+        raise ValueError("not a number as Kraken writes it")
     found = to_decimal(value)
-    if found and not -LARGEST_EXPONENT <= found.adjusted() <= LARGEST_EXPONENT:
+    if found and not SMALLEST_EXPONENT <= found.adjusted() <= LARGEST_EXPONENT:
         raise ValueError("a number of impossible size")
     return found
+
+
+def id_of(value: Any) -> str:
+    """An id of Kraken's, whose form is not documented. Raises for what can be none."""
+    if not re.fullmatch("[A-Za-z0-9_-]{1,64}", value):
+        raise ValueError("not an id")
+    return str(value)
+
+
+def moment(value: Any) -> float:
+    """Unix seconds; 0.0 for none, and for what can be none."""
+    seconds = float(number(value or 0))
+    return seconds if EARLIEST <= seconds <= LATEST else 0.0
+
+
+def server_time(result: Row) -> float:
+    """``{"unixtime":1790000000,"rfc1123":"Mon, 21 Sep 26 14:13:20 +0000"}``"""
+    if not (seconds := moment(result["unixtime"])):
+        raise Contradiction(f"unixtime {result['unixtime']} is no time of this century")
+    return seconds
 
 
 class Envelope(NamedTuple):
@@ -86,6 +124,8 @@ def asset_pair(row: Row) -> AssetPairInfoSchema:
     """
     step = step_of(row["pair_decimals"])
     tick = max(number(row.get("tick_size") or 0), step)
+    if tick > LARGEST_TICK * step:
+        raise Contradiction(f"tick_size is {tick:f}")
     return AssetPairInfoSchema(
         **{name: row[name] for name in AS_THEY_ARE},
         aclass_base=row.get("aclass_base") or "currency",
@@ -157,7 +197,10 @@ def maker_fee(result: Row) -> Decimal:
     ``fees`` is the taker's, and the only one for pairs without a rate of their own for makers.
     """
     [row] = (result.get("fees_maker") or result["fees"]).values()
-    return number(row["fee"]) / 100
+    fee = number(row["fee"]) / 100
+    if not LOWEST_FEE <= fee <= HIGHEST_FEE:
+        raise Contradiction(f"fee is {fee * 100:f} %")
+    return fee
 
 
 def permissions(result: Row) -> list[str]:
@@ -175,30 +218,40 @@ def order_info(txid: str, row: Row) -> OrderInfoSchema:
     "fee":"0.00000","price":"30010.0","reason":null,"trades":["TCCCTY-WE2O6-P3NB37"]}``
 
     ``descr.price`` is the limit price; ``price`` beside it is the average of what was executed, and
-    the only one a market order has. An order amended to less than it had executed counts as what it executed.
+    the only one a market order has. An order amended to less than it had executed counts as what it executed; "amended"
+    is then one of the words in ``misc``. Where ``misc`` is not told, nothing can be held against it.
     """
-    described, vol_exec = row["descr"], number(row["vol_exec"])
+    described, vol, vol_exec = row["descr"], number(row["vol"]), number(row["vol_exec"])
+    cost, status = number(row.get("cost") or 0), row["status"]
+    misc = row.get("misc")
+    too_little = status == "closed" and vol_exec < vol
+    too_much = vol_exec > vol and misc is not None and "amended" not in misc
+    if too_little or too_much or (cost and not vol_exec):
+        raise Contradiction(f"status {status}, vol {vol:f}, vol_exec {vol_exec:f}, cost {cost:f}")
+    in_words = str(described.get("order") or "")
+    if in_words.startswith(SELL if described["type"] == BUY else BUY):
+        raise Contradiction(f"type {described['type']}, order {in_words}")
     return OrderInfoSchema(
         pair=described["pair"],
         price=number(described["price"]) or number(row["price"]),
         side=described["type"],
-        status=row["status"],
-        txid=txid,
+        status=status,
+        txid=id_of(txid),
         userref=userref_of(row),
-        vol=max(number(row["vol"]), vol_exec),
+        vol=max(vol, vol_exec),
         vol_exec=vol_exec,
-        cost=number(row.get("cost") or 0),
+        cost=cost,
         fee=number(row.get("fee") or 0),
-        opened_at=float(row.get("opentm") or 0),
-        closed_at=float(row.get("closetm") or 0),
-        trades=tuple(row.get("trades") or ()),
+        opened_at=moment(row.get("opentm")),
+        closed_at=moment(row.get("closetm")),
+        trades=tuple(map(id_of, row.get("trades") or ())),
         reason=row.get("reason") or "",
     )
 
 
 def userref_of(row: Row) -> int:
     """The reference of an order; 0 for none and for the negative ones, which no bot of ours uses."""
-    return max(int(row.get("userref") or 0), 0)
+    return max(int(number(row.get("userref") or 0)), 0)
 
 
 def trade_info(exec_id: str, row: Row) -> TradeInfoSchema:
@@ -206,25 +259,34 @@ def trade_info(exec_id: str, row: Row) -> TradeInfoSchema:
     ``{"ordertxid":"OQCLML-BW3P3-BUCMWZ","pair":"XXBTZUSD","time":1688667796.8802,"type":"buy",
     "price":"30010.00000","cost":"600.20000","fee":"0.00000","vol":"0.02000000","maker":true}``
     """
+    price, volume, cost = number(row["price"]), number(row["vol"]), number(row["cost"])
+    _check_cost(price, volume, cost)
     schema = TakerTradeSchema if row.get("maker") is False else TradeInfoSchema
     return schema(
-        exec_id=exec_id,
-        txid=row["ordertxid"],
+        exec_id=id_of(exec_id),
+        txid=id_of(row["ordertxid"]),
         side=row["type"],
-        price=number(row["price"]),
-        volume=number(row["vol"]),
-        cost=number(row["cost"]),
+        price=price,
+        volume=volume,
+        cost=cost,
         fee=number(row["fee"]),
-        time=float(row["time"]),
+        time=moment(row["time"]),
     )
+
+
+def _check_cost(price: Decimal, volume: Decimal, cost: Decimal) -> None:
+    """Of an execution: within one percent, and what may be lost by rounding. Raises Contradiction."""
+    rounding = step_of(min(decimals_of(cost), USUAL_COST_DECIMALS))
+    if abs(price * volume - cost) > price * volume * PER_CENT + rounding:
+        raise Contradiction(f"price {price:f}, volume {volume:f}, cost {cost:f}")
 
 
 def accepted_txid(result: Any) -> str:
     """``{"descr":{"order":"buy 0.00202000 XBTUSD @ limit 49504.9"},"txid":["OUF4EM-FRGI2-MQMWZD"]}``"""
-    txid = result["txid"][0]
-    if not isinstance(txid, str) or not txid:
-        raise ValueError("no txid")
-    return txid
+    txids = result["txid"]
+    if not isinstance(txids, list):
+        raise ValueError("no list of ids")
+    return id_of(txids[0])
 
 
 def ticker(row: Row) -> TickerUpdateSchema:
@@ -243,14 +305,16 @@ def execution(row: Row) -> ExecutionsUpdateSchema:
     """
     userref = row.get("order_userref")
     amounts: dict[str, Any] = {name: number(row[name]) for name in AMOUNTS if row.get(name) is not None}
+    if row["exec_type"] == "trade" and amounts.keys() >= {"last_price", "last_qty", "cost"}:
+        _check_cost(amounts["last_price"], amounts["last_qty"], amounts["cost"])
     return ExecutionsUpdateSchema(
-        order_id=row["order_id"],
+        order_id=id_of(row["order_id"]),
         exec_type=row["exec_type"],
         order_status=row.get("order_status") or "",
         userref=userref if userref else None,
         symbol=row.get("symbol"),
         side=row.get("side"),
-        exec_id=row.get("exec_id"),
+        exec_id=id_of(row["exec_id"]) if row.get("exec_id") else None,
         fee=_fee(row),
         maker=row.get("liquidity_ind") != "t",
         time=unix_seconds(row.get("timestamp")),

@@ -26,6 +26,7 @@ from gridbot.exceptions import (
     ConfigurationError,
     ExchangeError,
     OrderFateUnknown,
+    PlacementPaused,
     TemporaryFailure,
     UnknownOrderError,
 )
@@ -53,6 +54,7 @@ MAX_QUERIES = 30
 START_MARGIN = 60.0  # seconds: our idea of the exchange's time may be a little ahead
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 CANCEL_PAUSE = 0.3
+CLOCK_PAUSE = 10.0  # until the time is asked for again
 
 
 class KrakenRESTService(IExchangeRESTService):
@@ -127,7 +129,7 @@ class KrakenRESTService(IExchangeRESTService):
         """Unix seconds on Kraken's clock, to the whole second."""
         result = self.client.ask("Time")
         with _readable("Time"):
-            return float(result["unixtime"])
+            return parse.server_time(result)
 
     def get_websocket_token(self) -> str:
         """A secret for the private feed, good for 15 minutes. Called on the feed's thread."""
@@ -166,6 +168,8 @@ class KrakenRESTService(IExchangeRESTService):
             return None
         except (TemporaryFailure, AccessDenied):
             raise
+        except parse.Contradiction as exc:
+            raise TemporaryFailure(f"Kraken's answer to TradeVolume cannot be true: {exc}") from exc
         except (*parse.UNREADABLE, ExchangeError, ConfigurationError) as exc:
             LOG.warning("Kraken did not tell the fee for %s (%s)", self.rest_symbol, type(exc).__name__)
             return None
@@ -218,6 +222,10 @@ class KrakenRESTService(IExchangeRESTService):
         deadline: float | None = None,
     ) -> CreateOrderResponseSchema:
         """See the interface; ``deadline`` is cut to the whole second."""
+        try:
+            until = None if deadline is None else parse.rfc3339(deadline)
+        except (ValueError, OverflowError, OSError) as exc:
+            raise PlacementPaused(f"Its deadline ({deadline}) is no time; the order was not sent", CLOCK_PAUSE) from exc
         params: dict[str, Any] = {
             "ordertype": ordertype,
             "type": side,
@@ -227,7 +235,7 @@ class KrakenRESTService(IExchangeRESTService):
             "userref": userref,
             "oflags": oflags,
             "timeinforce": "GTC",
-            "deadline": None if deadline is None else parse.rfc3339(deadline),
+            "deadline": until,
             "asset_class": self._pair.asset_class,
             "validate": True if validate else None,
         }
@@ -271,6 +279,8 @@ class KrakenRESTService(IExchangeRESTService):
         result = self.client.ask("OpenOrders", {"userref": userref, "trades": trades}, private=True)
         with _readable("OpenOrders"):
             orders = self._orders("OpenOrders", result["open"], userref)
+            if over := next((order for order in orders if order.status in parse.OVER), None):
+                raise parse.Contradiction(f"the open order {over.txid} has the status {over.status}")
         now = self._clock.time()
         for order in orders:
             self.limits.order_seen(order.txid, max(0.0, now - order.opened_at))
@@ -316,6 +326,8 @@ class KrakenRESTService(IExchangeRESTService):
         for txid, row in rows.items():
             with _readable(f"{method} about the order {txid}"):
                 try:
+                    if userref is not None and row["userref"] is None:
+                        raise ValueError("asked for by its reference, and has none")
                     if userref is None or parse.userref_of(row) == userref:
                         found.append(parse.order_info(txid, row))
                 except parse.UNREADABLE:
@@ -326,7 +338,7 @@ class KrakenRESTService(IExchangeRESTService):
     def _leave_out(self, txid: str, described: dict[str, Any]) -> bool:
         """Whether an order that cannot be read is of a kind or a pair that the bot never places; told once."""
         kind, pair = described["ordertype"], described["pair"]
-        if kind == "limit" and pair.replace("/", "") == self.rest_altname:
+        if not kind or not pair or (kind == "limit" and pair.replace("/", "") == self.rest_altname):
             return False
         if txid not in self._left_out:
             self._left_out.add(txid)
@@ -340,8 +352,11 @@ class KrakenRESTService(IExchangeRESTService):
     def get_trades_info(self, exec_ids: list[str]) -> dict[str, TradeInfoSchema]:
         """See the interface; twenty to a call."""
         rows = self._query("QueryTrades", {}, exec_ids, TRADES_PER_QUERY)
-        with _readable("QueryTrades"):
-            return {exec_id: parse.trade_info(exec_id, row) for exec_id, row in rows.items()}
+        found = {}
+        for exec_id, row in rows.items():
+            with _readable(f"QueryTrades about the execution {exec_id}"):
+                found[exec_id] = parse.trade_info(exec_id, row)
+        return found
 
     def _query(self, method: str, params: dict[str, Any], ids: list[str], at_once: int) -> dict[str, Any]:
         """
@@ -392,4 +407,6 @@ def _readable(method: str) -> Iterator[None]:
     try:
         yield
     except parse.UNREADABLE as exc:
+        if isinstance(exc, parse.Contradiction):
+            raise TemporaryFailure(f"Kraken's answer to {method} contradicts itself: {exc}") from exc
         raise TemporaryFailure(f"Kraken's answer to {method} cannot be read: {type(exc).__name__}") from exc
