@@ -2,6 +2,7 @@
 
 import json
 import logging
+from contextlib import nullcontext
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -239,6 +240,51 @@ def test_krakens_time_and_last_price(kraken, rest):
     kraken.will_answer("Time", {"unixtime": 1790000000, "rfc1123": "Mon, 21 Sep 26 14:13:20 +0000"})
     kraken.will_answer("Ticker", saved("ticker_xbtusd"))
     assert (rest.get_server_time(), rest.get_last_price()) == (1790000000.0, Decimal("30303.2"))
+
+
+@pytest.mark.parametrize("time", [1790000000000, 0, -1, "1E+400", "1_790_000_000", 1577836799, 4102444801])
+def test_a_time_that_cannot_be_now_is_not_believed(kraken, rest, time):
+    kraken.will_answer("Time", {"unixtime": time})
+    with pytest.raises(TemporaryFailure, match="answer to Time"):
+        rest.get_server_time()
+
+
+PERIODIC = {
+    "Time": ({"unixtime": 1790000000}, lambda rest: rest.get_server_time()),
+    "OpenOrders": ({"open": {}}, lambda rest: rest.get_open_orders(USERREF)),
+    "ClosedOrders": ({"closed": {}}, lambda rest: rest.get_closed_orders(USERREF)),
+    "BalanceEx": (saved("balance_ex"), lambda rest: rest.get_balances()),
+    "Ticker": (saved("ticker_xbtusd"), lambda rest: rest.get_last_price()),
+    "QueryOrders": ({}, lambda rest: rest.get_orders_info(["OA"])),
+}
+
+
+@pytest.mark.parametrize("method", PERIODIC)
+@pytest.mark.parametrize(
+    "refusal", ["EQuery:Unknown asset pair", "EGeneral:Invalid arguments", "EOrder:Foo", "EOrder:Unknown order"]
+)
+def test_a_question_refused_after_it_was_answered_ends_nothing(kraken, rest, method, refusal):
+    answer, ask = PERIODIC[method]
+    kraken.will_answer(method, refusal)
+    is_about_an_id = method == "QueryOrders" and refusal.startswith("EOrder")
+    with nullcontext() if is_about_an_id else pytest.raises((ExchangeError, ConfigurationError)) as caught:
+        ask(rest)
+    assert is_about_an_id or not isinstance(caught.value, TemporaryFailure)  # a start may end with it
+    kraken.will_answer(method, answer)
+    ask(rest)
+    kraken.will_answer(method, refusal)
+    with nullcontext() if is_about_an_id else pytest.raises(TemporaryFailure, match=refusal):
+        ask(rest)
+    kraken.will_answer(method, "EGeneral:Permission denied")
+    with pytest.raises(AccessDenied):
+        ask(rest)
+
+
+@pytest.mark.parametrize("fee", ["-5", "40", "10.1"])
+def test_a_fee_that_nobody_takes_is_asked_for_again(kraken, rest, fee):
+    kraken.will_answer("TradeVolume", {"fees_maker": {"XXBTZUSD": {"fee": fee}}})
+    with pytest.raises(TemporaryFailure, match=f"TradeVolume cannot be true: fee is {fee}"):
+        rest.get_maker_fee()
 
 
 @pytest.mark.parametrize(

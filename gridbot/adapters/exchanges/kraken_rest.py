@@ -20,12 +20,20 @@ from requests.utils import get_environ_proxies
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from gridbot.adapters.exchanges import kraken_wire as wire
-from gridbot.adapters.exchanges.kraken_errors import order_failed, question_failed, row_of
+from gridbot.adapters.exchanges.kraken_errors import UnlistedRefusal, order_failed, question_failed, row_of
 from gridbot.adapters.exchanges.kraken_limits import ADD_COST, REST_COSTS, KrakenLimits
 from gridbot.adapters.exchanges.kraken_nonce import NonceSource
 from gridbot.adapters.exchanges.kraken_parse import Envelope
 from gridbot.adapters.exchanges.kraken_transport import KrakenTransport
-from gridbot.exceptions import AccessDenied, OrderFateUnknown, PlacementPaused, TemporaryFailure
+from gridbot.exceptions import (
+    AccessDenied,
+    ConfigurationError,
+    ExchangeError,
+    OrderFateUnknown,
+    PlacementPaused,
+    TemporaryFailure,
+    UnknownOrderError,
+)
 from gridbot.interfaces.clock import IClock
 
 LOG = logging.getLogger(__name__)
@@ -43,6 +51,8 @@ SESSION_AGE = 240.0  # Kraken cuts long sessions; a cut in the middle of an orde
 # An order never travels on a connection that was silent for so long: it may be dead without our knowing.
 SESSION_IDLE = 60.0
 
+# Asked again and again: refused once after they were answered, they are asked on.
+PERIODIC = {"Time", "Ticker", "OpenOrders", "ClosedOrders", "QueryOrders", "QueryTrades", "BalanceEx"}
 ATTEMPTS = 5
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
 # A longer wait is the caller's decision: it may have something better to do.
@@ -83,6 +93,7 @@ class KrakenClient:
         self._secret = wire.decoded_secret(api_secret_key)
         self._base = wire.checked_address(rest_url)
         self.nonce = NonceSource(clock, nonce_path)
+        self._answered: set[str] = set()
         self._refused_nonces = 0
         self._locked_until = 0.0  # monotonic: until then the key is not shown
         self._transport = transport
@@ -99,7 +110,8 @@ class KrakenClient:
         way that may pass; ends early when a stop is requested.
 
         Raises TemporaryFailure after the last attempt, AccessDenied, ConfigurationError (unknown
-        names), UnknownOrderError, and ExchangeError for what Kraken will not answer at all.
+        names), UnknownOrderError, and ExchangeError for what Kraken will not answer at all. What a running bot needs
+        and has been answered before raises TemporaryFailure in place of these, but for orders or trades not known.
         """
         if self._clock.stopping():
             raise TemporaryFailure(STOPPING)
@@ -111,7 +123,16 @@ class KrakenClient:
             before_sleep=_tell,
             reraise=True,
         )
-        return patient(self.ask_once, method, params, private=private)
+        try:
+            result = patient(self.ask_once, method, params, private=private)
+        except (ConfigurationError, ExchangeError) as exc:
+            is_about_an_id = isinstance(exc, UnknownOrderError | UnlistedRefusal) and "txid" in (params or {})
+            if method not in self._answered or is_about_an_id or isinstance(exc, TemporaryFailure | AccessDenied):
+                raise
+            raise TemporaryFailure(exc.message) from exc
+        if method in PERIODIC:
+            self._answered.add(method)
+        return result
 
     def ask_once(self, method: str, params: Mapping[str, Any] | None = None, *, private: bool = False) -> Any:
         """As ``ask``, with a single attempt. Waits until the request counter has room."""
