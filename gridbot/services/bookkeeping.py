@@ -44,6 +44,7 @@ from gridbot.services.ledger import EXACT, PROVISIONAL, by_cycle, holding, spoke
 LOG = logging.getLogger(__name__)
 
 SLOW_TIME = 5.0  # seconds; deadlines are made from this time, and are twice as long
+LEAP = 60.0  # seconds; a time that differs by more from what it should be is believed when it is told twice alike
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Bookkeeping:
         self._totals = {order.txid: self._stored_totals(order.txid) for order in self.book if order.executed}
         self._takers: set[str] = set()  # orders of the book that were executed at other than the maker's fee
         self._amended_at: dict[str, float] = {}  # by the word of the feed; REST may not know it yet
-        self._time_offset = 0.0  # exchange's unix time minus our monotonic clock
+        self._time_offset = clock.time() - clock.monotonic()  # exchange's unix time minus our monotonic clock
 
     def _stored_totals(self, txid: str) -> tuple[Decimal, Decimal]:
         """(cost, fee) booked for an order."""
@@ -107,17 +108,25 @@ class Bookkeeping:
 
     def set_time(self) -> None:
         """
-        Ask the exchange for its time; our own clock may be wrong by hours. An answer that agrees with what is known
-        changes nothing. One that was longer than SLOW_TIME on its way is too vague: raises TemporaryFailure.
+        Ask the exchange for its time; our own clock may be wrong by hours, and so may one answer. Raises
+        TemporaryFailure.
         """
+        offset = self._offset_told()
+        leap = offset - self._time_offset
+        if abs(leap) > LEAP and abs(self._offset_told() - offset) > SLOW_TIME:
+            raise TemporaryFailure(f"the exchange's time leapt by {leap:.0f} s, and asked again it told another one")
+        self._time_offset = offset
+
+    def _offset_told(self) -> float:
+        """By the exchange. An answer that was long on its way says less than is known already."""
         asked = self._clock.monotonic()
         told = self._rest.get_server_time()
         earliest, latest = told - self._clock.monotonic(), told - asked
         if earliest <= self._time_offset <= latest:
-            return
+            return self._time_offset
         if latest - earliest > SLOW_TIME:
             raise TemporaryFailure(f"the exchange took {latest - earliest:.0f} s to tell the time")
-        self._time_offset = earliest
+        return earliest
 
     def now(self) -> float:
         """Unix seconds on the exchange's clock."""

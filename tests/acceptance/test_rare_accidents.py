@@ -1195,6 +1195,22 @@ def test_a_slow_answer_does_not_set_the_clock_back() -> None:
         world.desk.set_time()
 
 
+def test_a_time_that_leaps_is_believed_when_it_is_told_twice_alike() -> None:
+    world = World().start("50000")
+    before, ask = world.desk.now(), world.rest.get_server_time
+    answers = [86400.0, 0.0]
+    world.rest.get_server_time = lambda: ask() + answers.pop(0)
+    with pytest.raises(TemporaryFailure, match="time leapt by 86400 s"):
+        world.desk.set_time()
+    assert world.desk.now() == before
+    answers = [59.0]
+    world.desk.set_time()
+    assert world.desk.now() == before + 59
+    answers = [-3600.0, -3600.0]  # the machine slept, or had been told wrong
+    world.desk.set_time()
+    assert world.desk.now() == before - 3600
+
+
 def test_a_fee_that_rises_above_the_interval_holds_back_buys_and_not_sells_until_it_falls(tmp_path: Path) -> None:
     world = World("GridSell", path=tmp_path / "bot.db", changes={"interval": Decimal("0.006"), "fee": None})
     world.start("50000").price("49650")
