@@ -157,7 +157,7 @@ def imagined(play: Play, standing: Standing, events: list[Event]) -> tuple[Backt
             time=0.0,
         )
         names[txid] = order.txid
-        world.desk.book.add(replace(order, txid=txid, placed_at=0.0, executed=ZERO))
+        world.desk.book.add(replace(order, txid=txid, placed_at=1.0, executed=ZERO))
         if order.executed:
             world.exchange.fill(txid, order.executed)
     world.exchange.take_events()

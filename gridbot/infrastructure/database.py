@@ -282,6 +282,10 @@ class PendingTXIDs(Table):
         self._placements[number] = Placement(number, **row)
         return self._placements[number]
 
+    def redate(self, placement: Placement, written_at: float, deadline: float) -> None:
+        """It was written down by a clock that was wrong. Only in memory: the next start sees the same."""
+        self._placements[placement.id] = replace(placement, written_at=written_at, deadline=deadline)
+
     def remove(self, placement: Placement) -> None:
         """Its fate is known."""
         self._delete("id =", placement.id)

@@ -9,10 +9,7 @@ follows from it. Absence proves nothing: an order the exchange does not mention 
 from gridbot.interfaces.exchange import IExchangeRESTService
 from gridbot.models.exchange import News, OrderInfoSchema, TradeInfoSchema
 from gridbot.models.money import ZERO
-from gridbot.services.order_desk import CLOCK_TOLERANCE, OrderDesk
-
-# Orders that ended longer ago than this are mentioned by no reply that is still on its way.
-FORGET_AFTER = 7 * 86400.0
+from gridbot.services.order_desk import CLOCK_TOLERANCE, FORGET_AFTER, OrderDesk
 
 
 class BookSync:

@@ -27,7 +27,7 @@ from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import IExchangeRESTService
 from gridbot.models.events import Event, OrderPlaced, OrderRefused, Trouble
 from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, OrderInfoSchema
-from gridbot.models.grid import SURPLUS, BookOrder, PlaceBuy, Placement, PlaceSell
+from gridbot.models.grid import SURPLUS, UNKNOWN, BookOrder, PlaceBuy, Placement, PlaceSell
 from gridbot.models.money import ONE, shown
 from gridbot.services.bookkeeping import Bookkeeping
 from gridbot.services.bookkeeping import Finished as Finished
@@ -41,6 +41,8 @@ LOG = logging.getLogger(__name__)
 DEADLINE = 10.0
 # An order is looked for from this long before it was written down: clocks and their rounding.
 CLOCK_TOLERANCE = 5.0
+# Orders that ended longer ago than this are mentioned by no reply that is still on its way.
+FORGET_AFTER = 7 * 86400.0
 # "It is not there" is believed after this many look-ups that found nothing, all after the lag.
 CLEAN_SWEEPS = 2
 # Buys must not take (post), and both sides pay their fee in quote (fciq), so that a buy of V brings V.
@@ -118,7 +120,11 @@ class OrderDesk(Bookkeeping):
         return self.accepted(placement, reply.txid)
 
     def accepted(self, placement: Placement, txid: str) -> BookOrder:
-        """The placement is on the exchange: out of pending, into the book, the buy no longer unsold."""
+        """
+        The placement is on the exchange: out of pending, into the book (or in it already, as an order of unknown
+        origin), the buy no longer unsold.
+        """
+        known = self.book.get(txid)
         order = BookOrder(
             txid=txid,
             side=placement.side,
@@ -129,7 +135,11 @@ class OrderDesk(Bookkeeping):
         )
         with self._db.atomic():
             self.pending.remove(placement)
-            self.book.add(order)
+            if known is None:
+                self.book.add(order)
+            else:
+                self.book.set_sells(txid, placement.sells)
+                self.funds.release(placement.side, placement.price, placement.volume)  # it was bound twice
             if placement.sells == SURPLUS:
                 self._take_from_surplus(placement.volume)
             elif placement.sells:
@@ -205,35 +215,54 @@ class OrderDesk(Bookkeeping):
         closed). A placement that is not among them is given up after its deadline, the lag of REST, and
         CLEAN_SWEEPS look-ups.
         """
-        for placement in self.pending.all():
-            fitting = (i for i in reported if _fits(placement, i.side, i.price, i.vol, i.opened_at))
+        for placement in self._on_their_way():
+            fitting = [i for i in reported if _fits(placement, i.side, i.price, i.vol, i.opened_at)]
             match = next((info for info in fitting if not self.knows(info.txid)), None)
+            if match is None and self.now() > placement.deadline + self._rest.answers_lag:
+                self._clean_sweeps[placement.id] = self._clean_sweeps.get(placement.id, 0) + 1
+                if self._clean_sweeps[placement.id] >= CLEAN_SWEEPS:
+                    # An earlier answer may have told it wrong, so that it was adopted as an order nobody knows.
+                    match = next((info for info in fitting if self._is_of_unknown_origin(info.txid)), None)
+                    if match is None:
+                        LOG.warning("the %s did not reach the exchange", placement)
+                        self._give_up(placement)
             if match is not None:
                 LOG.info("found it: the %s is %s (%s)", placement, match.status, match.txid)
                 self.accepted(placement, match.txid)
-            elif self.now() > placement.deadline + self._rest.answers_lag:
-                self._clean_sweeps[placement.id] = self._clean_sweeps.get(placement.id, 0) + 1
-                if self._clean_sweeps[placement.id] >= CLEAN_SWEEPS:
-                    LOG.warning("the %s did not reach the exchange", placement)
-                    self._give_up(placement)
+
+    def _is_of_unknown_origin(self, txid: str) -> bool:
+        order = self.book.get(txid)
+        return order is not None and order.sells in ("", UNKNOWN)
 
     def until_absence_counts(self) -> float:
         """Seconds until a look-up that finds none of the placements on their way proves something."""
-        return max(p.deadline for p in self.pending.all()) + self._rest.answers_lag - self.now()
+        return max(p.deadline for p in self._on_their_way()) + self._rest.answers_lag - self.now()
 
     def written_since(self) -> float:
         """Since when, in unix seconds, closed orders may be placements that are still on their way."""
-        return min(p.written_at for p in self.pending.all()) - CLOCK_TOLERANCE
+        return min(p.written_at for p in self._on_their_way()) - CLOCK_TOLERANCE
+
+    def _on_their_way(self) -> tuple[Placement, ...]:
+        """
+        The placements of unknown fate. One whose deadline lies too far ahead was written down by a clock that was
+        wrong, nobody knows when: it was sent by now, if at all, so that its deadline is not later than one made now.
+        """
+        now = self.now()
+        for placement in self.pending.all():
+            if placement.deadline > now + DEADLINE + CLOCK_TOLERANCE:
+                self.pending.redate(placement, written_at=now - FORGET_AFTER, deadline=now + DEADLINE)
+        return self.pending.all()
 
     def settle_by_message(self, update: ExecutionsUpdateSchema) -> bool:
         """True when ``update``, of an order of ours, is about a placement on its way, which is thereby accepted."""
         if self.knows(update.order_id):
             return False  # two sells may look alike; one that is in the book is not the one that is missing
         for placement in self.pending.all():
-            at = update.time or placement.written_at
-            if _fits(placement, update.side, update.limit_price, update.order_qty, at):
+            if _fits(placement, update.side, update.limit_price, update.order_qty, update.time):
                 LOG.info("found it: the %s was accepted (%s)", placement, update.order_id)
                 self.accepted(placement, update.order_id)
+                if any(not sell.sells for sell in self.book.sells()):
+                    self.request_sync("an adopted sell is not the one that was on its way")
                 return True
         return False
 
@@ -258,6 +287,9 @@ class OrderDesk(Bookkeeping):
 
 
 def _fits(placement: Placement, side: str | None, price: Decimal | None, volume: Decimal | None, at: float) -> bool:
-    """May an order of ours with these figures, opened ``at``, be the placement? Kraken takes no id that would tell."""
+    """
+    May an order of ours with these figures, opened ``at`` (0: not told), be the placement? Kraken takes no id that
+    would tell.
+    """
     is_alike = (side, price, volume) == (placement.side, placement.price, placement.volume)
-    return is_alike and at >= placement.written_at - CLOCK_TOLERANCE
+    return is_alike and (not at or at >= placement.written_at - CLOCK_TOLERANCE)

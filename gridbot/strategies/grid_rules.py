@@ -7,6 +7,7 @@ to the tick. Each ``check_...`` is one step of the grid check: what to do now, a
 wanted is not done. ``quiet_band`` says between which prices the check has nothing to do.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import ROUND_UP, Decimal
@@ -232,11 +233,12 @@ def buy_behind(sell: BookOrder, unsold: tuple[UnsoldBuy, ...], settings: GridSet
     the sell returns the quote spent and no more base than was bought; of several the one that it stands one
     interval above, else the dearest, because the interval may have been another one then. None: there is none.
     """
+    placed_at = sell.placed_at or math.inf  # 0: the exchange did not say when
     returned = sell.volume * sell.price * (ONE - TWO * settings.fee)
     possible = [
         buy
         for buy in unsold
-        if buy.filled_at <= sell.placed_at + SAME_MOMENT
+        if buy.filled_at <= placed_at + SAME_MOMENT
         and buy.price < sell.price
         and sell.volume <= buy.volume
         and returned >= buy.price * buy.volume * NEARLY
@@ -244,7 +246,7 @@ def buy_behind(sell: BookOrder, unsold: tuple[UnsoldBuy, ...], settings: GridSet
 
     def likelihood(buy: UnsoldBuy) -> tuple[bool, bool, Decimal, float]:
         is_exact = sell_price(buy.price, buy.price, settings) == sell.price
-        return is_exact, buy.filled_at <= sell.placed_at, buy.price, -buy.filled_at
+        return is_exact, buy.filled_at <= placed_at, buy.price, -buy.filled_at
 
     return max(possible, key=likelihood, default=None)
 

@@ -313,14 +313,20 @@ class GridSync(GridMarket):
         sell = self._desk.book.get(txid)
         if sell is None or sell.sells not in ("", UNKNOWN):
             return
-        buy = rules.buy_behind(sell, self._desk.unsold.all(), self.settings)
+        on_their_way = {placement.sells for placement in self._desk.pending.all()}
+        waiting = tuple(buy for buy in self._desk.unsold.all() if buy.txid not in on_their_way)
+        buy = rules.buy_behind(sell, waiting, self.settings)
         if buy is not None:
             self._desk.is_sold_by(buy, sell)
         elif is_live and (buy := self._buy_of_an_edited(sell)) is not None:
             self._desk.is_sold_by(buy, sell)
             if buy.volume > sell.volume:
                 self._desk.add_to_surplus(buy.volume - sell.volume, buy.price)
-        elif not sell.sells and (not is_live or not self._desk.pauses.over(short_lived(SELL, SURPLUS))):
+        elif (
+            not sell.sells
+            and not on_their_way  # it may be such a one, with figures that were told wrong
+            and (not is_live or not self._desk.pauses.over(short_lived(SELL, SURPLUS)))
+        ):
             self._desk.is_sold_without_a_buy(sell)
 
     def _buy_of_an_edited(self, sell: BookOrder) -> UnsoldBuy | None:

@@ -219,6 +219,93 @@ def test_an_order_that_rest_shows_late_is_not_placed_again() -> None:
     assert world.on_exchange(BUY) == FIRST_GRID
 
 
+def told_once(world: World, **wrong: object) -> None:
+    """The next answer about open orders tells every sell wrong, the ones after it do not."""
+    ask = world.rest.get_open_orders
+
+    def bent(*args: Any, **kwargs: Any) -> list[OrderInfoSchema]:
+        world.rest.get_open_orders = ask  # type: ignore[method-assign]
+        return [o.model_copy(update=wrong) if o.side == SELL else o for o in ask(*args, **kwargs)]
+
+    world.rest.get_open_orders = bent  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"opened_at": 0.0},
+        {"opened_at": 1.0},
+        {"vol": Decimal("0.00402")},
+        {"price": Decimal(99999)},
+        {"vol": Decimal("0.00402"), "opened_at": 0.0},
+    ],
+)
+@pytest.mark.parametrize("surplus", [False, True])
+def test_an_order_without_an_answer_that_is_told_wrong_once_is_not_placed_again(
+    wrong: dict[str, object], surplus: bool
+) -> None:
+    world = World().start("50000")
+    world.rest.answers_lag = 60.0
+    if surplus:
+        world.desk.add_to_surplus(Decimal("0.0001"), Decimal(40000))
+    left = world.desk.configuration.get().vol_of_unfilled_remaining
+    place = world.rest.create_order
+
+    def unheard(**order: object) -> object:
+        place(**order)
+        world.rest.create_order = place  # type: ignore[method-assign]
+        world.exchange.take_events()
+        raise OrderFateUnknown("the connection broke")
+
+    world.rest.create_order = unheard  # type: ignore[method-assign]
+    world.price("49500")
+    assert len(world.desk.pending) == 1
+    told_once(world, **wrong)
+    world.wait(200).price("49500")
+    assert world.on_exchange(SELL) == ["49999.9"]
+    assert [(f"{sell.price:f}", sell.sells) for sell in world.sells] == [("49999.9", "S00001-SIM00-BUY")]
+    assert (len(world.desk.pending), len(world.desk.unsold)) == (0, 0)
+    assert world.desk.configuration.get().vol_of_unfilled_remaining == left
+    world.money()
+
+
+def test_what_an_adopted_sell_sells_is_settled_before_anything_is_placed_after_the_fate_of_another_is_known() -> None:
+    world = World().start("50000")
+    world.rest.faults = ["lost before"]
+    world.price("49500")
+    [sent] = world.desk.pending.all()
+    ours = {"userref": USERREF, "side": SELL, "exec_type": "new", "order_status": "new", "symbol": "BTC/USD"}
+    ours |= {"time": world.clock.now, "order_qty": sent.volume}
+    for txid, price in (("OTHER", sent.price * 2), ("SENT", sent.price)):
+        update = ExecutionsUpdateSchema(order_id=txid, limit_price=price, **ours)
+        world.deliver([OnMessageSchema(channel="executions", type="update", executions=[update])])
+        world.desk.sync_reason = "" if txid == "OTHER" else world.desk.sync_reason
+    assert [sell.sells for sell in world.sells] == ["S00001-SIM00-BUY", ""]
+    assert "adopted sell" in world.desk.sync_reason
+    world.wait(5)
+    assert [sell.sells for sell in world.sells] == ["S00001-SIM00-BUY", "unknown"]
+
+
+def test_a_placement_from_a_clock_that_ran_ahead_is_given_up_and_found_like_any_other() -> None:
+    for fault, arrives in (("lost before", False), ("lost after and hidden", True)):
+        world = World()
+        world.rest.answers_lag = 60.0
+        world.rest.faults = [fault]
+        world.strategy.run(world.frames.append)
+        ahead = 86400.0 * 365
+        world.desk._time_offset += ahead  # as one wrong answer of the exchange left it
+        create = world.desk.write_down(PlaceBuy(Decimal("49504.9"), Decimal("0.00202000"), "first"))
+        world.desk._time_offset -= ahead
+        world.desk.send(create)
+        world.frames.clear()
+        world.rest.hidden.clear()
+        world.restart().price("50000").wait(68)
+        assert len(world.desk.pending) == (not arrives)
+        world.wait(20).price("50000")
+        assert len(world.desk.pending) == 0
+        assert world.on_exchange(BUY) == FIRST_GRID
+
+
 def test_an_order_filled_before_its_answer_was_missed_is_sold() -> None:
     world = World()
     world.rest.faults = ["lost after"]

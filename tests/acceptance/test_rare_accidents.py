@@ -730,6 +730,8 @@ def test_a_sell_of_unknown_origin_goes_to_the_buy_that_it_stands_one_interval_ab
     assert buy_behind(replace(sell, price=Decimal("50600.0")), buys, settings) == buys[2]
     cheaper = (*buys[:2], UnsoldBuy("near", Decimal("49100"), Decimal("0.002"), 0.0))
     assert buy_behind(sell, cheaper, settings) == buys[1]
+    sold = tuple(replace(buy, filled_at=100.0) for buy in buys)
+    assert buy_behind(replace(sell, placed_at=0.0), sold, settings) == sold[1]  # nobody said when it was placed
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ AMOUNTS = ("limit_price", "order_qty", "last_qty", "last_price", "cost", "cum_qt
 # No amount of money is larger, or smaller without being none; a slipped exponent ("1E999999") would otherwise be
 # calculated with.
 LARGEST_EXPONENT, SMALLEST_EXPONENT = 30, -18
-EARLIEST, LATEST = 1_577_836_800.0, 4_102_444_800.0  # the years 2020 to 2100: outside them nothing happens here
+LATEST = 4_102_444_800.0  # the year 2100: no time that is told is later
 LARGEST_TICK = 10_000  # in steps of the last decimal; at Kraken it is one such step
 LOWEST_FEE, HIGHEST_FEE = Decimal("-0.01"), Decimal("0.1")
 PER_CENT = Decimal("0.01")
@@ -52,12 +52,7 @@ OVER = ("closed", "canceled", "expired")  # states of an order
 
 
 def number(value: Any) -> Decimal:
-    """
-    A Decimal of ordinary size from text or a JSON number. Raises ValueError, for a float too, and for what only
-    Python takes for a number ("1_000").
-    """
-    if isinstance(value, str) and ("_" in value or not value.isascii()):
-        raise ValueError("not a number as Kraken writes it")
+    """A Decimal of ordinary size from text or a JSON number. Raises ValueError, for a float too."""
     found = to_decimal(value)
     if found and not SMALLEST_EXPONENT <= found.adjusted() <= LARGEST_EXPONENT:
         raise ValueError("a number of impossible size")
@@ -65,8 +60,8 @@ def number(value: Any) -> Decimal:
 
 
 def id_of(value: Any) -> str:
-    """An id of Kraken's, whose form is not documented. Raises for what can be none."""
-    if not re.fullmatch("[A-Za-z0-9_-]{1,64}", value):
+    """An id of Kraken's, whose form is not documented; a request names several with commas between. Raises."""
+    if not re.fullmatch("[!-+--~]{1,64}", value):
         raise ValueError("not an id")
     return str(value)
 
@@ -74,7 +69,7 @@ def id_of(value: Any) -> str:
 def moment(value: Any) -> float:
     """Unix seconds; 0.0 for none, and for what can be none."""
     seconds = float(number(value or 0))
-    return seconds if EARLIEST <= seconds <= LATEST else 0.0
+    return seconds if 0 < seconds <= LATEST else 0.0
 
 
 def server_time(result: Row) -> float:

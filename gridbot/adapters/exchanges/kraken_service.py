@@ -326,8 +326,6 @@ class KrakenRESTService(IExchangeRESTService):
         for txid, row in rows.items():
             with _readable(f"{method} about the order {txid}"):
                 try:
-                    if userref is not None and row["userref"] is None:
-                        raise ValueError("asked for by its reference, and has none")
                     if userref is None or parse.userref_of(row) == userref:
                         found.append(parse.order_info(txid, row))
                 except parse.UNREADABLE:
