@@ -61,7 +61,7 @@ def number(value: Any) -> Decimal:
 
 def id_of(value: Any) -> str:
     """An id of Kraken's, whose form is not documented; a request names several with commas between. Raises."""
-    if not re.fullmatch("[!-+--~]{1,64}", value):
+    if not re.fullmatch("[!-+.-~-]{1,64}", value):
         raise ValueError("not an id")
     return str(value)
 
