@@ -1,5 +1,6 @@
 """
-The schema, as steps that are applied once each and recorded in the database.
+The schema, as steps that are applied once each and recorded in the database. A step that was released is never
+changed: files that have taken it do not take it again. A new one follows.
 
 STRICT tables refuse a value of the wrong type; prices, volumes, costs and fees are TEXT, times REAL
 (unix seconds). WITHOUT ROWID and small pages keep what a fill writes to an SD card small: each
@@ -129,6 +130,13 @@ def m014_forgotten_orders(db: Database) -> None:
     )
 
 
+@migrations()
+def m015_volume_of_forgotten_orders(db: Database) -> None:
+    """The step before once made this table without the column; what has taken it then lacks it still."""
+    if "volume" not in db["forgotten_orders"].columns_dict:
+        db.execute("ALTER TABLE forgotten_orders ADD COLUMN volume TEXT NOT NULL DEFAULT '0'")
+
+
 def not_ours(db: Database) -> str:
     """Why this version must not write into the file, in words that go on after its name; "" when it may. Reads only."""
     try:
@@ -138,5 +146,10 @@ def not_ours(db: Database) -> str:
     if not applied and any("sqlite" not in name for name in db.table_names()):
         return "is the database of another program"
     known = {step.name for step in migrations.pending(Database(memory=True))}
-    newer = ", ".join(sorted(applied - known))
-    return f"was written by a newer gridbot ({newer}); use that version" if newer else ""
+    unknown = sorted(applied - known)
+    if unknown and unknown[0] < min(known):
+        return (
+            f"was written by a gridbot from before this one's first step ({unknown[0]}); use that version, or move the "
+            "file aside: the next start adopts the open orders from the exchange"
+        )
+    return f"was written by a newer gridbot ({', '.join(unknown)}); use that version" if unknown else ""

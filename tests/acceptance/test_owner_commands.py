@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import ClassVar, Self
 from unittest.mock import Mock
+from zlib import crc32
 
 import pytest
 
@@ -27,7 +28,8 @@ from gridbot.core.heartbeat import Heartbeat
 from gridbot.exceptions import ConfigurationError, DatabaseError
 from gridbot.infrastructure.audits import AuditMark, Audits, Snapshots
 from gridbot.infrastructure.connection import open_or_rebuild
-from gridbot.infrastructure.database import Configuration, DBConnect, Orderbook, Trades
+from gridbot.infrastructure.database import Configuration, DBConnect, ForgottenOrders, Orderbook, Trades
+from gridbot.infrastructure.migrations import Database, migrations
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeFactory
 from gridbot.interfaces.notification import INotificationChannel
 from gridbot.models.configuration import DBConfigDTO, NotificationConfigDTO, Settings
@@ -387,6 +389,53 @@ def test_a_file_of_a_newer_gridbot_is_not_touched(world: World) -> None:
     assert problems(world) == ["this file was written by a newer gridbot (m999); use that version"]
     with pytest.raises(ConfigurationError, match=r"newer gridbot \(m999\); use that version"):
         DBConnect(world.path)
+
+
+def test_a_file_from_before_the_first_step_is_called_older_and_not_newer(world: World) -> None:
+    _sql(world.path, "UPDATE _sqlite_migrations SET name = 'm001_book_and_trades' WHERE name = 'm001_configuration'")
+    [problem] = problems(world)
+    assert "from before this one's first step (m001_book_and_trades); use that version, or move the file" in problem
+    with pytest.raises(ConfigurationError, match=r"from before this one's first step"):
+        DBConnect(world.path)
+
+
+def test_a_step_that_was_changed_after_its_release_is_caught_up_with(world: World) -> None:
+    _sql(
+        world.path,
+        "ALTER TABLE forgotten_orders DROP COLUMN volume",
+        "INSERT INTO forgotten_orders VALUES (1, 'B1', 1.0)",
+        "DELETE FROM _sqlite_migrations WHERE name = 'm015_volume_of_forgotten_orders'",
+    )
+    assert problems(world) == []  # the next start mends it
+    with closing(DBConnect(world.path)) as db:
+        assert ForgottenOrders(db, 1).volume == 0
+    assert problems(world) == []
+
+
+# The schema after each step that was released, as a sum. m011 changes rows only.
+RELEASED = {
+    "m001_configuration": "5fc2879e",
+    "m002_orders": "7dc6420f",
+    "m003_trades": "40ee4bc4",
+    "m010_audits": "97daa019",
+    "m011_unknown_sells": "97daa019",
+    "m012_trades_by_sale": "5f7b7680",
+    "m013_base_at_the_first_start": "fd4397e1",
+    "m014_forgotten_orders": "cfb7a961",
+    "m015_volume_of_forgotten_orders": "cfb7a961",
+}
+
+
+def test_a_released_step_does_for_ever_what_it_did() -> None:
+    """It is never changed: files that have taken it do not take it again. A new one follows, with its line here."""
+    db, done = Database(memory=True), {}
+    steps = [step.name for step in migrations.pending(db)]
+    for name, following in zip(steps, (*steps[1:], ""), strict=True):
+        migrations.apply(db, stop_before=following)
+        made = db.execute("SELECT sql FROM sqlite_master WHERE name NOT LIKE '%sqlite%' ORDER BY name")
+        words = " ".join(sql for (sql,) in made).split()
+        done[name] = f"{crc32(' '.join(words).encode()):08x}"
+    assert done == RELEASED
 
 
 def test_the_database_of_another_program_is_not_touched(tmp_path: Path) -> None:
