@@ -101,8 +101,8 @@ COMMANDS = {
         "gridbot.core.commands_status:run_status",
     ),
     "report": Command(
-        "profit, fees and base by day, month, year or cycle, as table, csv or JSON; gains of a tax year as csv. "
-        "Reads the database only",
+        "profit, fees and base by day, month, year or cycle, as table, csv or JSON; gains of a tax year as csv, "
+        "method FIFO. Days, months and years are UTC. Reads the database only",
         "gridbot.core.commands_books:run_report",
     ),
     "audit": Command(
