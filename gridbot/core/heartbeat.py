@@ -15,6 +15,7 @@ import time
 from contextlib import suppress
 
 from gridbot.core import ini_file
+from gridbot.core.restart_guard import stopped_at, waiting
 from gridbot.core.single_instance import holder_if_running, lock_path
 
 TYPE_CHECKING = False  # as typing has it, without the milliseconds that importing typing takes
@@ -82,6 +83,11 @@ def look(database: str | os.PathLike[str], now: float | None = None, userref: st
     now = time.monotonic() if now is None else now
     sign = _read(sign_path(database))
     if sign is None or sign[1] > now + 1:
+        # Its sign goes with the owner's last logout, too (RemoveIPC of systemd-logind); the lock and the note do not.
+        if holder := holder_if_running(database):
+            return Life(f"the bot ({holder}) is alive; what it does is not known just now", is_alive=True)
+        if (stopped := stopped_at(database)) is not None:
+            return Life(_stopped(stopped), was_stopped=True)
         return Life("the bot has not run since this machine started")
     pid, at, good_for, state, its_userref = sign
     if userref and its_userref not in ("", userref):
@@ -92,8 +98,7 @@ def look(database: str | os.PathLike[str], now: float | None = None, userref: st
         )
     age = max(0.0, now - at)
     if state == STOPPED:
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() - age))
-        return Life(f"the bot was stopped on request at {when}", was_stopped=True)
+        return Life(_stopped(time.time() - age), was_stopped=True)
     if state.startswith(f"{ENDED} "):
         return Life(f"the bot ended {_span(age)} ago ({state.removeprefix(f'{ENDED} ')})")
     # A pid may be another's by now, or be kept by a parent that does not care; the lock goes with the process.
@@ -105,6 +110,10 @@ def look(database: str | os.PathLike[str], now: float | None = None, userref: st
             f"  End it with: kill -9 {pid} (nothing is lost by that); cron starts it again."
         )
     return Life(f"the bot (pid {pid}) is alive: {state}, seen {_span(age)} ago", is_alive=True)
+
+
+def _stopped(at: float) -> str:
+    return f"the bot was stopped on request at {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at))}"
 
 
 def sign_path(database: str | os.PathLike[str]) -> str:
@@ -153,11 +162,8 @@ def watch(args: argparse.Namespace) -> int:
     raw = ini_file.read_ini(args.config)
     database, userref = ini_file.database_path(args.config, raw), raw.get("bot", {}).get("userref", "").lstrip("0")
     life = look(database, userref=userref)
-    if not (life.is_alive or life.was_stopped):
-        from gridbot.core.restart_guard import waiting
-
-        if found := waiting(args.config):
-            life.text += f"\n{found[1]}"
+    if not (life.is_alive or life.was_stopped) and (found := waiting(args.config)):
+        life.text += f"\n{found[1]}"
     _say(life.text)
     if args.notify and not life.was_stopped:
         _notify_once(args.config, f"{sign_path(database)}.{userref}.told", life)

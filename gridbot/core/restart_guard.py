@@ -8,6 +8,7 @@ before anything heavy is imported and leaves when its time has not come.
 
 A power cut is no failure: a note of an earlier boot, without an end, does not count. Nor does a bot that is
 killed while it trades. Killed again and again before it trades, perhaps for want of memory, counts in the end.
+A stop on request is noted, too: it outlasts the sign of life, which goes with a reboot or the owner's last logout.
 """
 
 from __future__ import annotations
@@ -76,26 +77,19 @@ class RestartGuard:
             self._running_since = time.monotonic()
             self._write(self._failures, TRADING, "")
         elif self._failures and time.monotonic() - self._running_since >= LASTED:
-            self._forget()
+            self._failures = 0
+            with suppress(OSError):  # it cannot be changed: then nothing could be noted either
+                os.unlink(self._path)
 
     def ended(self, code: int, why: str) -> None:
         """The bot ends with this exit code; 0 is no failure."""
-        if code == 0:
-            self._forget()
-        else:
-            self._failures += 1
-            self._write(self._failures, code, why)
-
-    def _forget(self) -> None:
-        self._failures = 0
-        with suppress(OSError):  # nothing was noted, or it cannot be changed: then nothing could be noted either
-            os.unlink(self._path)
+        self._failures = self._failures + 1 if code else 0
+        self._write(self._failures, code, why)
 
     def _read(self) -> tuple[int, float, int, str]:
         """Failures, when, exit code, why. A note that cannot be read, or is of other settings, holds nobody up."""
         try:
-            with open(self._path, encoding="utf-8", errors="replace") as file:
-                failures, at, code, boot, saved, why = file.read(4000).rstrip("\n").split(" ", 5)
+            failures, at, code, boot, saved, why = _note(self._path)
             note = int(failures), float(at), int(code), why
         except (OSError, ValueError):
             return 0, 0.0, 0, ""
@@ -110,6 +104,20 @@ class RestartGuard:
         # A disk that is full or read-only is told by the database, with advice.
         with suppress(OSError), open(self._path, "w", encoding="utf-8") as file:
             file.write(note)
+
+
+def _note(path: str) -> list[str]:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read(4000).rstrip("\n").split(" ", 5)
+
+
+def stopped_at(database: str | os.PathLike[str]) -> float | None:
+    """Unix seconds of the stop on request that the last start ended with; None when it ended otherwise, or not yet."""
+    try:
+        _, at, code, *_ = _note(f"{os.path.realpath(database)}.restarts")
+        return float(at) if code == "0" else None
+    except (OSError, ValueError):
+        return None
 
 
 def waiting(config_path: str) -> tuple[int, str] | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from gridbot.core.heartbeat import look
+from gridbot.core.restart_guard import stopped_at
 from tests.fake_kraken.server import FakeKrakenServer
 from tests.sigkill.ground import TAKEN, USERREF, Aim, Ground
 from tests.sigkill.promises import broken_promises, is_settled, rows
@@ -164,7 +165,7 @@ def test_a_wrong_key_is_shown_to_kraken_once_and_not_every_minute(ground: Ground
     ground.write_config(ground.server)  # mended
     started(ground, GRIDBOT_TEST_GUARD="1")
     assert ground.terminate()[0] == 0
-    assert not (ground.directory / "bot.db.restarts").exists()
+    assert stopped_at(ground.database)
 
 
 # ---- seen from outside ---------------------------------------------------------------------------------

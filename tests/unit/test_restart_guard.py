@@ -151,7 +151,10 @@ def test_a_stop_by_request_forgets_the_failures(machine: Machine) -> None:
     guard = machine.guard()
     guard.begun()
     guard.ended(0, "asked to stop")
-    assert not (machine.directory / "bot.db.restarts").exists()
+    for _ in range(3):
+        assert machine.pause() == 0
+        machine.fail()
+    assert machine.pause() == 60
 
 
 def test_ten_minutes_of_trading_forget_the_failures_and_nine_do_not(machine: Machine) -> None:
@@ -232,6 +235,7 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_nobody_has_lived_here(database: Path) -> None:
+    single_instance.release_all()
     life = look(database, 100.0)
     assert (life.is_alive, life.text) == (False, "the bot has not run since this machine started")
 
@@ -308,7 +312,30 @@ def test_a_change_of_state_is_seen_at_once(database: Path) -> None:
 
 def test_a_sign_of_before_the_reboot_says_nothing(database: Path) -> None:
     Heartbeat(database, lambda: 50_000.0).beat("RUNNING")
+    single_instance.release_all()
     assert not look(database, 100.0).is_alive
+
+
+def test_a_bot_whose_sign_was_removed_is_alive_while_it_holds_its_lock(database: Path) -> None:
+    life = look(database, 100.0)
+    assert (life.is_alive, life.text) == (
+        True,
+        f"the bot (pid {os.getpid()}) is alive; what it does is not known just now",
+    )
+
+
+def test_a_stop_on_request_is_known_without_a_sign_until_the_next_start(machine: Machine, database: Path) -> None:
+    guard = machine.guard()
+    guard.begun()
+    guard.ended(0, "asked to stop")
+    single_instance.release_all()
+    machine.boot = "second-boot"
+    os.utime(machine.directory / "config.ini", (NOW + 60, NOW + 60))
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(NOW))
+    life = look(database, 100.0)
+    assert (life.was_stopped, life.text) == (True, f"the bot was stopped on request at {when}")
+    machine.guard().begun()
+    assert not look(database, 100.0).was_stopped
 
 
 def test_a_planted_link_is_not_written_through(database: Path, tmp_path: Path) -> None:
