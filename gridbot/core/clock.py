@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 from gridbot.interfaces.clock import IClock
 
@@ -11,6 +12,9 @@ class SystemClock(IClock):
 
     def __init__(self, stopping: threading.Event | None = None) -> None:
         self._stopping = stopping or threading.Event()
+        self._maker = threading.get_ident()
+        # Told how long, when the thread that made the clock is about to wait. The others say nothing of its life.
+        self.before_wait: Callable[[float], None] = lambda _seconds: None
 
     def time(self) -> float:
         return time.time()
@@ -19,6 +23,8 @@ class SystemClock(IClock):
         return time.monotonic()
 
     def wait(self, seconds: float) -> bool:
+        if threading.get_ident() == self._maker:
+            self.before_wait(seconds)
         return self._stopping.wait(max(0.0, seconds))
 
     def stopping(self) -> bool:

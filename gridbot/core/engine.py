@@ -97,7 +97,7 @@ class BotEngine:
         self._asked_price: OnMessageSchema | None = None
         self._document: dict[str, object] = {}
         self._listeners: list[Callable[[], object]] = []  # closed at the end
-        self.alive: Callable[[float], None] = lambda _good_for: None  # told once a second, and before a long wait
+        self.alive: Callable[[], None] = lambda: None  # told once a second; its clock tells of longer waits
 
     def run(self) -> int:
         """Trade until asked to stop or until something breaks; returns the exit code."""
@@ -129,7 +129,6 @@ class BotEngine:
                     return
                 wait = max(pause, exc.retry_after)
                 LOG.warning("cannot start yet: %s; trying again in %.0f s", exc, wait)
-                self.alive(wait + LONGEST_START_PAUSE)
                 if self._clock.monotonic() >= told_at:
                     told_at = math.inf
                     self.event_bus.publish(events.Trouble(f"cannot start yet, and tries on: {exc}"))
@@ -213,7 +212,7 @@ class BotEngine:
                 LOG.warning("%s", exc)
 
     def _timers(self, now: float) -> None:
-        self.alive(0.0)
+        self.alive()
         if other := single_instance.keep():
             raise BotStateError(f"{other}. One of them has to go, and this one goes")
         if problem := self._db.put_back():

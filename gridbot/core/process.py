@@ -71,9 +71,9 @@ def run_bot(settings: Settings, record: Path | None = None) -> int:
     guard = RestartGuard(str(settings.config_path), str(settings.db.path))
     code, why = STOPPED_BY_ERROR, ""
 
-    def alive(good_for: float) -> None:
+    def alive(wait: float = 0.0) -> None:
         state = engine.state_machine.state
-        heartbeat.beat(state.name, max(good_for, GOOD_FOR))
+        heartbeat.beat(state.name, wait + GOOD_FOR)
         guard.alive(state is States.RUNNING)
 
     def stopped(event: events.BotStopped) -> None:
@@ -83,9 +83,10 @@ def run_bot(settings: Settings, record: Path | None = None) -> int:
     guard.begun()
     heartbeat.beat("starting")
     try:
-        engine = build(settings, SystemClock(stopping), record)
+        clock = SystemClock(stopping)
+        engine = build(settings, clock, record)
         wake.append(engine.wake_up)
-        engine.alive = alive
+        engine.alive = clock.before_wait = alive
         engine.event_bus.subscribe(events.BotStopped, stopped)
         code = engine.run()
     except BaseException as exc:

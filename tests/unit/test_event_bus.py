@@ -66,3 +66,13 @@ def test_a_stop_ends_a_wait_at_once() -> None:
     started = clock.monotonic()
     assert (clock.wait(60), clock.stopping()) == (True, True)
     assert clock.monotonic() - started < 1
+
+
+def test_a_clock_tells_how_long_whoever_made_it_will_wait_and_of_no_other_thread() -> None:
+    clock, told = SystemClock(), list[float]()
+    clock.before_wait = told.append
+    clock.wait(0.001)
+    other = threading.Thread(target=clock.wait, args=(0.002,))
+    other.start()
+    other.join()
+    assert told == [0.001]

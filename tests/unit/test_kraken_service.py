@@ -627,6 +627,14 @@ def test_every_page_of_closed_orders_is_read_and_rows_that_shift_count_once(krak
     }
 
 
+def test_a_long_list_of_closed_orders_is_announced_once_with_its_time(kraken, rest, caplog):
+    caplog.set_level("INFO")
+    pages = [closed_page(*range(n, n + 50), count=400) for n in range(0, 400, 50)]
+    kraken.will_answer("ClosedOrders", *pages)
+    assert len(rest.get_closed_orders(USERREF)) == 400
+    assert caplog.messages == ["asking Kraken for 400 closed orders, about 1 min at the pace it allows"]
+
+
 def test_one_page_is_one_call(kraken, rest):
     kraken.will_answer("ClosedOrders", saved("closed_orders"))
     assert len(rest.get_closed_orders(USERREF)) == 1

@@ -6,12 +6,17 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from gridbot.core import heartbeat, restart_guard, single_instance
+from gridbot.core import heartbeat, process, restart_guard, single_instance
+from gridbot.core.clock import SystemClock
 from gridbot.core.heartbeat import Heartbeat, look
 from gridbot.core.restart_guard import RestartGuard
+from gridbot.core.state_machine import StateMachine
+from gridbot.models.configuration import DBConfigDTO, Settings
+from tests.world import config
 
 NOW = 1_790_000_000.0
 
@@ -336,6 +341,25 @@ def test_a_stop_on_request_is_known_without_a_sign_until_the_next_start(machine:
     assert (life.was_stopped, life.text) == (True, f"the bot was stopped on request at {when}")
     machine.guard().begun()
     assert not look(database, 100.0).was_stopped
+
+
+def test_a_wait_of_the_bot_itself_is_a_sign_of_life(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for the exchange's request counter: a long comparison waits before every page, and is not stuck."""
+    told = []
+
+    def build(_settings: Settings, clock: SystemClock, _record: None) -> Mock:
+        def run() -> int:
+            clock.wait(0.01)
+            told.append(look(database).text)
+            return 0
+
+        return Mock(state_machine=StateMachine(), run=run)
+
+    monkeypatch.setattr(process, "build", build)
+    monkeypatch.setattr(process, "when_asked_to_stop", lambda _handler: None)
+    settings = Settings(bot=config(), db=DBConfigDTO(path=database), config_path=database.with_name("config.ini"))
+    assert process.run_bot(settings) == 0
+    assert "is alive: INITIALIZING" in told[0]
 
 
 def test_a_planted_link_is_not_written_through(database: Path, tmp_path: Path) -> None:

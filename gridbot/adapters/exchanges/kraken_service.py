@@ -16,7 +16,7 @@ from requests.adapters import BaseAdapter
 from gridbot.adapters.exchanges import kraken_parse as parse
 from gridbot.adapters.exchanges.kraken_errors import CancelUnderWay, PermissionMissing, UnknownMethod, UnlistedRefusal
 from gridbot.adapters.exchanges.kraken_keys import check_permissions
-from gridbot.adapters.exchanges.kraken_limits import COMPARISON_COST, KrakenLimits
+from gridbot.adapters.exchanges.kraken_limits import COMPARISON_COST, REST_COSTS, KrakenLimits
 from gridbot.adapters.exchanges.kraken_pair import KrakenPair, find_pair
 from gridbot.adapters.exchanges.kraken_rest import TOKEN, KrakenClient
 from gridbot.adapters.exchanges.kraken_wire import REST_URL
@@ -307,6 +307,10 @@ class KrakenRESTService(IExchangeRESTService):
                 total = int(result.get("count") or 0)
                 is_news = not seen.issuperset(rows)
                 seen.update(rows)
+
+            wait = self.limits.rest.seconds_until((total - 1) // PAGE * REST_COSTS["ClosedOrders"])
+            if not offset and wait > LONGEST_PAUSE:
+                LOG.info("asking Kraken for %d closed orders, about %.0f min at the pace it allows", total, wait / 60)
             offset += len(rows)
             if not is_news or (offset >= total if total else len(rows) < PAGE):
                 return list(found.values())
