@@ -11,7 +11,7 @@ from dataclasses import MISSING, dataclass, fields, replace
 from decimal import Decimal
 from functools import cache
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from pydantic import ValidationError
 
@@ -369,6 +369,26 @@ class Amounts(NamedTuple):
     fee: Decimal
 
 
+class SlimTrade(NamedTuple):
+    """A row of ``trades`` without its price, in a third of the room: for whoever looks at all of them at once."""
+
+    exec_id: str
+    txid: str
+    side: str
+    volume: Decimal
+    cost: Decimal
+    fee: Decimal
+    time: float
+    sells: str
+
+    @property
+    def info(self) -> Self:
+        return self
+
+
+Row = Trade | SlimTrade
+
+
 class Trades(Table):
     """Executions, one row each, unique by exec id. The only table that grows."""
 
@@ -405,6 +425,10 @@ class Trades(Table):
     def all(self) -> list[Trade]:
         """Every execution, in order of time."""
         return self._read("", ())
+
+    def all_slim(self) -> list[SlimTrade]:
+        """The same, for a running bot: without prices."""
+        return [SlimTrade(**row) for row in self._rows(SlimTrade._fields, "ORDER BY time, exec_id")]
 
     def cycles(self) -> set[str]:
         """Every buy that was executed or that some sell was placed for, and what stands in place of one."""

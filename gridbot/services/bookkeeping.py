@@ -153,7 +153,7 @@ class Bookkeeping:
         before = self.own_at_start[0]
         if self.configuration.exists:
             before = self.configuration.get().base_given(before)
-        return holding(by_cycle(self.trades.all(), waiting, before).lots).volume
+        return holding(by_cycle(self.trades.all_slim(), waiting, before).lots).volume
 
     @property
     def left_to_owner(self) -> Decimal:

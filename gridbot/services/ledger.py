@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from decimal import Context, Decimal, localcontext
 
 from gridbot.infrastructure.audits import AuditMark
-from gridbot.infrastructure.database import Trade
+from gridbot.infrastructure.database import Row
 from gridbot.models.exchange import BUY
 from gridbot.models.grid import EXTRA, NO_BUY, SURPLUS, BookOrder, Placement, UnsoldBuy
 from gridbot.models.money import ZERO, as_text
@@ -93,7 +93,7 @@ class Cycle:
 class Ledger:
     """The executions in one of the two views."""
 
-    rows: tuple[Trade, ...]
+    rows: tuple[Row, ...]
     closings: tuple[Closing, ...]
     lots: tuple[Lot, ...]  # still held, the oldest first
     spoken_for: frozenset[str] = frozenset()  # buys whose sell is still to come
@@ -141,7 +141,7 @@ def surplus_of(remaining: Decimal, orders: Iterable[BookOrder]) -> Decimal:
     return remaining + sum((order.rest for order in orders if order.sells == SURPLUS), ZERO)
 
 
-def by_cycle(rows: Sequence[Trade], spoken_for: Iterable[str] = (), base_before: Decimal | None = None) -> Ledger:
+def by_cycle(rows: Sequence[Row], spoken_for: Iterable[str] = (), base_before: Decimal | None = None) -> Ledger:
     """
     Every sell closes the lots of the buy it was placed for. The surplus of cancelled buys, and sells of unknown
     origin, close lots that no sell was placed for; what they exceed these by, the oldest. SWING's extra sells close
@@ -156,13 +156,13 @@ def by_cycle(rows: Sequence[Trade], spoken_for: Iterable[str] = (), base_before:
     return _account(rows, named, waiting, base_before, in_order_of_age=False)
 
 
-def fifo(rows: Sequence[Trade], base_before: Decimal | None = None) -> Ledger:
+def fifo(rows: Sequence[Row], base_before: Decimal | None = None) -> Ledger:
     """Every sell closes the oldest lots; ``base_before`` as for ``by_cycle``."""
     return _account(rows, frozenset(), frozenset(), base_before, in_order_of_age=True)
 
 
 def _account(
-    rows: Sequence[Trade],
+    rows: Sequence[Row],
     named: frozenset[str],
     waiting: frozenset[str],
     base_before: Decimal | None,
@@ -202,7 +202,7 @@ def _account(
     return Ledger(ordered, tuple(closings), left, waiting, named)
 
 
-def _pledged(rows: Sequence[Trade], waiting: Iterable[str]) -> dict[str, Decimal]:
+def _pledged(rows: Sequence[Row], waiting: Iterable[str]) -> dict[str, Decimal]:
     """What the sells of each buy take of it, now and later."""
     pledged: dict[str, Decimal] = {}
     for row in rows:
@@ -294,7 +294,7 @@ def dust_in(ledger: Ledger, lot: Decimal) -> Holding:
 
 def cycles(ledger: Ledger) -> list[Cycle]:
     """The buys of a view by cycle, the oldest first. Their gains add up to the grid profit."""
-    bought: dict[str, list[Trade]] = {}
+    bought: dict[str, list[Row]] = {}
     sold: dict[str, list[Closing]] = {}
     for row in ledger.rows:
         if row.info.side == BUY:
@@ -305,7 +305,7 @@ def cycles(ledger: Ledger) -> list[Cycle]:
         return [_cycle(txid, rows, sold.get(txid, []), txid in ledger.spoken_for) for txid, rows in bought.items()]
 
 
-def _cycle(txid: str, rows: list[Trade], sales: list[Closing], is_open: bool) -> Cycle:
+def _cycle(txid: str, rows: Sequence[Row], sales: list[Closing], is_open: bool) -> Cycle:
     bought = sum((row.info.volume for row in rows), ZERO)
     sold = sum((c.volume for c in sales), ZERO)
     return Cycle(
@@ -322,7 +322,7 @@ def _cycle(txid: str, rows: list[Trade], sales: list[Closing], is_open: bool) ->
     )
 
 
-def reconciled(rows: Sequence[Trade], last: AuditMark | None, settled: int = 0) -> str:
+def reconciled(rows: Sequence[Row], last: AuditMark | None, settled: int = 0) -> str:
     """
     "reconciled", or "not reconciled ..." with by what, for everything that shows a profit. ``settled``: executions
     beside ``rows``.

@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from decimal import ROUND_DOWN, Decimal
 
-from gridbot.infrastructure.database import Trade
+from gridbot.infrastructure.database import Row
 from gridbot.models.money import ZERO
 
 INFINITE = Decimal("Infinity")
@@ -66,12 +66,12 @@ class Shelf:
     pledged: dict[str, Decimal]
     lots: deque[Lot] = field(default_factory=deque)
     free: deque[Lot] = field(default_factory=deque)  # no sell was ever placed for their buys
-    of_buy: dict[str, deque[Lot]] = field(default_factory=dict)
-    leaving: dict[str, deque[Lot]] = field(default_factory=dict)  # of buys whose sells may leave something
+    of_buy: dict[str, list[Lot]] = field(default_factory=dict)  # few each: a deque would take ten times the room
+    leaving: dict[str, list[Lot]] = field(default_factory=dict)  # of buys whose sells may leave something
 
     def put(self, lot: Lot, is_named: bool) -> None:
         self.lots.append(lot)
-        of_buy = self.of_buy.setdefault(lot.txid, deque())
+        of_buy = self.of_buy.setdefault(lot.txid, [])
         of_buy.append(lot)
         if self.pledged.get(lot.txid, INFINITE) < INFINITE:
             self.leaving.setdefault(lot.txid, of_buy)
@@ -103,16 +103,16 @@ class Shelf:
         return _first(self.lots)
 
 
-def _first(lots: deque[Lot]) -> Lot | None:
+def _first(lots: deque[Lot] | list[Lot]) -> Lot | None:
     while lots and not lots[0].volume:
-        lots.popleft()
+        del lots[0]
     return lots[0] if lots else None
 
 
 class Sale:
     """One sell execution while it is divided among lots."""
 
-    def __init__(self, row: Trade) -> None:
+    def __init__(self, row: Row) -> None:
         info = row.info
         self._rest = Lot(info.txid, info.time, info.volume, info.cost, info.fee)  # of the proceeds, not of a cost
         self.closings: list[Closing] = []

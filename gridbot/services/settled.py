@@ -6,10 +6,10 @@ more than the buy brought: as long as every sell closes lots of its own buy, not
 cycle, and it changes none of the others'. Its sums are kept, its executions are not.
 """
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from decimal import Decimal
 
-from gridbot.infrastructure.database import Trade, Trades
+from gridbot.infrastructure.database import Row, Trade, Trades
 from gridbot.models.exchange import BUY
 from gridbot.models.grid import EXTRA, NO_BUY
 from gridbot.models.money import ZERO
@@ -31,7 +31,7 @@ class RunningLedger:
         self._settled = Totals()
         self._open: dict[str, list[Trade]] = {}
         self._trades.news = news = self._trades.cycles()
-        self._taken = max(taken, ANY_LOTS if EXTRA in news else FREE_LOTS if news & NO_BUY else OWN_LOTS)
+        self._taken = max(taken, FREE_LOTS if news & (NO_BUY - {EXTRA}) else OWN_LOTS)
 
     def go_on(self, busy: Set[str], lot: Decimal, most: int = PIECE) -> None:
         """Take in at most ``most`` cycles with news. ``busy``: buys that are open, or whose sell is still to come."""
@@ -54,7 +54,7 @@ class RunningLedger:
 
     def totals(
         self, busy: Set[str], lot: Decimal, spoken_for: Set[str], base_before: Decimal | None
-    ) -> tuple[Totals, list[Trade]]:
+    ) -> tuple[Totals, Sequence[Row]]:
         """The sums, and the executions that are not settled. The last two as for ``by_cycle``."""
         for _ in range(4):  # more than it ever takes
             if self._taken == ANY_LOTS:
@@ -66,22 +66,29 @@ class RunningLedger:
             rows = [row for cycle in self._open.values() for row in cycle]
             rows.sort(key=lambda row: (row.info.time, row.info.exec_id))
             view = by_cycle(rows, spoken_for, base_before)
-            strays = EXTRA in self._open or _lots_taken(view) > self._taken
+            # As long as the base from before is enough for SWING's extra sells, they take no lot.
+            extra = sum((row.info.volume for row in self._open.get(EXTRA, ())), ZERO)
+            takes_any = extra > (base_before or ZERO)
+            strays = takes_any or _lots_taken(view) > self._taken
             if not strays and self._settled.executions + len(rows) == self._trades.count():
                 return self._settled.plus(totals(view, lot)), rows
-            self._start_over(self._taken + strays)
+            self._start_over(ANY_LOTS if takes_any else self._taken + strays)
         self._open, self._trades.news = {}, set()
-        rows = self._trades.all()
-        return totals(by_cycle(rows, spoken_for, base_before), lot), rows
+        everything = self._trades.all_slim()
+        return totals(by_cycle(everything, spoken_for, base_before), lot), everything
 
 
 def _lots_taken(view: Ledger) -> int:
-    """Which lots the sells of a view took, beside those of their own buys."""
+    """Which lots the sells of a view took, beside those of their own buys. Extra sells are looked at elsewhere."""
     placed_for: dict[str, set[str]] = {}
     for row in view.rows:
         if row.info.side != BUY:
             placed_for.setdefault(row.info.txid, set()).add(row.sells)
-    others = [c for c in view.closings if not c.is_covered or placed_for[c.sell_txid] != {c.buy_txid}]
+    others = [
+        c
+        for c in view.closings
+        if placed_for[c.sell_txid] != {EXTRA} and not (c.is_covered and placed_for[c.sell_txid] == {c.buy_txid})
+    ]
     if all(c.is_covered and c.buy_txid not in view.named for c in others):
         return FREE_LOTS if others else OWN_LOTS
     return ANY_LOTS
