@@ -307,7 +307,6 @@ class KrakenRESTService(IExchangeRESTService):
                 total = int(result.get("count") or 0)
                 is_news = not seen.issuperset(rows)
                 seen.update(rows)
-
             wait = self.limits.rest.seconds_until((total - 1) // PAGE * REST_COSTS["ClosedOrders"])
             if not offset and wait > LONGEST_PAUSE:
                 LOG.info("asking Kraken for %d closed orders, about %.0f min at the pace it allows", total, wait / 60)
