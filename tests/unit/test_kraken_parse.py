@@ -58,10 +58,11 @@ def test_a_price_never_has_more_decimals_than_the_pair(tick, decimals, price, cu
 
 def test_of_a_pair_only_what_nobody_can_guess_must_be_told():
     whole = saved("asset_pairs_xbtusd")["XXBTZUSD"]
-    row = {name: whole[name] for name in ("base", "quote", "lot_decimals", "pair_decimals", "ordermin")}
+    row = {name: whole[name] for name in ("base", "quote", "lot_decimals", "pair_decimals")}
     row |= {"tick_size": None, "status": None, "costmin": None}
     info = parse.asset_pair(row)
     assert (info.tick_size, info.status, info.costmin, info.cost_decimals) == (Decimal("0.1"), "online", 0, 5)
+    assert info.ordermin == 0, "the exchange refuses what is too small"
     assert info.aclass_base == info.aclass_quote == "currency"
 
 

@@ -127,7 +127,7 @@ def asset_pair(row: Row) -> AssetPairInfoSchema:
         aclass_quote=row.get("aclass_quote") or "currency",
         cost_decimals=row.get("cost_decimals", USUAL_COST_DECIMALS),
         tick_size=tick.quantize(step) if decimals_of(tick) > row["pair_decimals"] else tick,
-        ordermin=number(row["ordermin"]),
+        ordermin=number(row.get("ordermin") or 0),
         costmin=number(row.get("costmin") or 0),
         status=row.get("status") or "online",
         fees_maker=[[number(cell) for cell in step] for step in row.get("fees_maker") or []],
