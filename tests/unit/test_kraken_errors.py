@@ -77,7 +77,7 @@ CASES = [
     ("EOrder:Invalid order", UnknownOrderError, NOT_PLACED, 0),
     ("EOrder:Unknown order", UnknownOrderError, NOT_PLACED, 0),
     ("EOrder:Orders limit exceeded", PLAIN, TooManyOrders, 0),
-    ("EOrder:Rate limit exceeded", AGAIN, PAUSED, 15),
+    ("EOrder:Rate limit exceeded", AGAIN, PAUSED, 5),
     ("EOrder:Domain rate limit exceeded", AGAIN, PAUSED, 15),
     ("EOrder:Cancel pending", errors.CancelUnderWay, PAUSED, 1),
     ("EOrder:Trading agreement required", DENIED, DENIED, 0),

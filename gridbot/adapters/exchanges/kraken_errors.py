@@ -65,6 +65,7 @@ LOCKOUT = 15 * 60.0  # seconds a key stays locked after too many bad requests
 MARKET_MODE = 30.0  # seconds until a market mode is worth another look
 BUSY = 5.0
 SLOW_DOWN = 15.0  # seconds in which the slowest REST counter loses five points
+SLOW_ORDERS = 5.0  # the same of the matching engine's counter; a sell may be waiting
 SHORT = 1.0
 # Beyond this a time in "Throttled: <unix time>" is not believed.
 LONGEST_THROTTLE = 60.0
@@ -145,7 +146,7 @@ TABLE: tuple[Row, ...] = (
     Row("EOrder:Invalid order", BIZ, BIZ, _OUR_BUG, question=UnknownOrderError),
     Row("EOrder:Unknown order", BIZ, BIZ, "The bot looks it up.", question=UnknownOrderError),
     Row("EOrder:Orders limit exceeded", BIZ, BIZ, _FULL, order=TooManyOrders),
-    Row("EOrder:Rate limit exceeded", BACK, BACK, _WAIT, SLOW_DOWN),
+    Row("EOrder:Rate limit exceeded", BACK, BACK, _WAIT, SLOW_ORDERS),
     Row("EOrder:Domain rate limit exceeded", BACK, BACK, _WAIT, SLOW_DOWN),
     Row("EOrder:Cancel pending", BACK, BACK, _WAIT, SHORT, question=CancelUnderWay),
     Row("EOrder:Trading agreement required", FATAL, FATAL, _ACCOUNT),
