@@ -68,12 +68,12 @@ def backup(settings: Settings, args: argparse.Namespace) -> int:
         )
     if target.exists() and has_books(target):
         with closing(DBConnect(target, read_only=True)) as db:
-            try:
-                check_owner(db, settings, target)
-            except ConfigurationError as exc:
-                raise ConfigurationError(
-                    f"{exc.message}.\n  A copy of another bot is not replaced. Name another file for the copy"
-                ) from exc
+            whose = [row[0] for row in db.execute("SELECT userref FROM configuration")]
+        if settings.bot.userref not in whose:
+            raise ConfigurationError(
+                f"{target}: is a copy of another bot (userref {', '.join(map(str, whose))}), so it is not replaced. "
+                "Name another file for the copy"
+            )
     copy_database(source, target)
     write(f"{target}: a copy of {source}, checked. Bring it back with: restore {target}")
     return 0

@@ -11,13 +11,13 @@ from decimal import Decimal
 from pathlib import Path
 
 from gridbot.exceptions import excerpt
-from gridbot.infrastructure.audits import read_document
 from gridbot.infrastructure.connection import read_only
 from gridbot.infrastructure.database import TIMES
 from gridbot.infrastructure.migrations import Database, migrations, not_ours
 from gridbot.models import stored
 from gridbot.models.exchange import BUY, SELL
 from gridbot.models.grid import NO_BUY
+from gridbot.models.money import is_cost_of
 from gridbot.services.ledger import PROVISIONAL
 
 CORE = {"orderbook", "pending_txids", "unsold_buy_order_txids", "trades"}  # tables of every version
@@ -38,8 +38,6 @@ IN_ONE_FILE = b"\x01\x01"  # SQLite's write and read version, bytes 18 and 19 of
 MAY_BE_ZERO = {"executed", "cost", "fee", *FROM_ZERO, "forgotten_orders.volume"}
 MAY_BE_NEGATIVE = {"fee"}  # a rebate
 MAY_BE_LEFT_OUT = {"base_before"}
-# So far a cost may be from price x volume: an exchange cuts it to its own decimals.
-NEARLY, COST_STEP = Decimal("0.01"), Decimal("0.00001")
 MENDS_M014 = "m015_volume_of_forgotten_orders"  # the next start takes it, and adds what the first form did not make
 BRING = "bring a copy back (restore FILE)"
 PARTS = """
@@ -72,7 +70,7 @@ def problems_in(path: Path, userref: int) -> list[str]:
                 return connection.execute(f"{sql} WHERE userref = ?", (userref,)).fetchall()
 
             # Single values first, because the rest calculates with them.
-            questions = (_orders, _buys, _sells, _costs, _bought, *([_view] if "snapshots" in there else []))
+            questions = (_orders, _buys, _sells, _costs, _bought)
             return _values(rows, there) or [problem for question in questions for problem in question(rows)]
     except sqlite3.DatabaseError as exc:
         return [f"the file cannot be read as a database: {exc}"]
@@ -168,9 +166,9 @@ def _costs(rows: Rows) -> list[str]:
     problems = []
     for exec_id, *texts in rows("SELECT exec_id, price, volume, cost FROM trades"):
         price, volume, cost = map(Decimal, texts)
-        value = price * volume
         # What is booked in sum stands at the price of its order, and cost what the exchange said.
-        if abs(cost - value) > NEARLY * value + COST_STEP and not exec_id.startswith(PROVISIONAL):
+        if not is_cost_of(price, volume, cost) and not exec_id.startswith(PROVISIONAL):
+            value = price * volume
             problems.append(f"execution {exec_id}: cost {cost:f} where price x volume is {value:f}; compare with audit")
     return problems
 
@@ -183,16 +181,6 @@ def _bought(rows: Rows) -> list[str]:
         f"the buy {txid} is sold, or to be sold, and none of its executions is booked: {BRING}"
         for txid in sorted((sold | unsold) - NO_BUY - bought)
     ]
-
-
-def _view(rows: Rows) -> list[str]:
-    for (text,) in rows("SELECT document FROM snapshots"):
-        try:
-            read_document(text)
-        except stored.IMPOSSIBLE:
-            what = f"snapshots.document = {excerpt(repr(text))}"
-            return [f"{what} cannot be read: status and report go on without it, the running bot writes it anew"]
-    return []
 
 
 def _is_possible(table: str, column: str, value: str) -> bool:

@@ -91,6 +91,8 @@ def look(database: str | os.PathLike[str], now: float | None = None, userref: st
         return Life("the bot has not run since this machine started")
     pid, at, good_for, state, its_userref = sign
     if userref and its_userref not in ("", userref):
+        if not holder_if_running(database):
+            return Life(f"the bot has not run yet; another one (userref {its_userref}) had used this database")
         return Life(
             f"another bot (userref {its_userref}) uses this database; this one does not run.\n"
             "  Every bot needs a database of its own: [database] path",
@@ -160,7 +162,7 @@ def watch_arguments(parser: argparse.ArgumentParser) -> None:
 def watch(args: argparse.Namespace) -> int:
     """Is the bot alive? 0 when it is; 1 when it is not, with what to do. Reads config.ini only in part."""
     raw = ini_file.read_ini(args.config)
-    database, userref = ini_file.database_path(args.config, raw), raw.get("bot", {}).get("userref", "").lstrip("0")
+    database, userref = ini_file.database_path(args.config, raw), raw.get("bot", {}).get("userref", "").lstrip("+0")
     life = look(database, userref=userref)
     if not (life.is_alive or life.was_stopped) and (found := waiting(args.config)):
         life.text += f"\n{found[1]}"

@@ -8,7 +8,7 @@ before anything heavy is imported and leaves when its time has not come.
 
 A power cut is no failure: a note of an earlier boot, without an end, does not count. Nor does a bot that is
 killed while it trades. Killed again and again before it trades, perhaps for want of memory, counts in the end.
-A stop on request is noted, too: it outlasts the sign of life, which goes with a reboot or the owner's last logout.
+A stop on request is noted, too: it outlasts the sign of life, which goes with the owner's last logout.
 """
 
 from __future__ import annotations
@@ -112,10 +112,13 @@ def _note(path: str) -> list[str]:
 
 
 def stopped_at(database: str | os.PathLike[str]) -> float | None:
-    """Unix seconds of the stop on request that the last start ended with; None when it ended otherwise, or not yet."""
+    """
+    Unix seconds of the stop on request that the last start ended with; None when it ended otherwise, or not yet, or
+    with the machine: that one asks every process to stop.
+    """
     try:
-        _, at, code, *_ = _note(f"{os.path.realpath(database)}.restarts")
-        return float(at) if code == "0" else None
+        _, at, code, boot, *_ = _note(f"{os.path.realpath(database)}.restarts")
+        return float(at) if code == "0" and boot == _boot_id() else None
     except (OSError, ValueError):
         return None
 

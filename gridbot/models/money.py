@@ -23,6 +23,20 @@ def from_json(text: str) -> Any:
     return JSON_DECODER.decode(text)
 
 
+def is_cost_of(price: Decimal, volume: Decimal, cost: Decimal) -> bool:
+    """
+    Whether an execution can have cost that: within one percent, and what is lost by cutting to the fifth decimal or
+    to the last that is told, noughts aside.
+
+    >>> is_cost_of(Decimal("147.25"), Decimal("0.0001"), Decimal("0.01000"))
+    True
+    >>> is_cost_of(Decimal("50000"), Decimal("0.002"), Decimal("200.00"))
+    False
+    """
+    cut = step_of(min(decimals_of(cost.normalize()), 5))
+    return abs(price * volume - cost) <= price * volume / 100 + cut
+
+
 def decimals_of(value: Decimal) -> int:
     """
     How many decimals a number is written with, whatever the notation.

@@ -20,7 +20,7 @@ def amount(value: Any) -> Decimal:
 
 def time(value: Any) -> float:
     """Unix seconds. Raises one of IMPOSSIBLE."""
-    if not 0 <= value < LATEST:
+    if not -LATEST < value < LATEST:
         raise ValueError(value)
     return float(value)
 

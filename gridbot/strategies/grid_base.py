@@ -100,7 +100,7 @@ class GridStrategyBase(GridRetry):
         for subscription in self._websocket.get_required_subscriptions(self._rest_api):
             self._websocket.subscribe(subscription)
         self._websocket.start(put)
-        self._blind_since = self._desk.now()
+        self._blind_since = self._clock.monotonic()
 
     def stop(self) -> None:
         """Close the feed. Open orders stay on the exchange."""
@@ -116,7 +116,7 @@ class GridStrategyBase(GridRetry):
         elif message.channel == "executions":
             if message.type == "lost":
                 self._waiting_for.add("executions")
-                self._blind_since = self._blind_since or self._desk.now()
+                self._blind_since = self._blind_since or self._clock.monotonic()
             elif message.type == "snapshot":
                 self._waiting_for.discard("executions")
                 if not self.is_ready:

@@ -18,7 +18,7 @@ from gridbot.services.order_desk import (
 )
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_orders import Surroundings, short_lived
-from gridbot.strategies.grid_sync import EDITING, SETTLE_PAUSE, GridSync
+from gridbot.strategies.grid_sync import EDITING, LONGEST_BLINDNESS, SETTLE_PAUSE, GridSync
 
 LOG = logging.getLogger(__name__)
 
@@ -33,7 +33,6 @@ PASSED = "passed"  # the price has passed an order whose fill nobody told
 FUNDS_PAUSE, LONGEST_FUNDS_PAUSE = 10.0, 60.0
 LONGEST_SETTLE_PAUSE = 20.0  # one look-up costs 5 of Kraken's counter of 15, which loses 1 in 3 s
 BLIND_SPACING = 60.0  # so often executions are asked for without their feed
-LONGEST_BLINDNESS = 300.0  # after which the owner is told
 LONGEST_ABSENCE = 3.0  # of orders in a row, before the feed is listened to again
 LISTENING = 0.2  # so long nothing is placed, and thousands of messages can be heard
 YOUNG = 60.0  # an order that the exchange cancels at a lower age is not simply placed again
@@ -149,11 +148,11 @@ class GridRetry(GridSync):
         """
         if self._blind_since is None or not self._desk.pauses.over(BLIND):
             return
-        blind = self._desk.now() - self._blind_since
+        blind = self._clock.monotonic() - self._blind_since
         lag = 0.0 if self.is_ready else self._rest_api.answers_lag + DEADLINE + SETTLE_PAUSE
         if blind < max(BLIND_SPACING, lag):
             return
-        if blind >= LONGEST_BLINDNESS:
+        if blind >= LONGEST_BLINDNESS and "executions" in self._waiting_for:
             self._tell_once(
                 BLIND_TOLD,
                 Trouble(

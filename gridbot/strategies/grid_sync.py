@@ -32,6 +32,8 @@ SYNCED_AGE = 3600.0  # so far back a restart asks for closed orders, at most, wh
 MEMORY = 7 * 86400.0  # after the loss of the database the exchange is asked for so much of the past
 EDITING = 3.0  # seconds: so much later than its cancellation an edited order may come back
 SECOND_LOOK = 70.0  # after a doubt: REST may have answered from a minute ago
+LONGEST_BLINDNESS = 300.0  # seconds after which the owner is told
+FAILING = "failing"  # pause, to say it once: no comparison succeeds
 PHANTOMS, STRANGER = "phantoms", "stranger"  # pauses, to say it once
 PHANTOM_AGE = 300.0  # seconds: a young order may be unknown to an exchange that answers from a minute ago
 
@@ -52,7 +54,8 @@ class GridSync(GridMarket):
         self._last_sync = self._clock.monotonic()
         self.next_look = self._clock.monotonic() + self.regular_spacing  # when the whole book is compared again unasked
         self._early: list[ExecutionsUpdateSchema] = []  # told before the first synchronisation
-        self._blind_since: float | None = None  # since when the executions were not heard, exchange's clock
+        self._blind_since: float | None = None  # since when the executions were not heard, monotonic
+        self._failing_since: float | None = None  # since when no comparison has succeeded, monotonic
 
     def _check_price_range(self) -> None:
         """The grid check; see GridStrategyBase."""
@@ -156,7 +159,8 @@ class GridSync(GridMarket):
         """Book what happened meanwhile, then place what follows from it."""
         news = self._sync(since)
         stored, now = self._desk.configuration, self._desk.now()
-        away_since, is_new = self._blind_since, not stored.exists
+        is_new = not stored.exists
+        away = None if self._blind_since is None else self._clock.monotonic() - self._blind_since
         if is_new:
             if since is None and len(self._desk.book):  # the feed had not told of these
                 news = self._sync(now - MEMORY)
@@ -164,7 +168,7 @@ class GridSync(GridMarket):
             stored.create(self.market, amount, interval, now, synced_at=now - MEMORY)
             self._tell_of_others()
         elif since is not None and not self.is_ready:
-            away_since = max(since, stored.get().created_at)
+            away = max(0.0, now - max(since, stored.get().created_at))
         is_lost = is_new and len(self._desk.book) > 0
         executions = [trade for trades in news.trades.values() for trade in trades]
         newest = max(executions, key=lambda trade: trade.time, default=None)
@@ -185,7 +189,7 @@ class GridSync(GridMarket):
         for txid in news.strangers:
             self._tell_of_a_stranger(txid)
         self._tell_of_phantoms(news)
-        self._tell_what_happened(away_since, finished, news)
+        self._tell_what_happened(away, finished, news)
         if "executions" not in self._waiting_for:
             self._blind_since = None
         for sell in self._desk.book.sells():
@@ -357,13 +361,13 @@ class GridSync(GridMarket):
         """False for an order that ended before the database was lost: it was told, and answered, back then."""
         return finished.at >= self._desk.configuration.get().created_at - SECOND_LOOK
 
-    def _tell_what_happened(self, away_since: float | None, finished: list[Finished], news: News) -> None:
-        if away_since is None or not (finished or news.adopted):
+    def _tell_what_happened(self, away: float | None, finished: list[Finished], news: News) -> None:
+        if away is None or not (finished or news.adopted):
             return
         filled = [done.order.side for done in finished if done.is_filled]
         self._publish(
             CaughtUp(
-                away_seconds=max(0.0, self._desk.now() - away_since),
+                away_seconds=away,
                 buys_filled=filled.count(BUY),
                 sells_filled=filled.count(SELL),
                 cancelled=len(finished) - len(filled),
@@ -398,3 +402,16 @@ class GridSync(GridMarket):
             )
             self._desk.sync_reason = "the last comparison was not answered"
             LOG.warning("%s; comparing with the exchange again in %.0f s", exc, seconds)
+            self._failing_since = self._failing_since or self._clock.monotonic()
+            failing = self._clock.monotonic() - self._failing_since
+            if failing >= LONGEST_BLINDNESS and "executions" not in self._waiting_for:
+                self._tell_once(
+                    FAILING,
+                    Trouble(
+                        f"the orders could not be compared with the exchange for {failing / 60:.0f} minutes: {exc}. "
+                        "Until they are, nothing new is placed; it is tried again every minute"
+                    ),
+                )
+        else:
+            self._failing_since = None
+            self._desk.pauses.end(FAILING)

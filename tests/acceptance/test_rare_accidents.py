@@ -1386,6 +1386,38 @@ def test_a_feed_that_is_lost_before_the_first_comparison_makes_no_absence_longer
     assert (caught_up.buys_filled, caught_up.away_seconds) == (1, pytest.approx(31))
 
 
+def test_a_clock_that_is_ahead_makes_nobody_wait_for_the_feed_of_executions() -> None:
+    world = World("GridSell").start("50000")
+    unheard(world, "49400")
+    world.clock.time = lambda: world.clock.now + 3600  # type: ignore[method-assign]
+    world.restart().frames.clear()  # the feed of executions does not open
+    world.desk.set_time()
+    world.price("49450").wait(95)
+    assert world.on_exchange(SELL) == ["49999.9"]
+
+
+def test_comparisons_that_fail_for_minutes_are_told_once_with_their_cause() -> None:
+    world = World("GridSell").start("50000").wait(80)
+    ask = world.rest.get_open_orders
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise TemporaryFailure("Kraken refused OpenOrders: EGeneral:Invalid arguments")
+
+    world.rest.get_open_orders = fail  # type: ignore[method-assign]
+    world.desk.request_sync("a doubt")
+    world.wait(290)
+    assert world.told(Trouble) == []
+    world.wait(700)
+    [trouble] = world.told(Trouble)
+    assert "could not be compared with the exchange for 5 minutes: Kraken refused OpenOrders" in trouble.text
+    world.rest.get_open_orders = ask  # type: ignore[method-assign]
+    world.wait(70)
+    world.rest.get_open_orders = fail  # type: ignore[method-assign]
+    world.desk.request_sync("another doubt")
+    world.wait(400)
+    assert len(world.told(Trouble)) == 2, "told anew after a success"
+
+
 @pytest.mark.parametrize(("lag", "waits"), [(0.0, 60), (60.0, 73)])
 def test_a_start_without_the_feed_of_executions_sells_what_was_bought_meanwhile_and_says_so(
     lag: float, waits: int

@@ -365,3 +365,14 @@ def test_errors_and_warnings_are_told_apart():
     envelope = parse.read_envelope(b'{"error":["WDatabase:No change","EGeneral:Internal error"]}')
     assert (envelope.errors, envelope.warnings) == (["EGeneral:Internal error"], ["WDatabase:No change"])
     assert envelope.result is None
+
+
+@pytest.mark.parametrize("timestamp", ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "9999-01-01T00:00:00Z"])
+def test_a_timestamp_that_can_be_none_is_none(timestamp):
+    assert parse.unix_seconds(timestamp) == 0.0
+
+
+def test_a_closed_order_may_be_short_by_dust():
+    row = dict(saved("open_orders")["open"]["OQCLML-BW3P3-BUCMWZ"])
+    row |= {"status": "closed", "vol": "1.25000000", "vol_exec": "1.24999999"}
+    assert parse.order_info("OA", row).vol_exec == Decimal("1.24999999")

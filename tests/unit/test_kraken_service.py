@@ -254,7 +254,6 @@ PERIODIC = {
     "OpenOrders": ({"open": {}}, lambda rest: rest.get_open_orders(USERREF)),
     "ClosedOrders": ({"closed": {}}, lambda rest: rest.get_closed_orders(USERREF)),
     "BalanceEx": (saved("balance_ex"), lambda rest: rest.get_balances()),
-    "Ticker": (saved("ticker_xbtusd"), lambda rest: rest.get_last_price()),
     "QueryOrders": ({}, lambda rest: rest.get_orders_info(["OA"])),
 }
 

@@ -334,13 +334,23 @@ def test_a_stop_on_request_is_known_without_a_sign_until_the_next_start(machine:
     guard.begun()
     guard.ended(0, "asked to stop")
     single_instance.release_all()
-    machine.boot = "second-boot"
     os.utime(machine.directory / "config.ini", (NOW + 60, NOW + 60))
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(NOW))
     life = look(database, 100.0)
     assert (life.was_stopped, life.text) == (True, f"the bot was stopped on request at {when}")
     machine.guard().begun()
     assert not look(database, 100.0).was_stopped
+
+
+def test_a_bot_that_was_stopped_by_a_reboot_and_did_not_come_back_was_not_stopped_on_request(
+    machine: Machine, database: Path
+) -> None:
+    guard = machine.guard()
+    guard.begun()
+    guard.ended(0, "SIGTERM")
+    single_instance.release_all()
+    machine.boot = "second-boot"
+    assert look(database, 100.0).text == "the bot has not run since this machine started"
 
 
 def test_a_wait_of_the_bot_itself_is_a_sign_of_life(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:

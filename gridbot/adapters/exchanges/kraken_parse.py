@@ -23,7 +23,7 @@ from gridbot.models.exchange import (
     TickerUpdateSchema,
     TradeInfoSchema,
 )
-from gridbot.models.money import ZERO, decimals_of, from_json, step_of, to_decimal
+from gridbot.models.money import ZERO, decimals_of, from_json, is_cost_of, step_of, to_decimal
 
 # What reading a payload of another shape than expected can raise (pydantic's errors are ValueErrors).
 UNREADABLE = (ValueError, KeyError, IndexError, TypeError, AttributeError, ArithmeticError, RecursionError)
@@ -219,7 +219,7 @@ def order_info(txid: str, row: Row) -> OrderInfoSchema:
     described, vol, vol_exec = row["descr"], number(row["vol"]), number(row["vol_exec"])
     cost, status = number(row.get("cost") or 0), row["status"]
     misc = row.get("misc")
-    too_little = status == "closed" and vol_exec < vol
+    too_little = status == "closed" and vol_exec < vol * (1 - PER_CENT)
     too_much = vol_exec > vol and misc is not None and "amended" not in misc
     if too_little or too_much or (cost and not vol_exec):
         raise Contradiction(f"status {status}, vol {vol:f}, vol_exec {vol_exec:f}, cost {cost:f}")
@@ -270,9 +270,8 @@ def trade_info(exec_id: str, row: Row) -> TradeInfoSchema:
 
 
 def _check_cost(price: Decimal, volume: Decimal, cost: Decimal) -> None:
-    """Of an execution: within one percent, and what may be lost by rounding. Raises Contradiction."""
-    rounding = step_of(min(decimals_of(cost), USUAL_COST_DECIMALS))
-    if abs(price * volume - cost) > price * volume * PER_CENT + rounding:
+    """Of an execution. Raises Contradiction."""
+    if not is_cost_of(price, volume, cost):
         raise Contradiction(f"price {price:f}, volume {volume:f}, cost {cost:f}")
 
 
@@ -319,11 +318,12 @@ def execution(row: Row) -> ExecutionsUpdateSchema:
 
 
 def unix_seconds(timestamp: str | None) -> float:
-    """RFC 3339 as unix seconds; 0.0 for none."""
+    """RFC 3339 as unix seconds; 0.0 for none, and for what can be none."""
     if not timestamp:
         return 0.0
     moment = datetime.fromisoformat(timestamp)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return seconds if 0 < seconds <= LATEST else 0.0
 
 
 def rfc3339(seconds: float) -> str:

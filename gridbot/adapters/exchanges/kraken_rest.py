@@ -52,7 +52,7 @@ SESSION_AGE = 240.0  # Kraken cuts long sessions; a cut in the middle of an orde
 SESSION_IDLE = 60.0
 
 # Asked again and again: refused once after they were answered, they are asked on.
-PERIODIC = {"Time", "Ticker", "OpenOrders", "ClosedOrders", "QueryOrders", "QueryTrades", "BalanceEx"}
+PERIODIC = {"Time", "OpenOrders", "ClosedOrders", "QueryOrders", "QueryTrades", "BalanceEx"}
 ATTEMPTS = 5
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
 # A longer wait is the caller's decision: it may have something better to do.
