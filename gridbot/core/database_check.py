@@ -12,8 +12,8 @@ from pathlib import Path
 
 from gridbot.exceptions import excerpt
 from gridbot.infrastructure.connection import read_only
-from gridbot.infrastructure.database import TIMES
 from gridbot.infrastructure.migrations import Database, migrations, not_ours
+from gridbot.infrastructure.table import TIMES
 from gridbot.models import stored
 from gridbot.models.exchange import BUY, SELL
 from gridbot.models.grid import NO_BUY

@@ -5,7 +5,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from gridbot.infrastructure.database import Table
+from gridbot.infrastructure.table import Table
 from gridbot.models import stored
 
 LOG = logging.getLogger(__name__)

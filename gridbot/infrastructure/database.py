@@ -1,15 +1,11 @@
 """
 The bot's memory on disk, table by table: read once at the start, held in memory and written through.
 A ticker reads and writes nothing here.
-
-Rows are written with plain SQL over sqlite-utils' connection: its table methods cost ten times as
-much a row, and given a Decimal they would store a float. Decimals become text here, and only here.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields, replace
 from decimal import Decimal
-from functools import cache
 from operator import attrgetter
 from typing import Any, NamedTuple, Self
 
@@ -19,78 +15,10 @@ from gridbot.exceptions import DatabaseError
 from gridbot.infrastructure.connection import MEMORY as MEMORY
 from gridbot.infrastructure.connection import DBConnect as DBConnect
 from gridbot.infrastructure.connection import open_or_rebuild as open_or_rebuild
-from gridbot.models import stored
+from gridbot.infrastructure.table import Table, as_stored
 from gridbot.models.exchange import BUY, SELL, TradeInfoSchema
 from gridbot.models.grid import BookOrder, PlaceBuy, Placement, PlaceSell, UnsoldBuy
 from gridbot.models.money import ZERO, as_text
-
-# How columns are read that hold numbers as text, and times; the others are taken as they are.
-AMOUNTS = {"amount_per_grid", "interval", "price", "volume", "executed", "cost", "fee", "highest_buy_price"}
-AMOUNTS |= {"vol_of_unfilled_remaining", "vol_of_unfilled_remaining_max_price"}
-TIMES = ("created_at", "synced_at", "placed_at", "written_at", "deadline", "filled_at", "at", "time")
-READ: dict[str, Callable[[Any], Any]] = {**dict.fromkeys(AMOUNTS, stored.amount), **dict.fromkeys(TIMES, stored.time)}
-READ["base_before"] = lambda text: text and str(stored.amount(text))
-
-
-class Table:
-    """The rows of one userref in the table ``name``; columns are named like the fields they keep."""
-
-    name: str
-
-    def __init__(self, db: DBConnect, userref: int) -> None:
-        self._db = db
-        self._userref = userref
-
-    def _select(self, columns: Iterable[str], rest: str = "", values: tuple[object, ...] = (), hint: str = "") -> Any:
-        sql = f"SELECT {', '.join(columns)} FROM {self.name} {hint} WHERE userref = ? {rest}"
-        return self._db.execute(sql, (self._userref, *values))
-
-    def _rows(self, *what: Any) -> Iterator[dict[str, Any]]:
-        """The same, by the names of the columns, numbers in text as Decimal. Raises DatabaseError."""
-        found = self._select(*what)
-        names = [column[0] for column in found.description]
-        row: tuple[Any, ...] = ()
-        try:
-            for row in found:
-                yield {
-                    name: READ[name](value) if name in READ else value for name, value in zip(names, row, strict=True)
-                }
-        except stored.IMPOSSIBLE:
-            raise self._impossible(dict(zip(names, row, strict=True))) from None
-
-    def _impossible(self, row: dict[str, Any], column: str = "") -> DatabaseError:
-        """The error of a row that cannot be, because of ``column`` or of the first that cannot be read."""
-        for name in () if column else (name for name in row if name in READ):
-            try:
-                READ[name](row[name])
-            except stored.IMPOSSIBLE:
-                column = name
-        key = next((row[name] for name in ("exec_id", "txid", "id") if name in row), f"of userref {self._userref}")
-        return DatabaseError(
-            f"database {self._db.path}: {stored.cannot_be(f'{self.name}.{column}', row[column], key)}. Bring a copy "
-            "back (restore FILE), or move the file aside: the next start asks the exchange. See README, What if the "
-            "database is lost?"
-        )
-
-    def _insert(self, row: dict[str, Any], conflict: str = "") -> Any:
-        return self._db.execute(_insertion(self.name, tuple(row), conflict), (self._userref, *_stored(row)))
-
-    def _put(self, row: dict[str, Any]) -> None:
-        """The one row of this userref, in place of the one before."""
-        changes = ", ".join(f"{name} = excluded.{name}" for name in row)
-        self._insert(row, f"ON CONFLICT (userref) DO UPDATE SET {changes}")
-
-    def _delete(self, where: str, value: object) -> None:
-        self._db.execute(f"DELETE FROM {self.name} WHERE userref = ? AND {where} ?", (self._userref, value))
-
-
-@cache  # a backtest writes thousands of rows a second
-def _insertion(table: str, columns: tuple[str, ...], conflict: str) -> str:
-    return f"INSERT INTO {table} (userref, {', '.join(columns)}) VALUES (?{', ?' * len(columns)}) {conflict}"
-
-
-def _stored(row: dict[str, Any]) -> list[object]:
-    return [as_text(value) if isinstance(value, Decimal) else value for value in row.values()]
 
 
 @dataclass(frozen=True)
@@ -228,7 +156,7 @@ class Orderbook(Table):
 
     def _change(self, txid: str, **changes: Any) -> None:
         sql = f"UPDATE {self.name} SET {', '.join(f'{name} = ?' for name in changes)} WHERE userref = ? AND txid = ?"
-        self._db.execute(sql, (*_stored(changes), self._userref, txid))
+        self._db.execute(sql, (*as_stored(changes), self._userref, txid))
         self._keep(replace(self._orders[txid], **changes))
 
     def mark_cancel_requested(self, txid: str) -> None:

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import ClassVar, Self
@@ -596,15 +596,22 @@ def test_the_doctor_names_the_missing_ticks(kraken: Ground, capsys: pytest.Captu
     assert "Create & modify orders" in text
 
 
+@contextmanager
+def held(path: str) -> Iterator[None]:
+    """The lock file of somebody who runs."""
+    lock = single_instance.lock_file(path)
+    assert lock is not None
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
 def test_the_doctor_leaves_the_key_alone_while_the_bot_uses_it(
     kraken: Ground, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lock = single_instance.lock_file(f"{kraken.database}.lock")
-    assert lock is not None
-    try:
+    with held(f"{kraken.database}.lock"):
         code, text = doctor(kraken, capsys)
-    finally:
-        os.close(lock)
     assert code == 0
     assert "hint    key: not tried: gridbot is already running" in text
     assert not [call.method for call in kraken.fake.calls if call.private]
@@ -622,23 +629,15 @@ def test_the_doctor_says_that_another_bot_has_the_database(
         in text
     )
     Heartbeat(kraken.database, userref=101).beat("RUNNING")
-    lock = single_instance.lock_file(f"{kraken.database}.lock")
-    assert lock is not None
-    try:
+    with held(f"{kraken.database}.lock"):
         code, text = doctor(kraken, capsys)
-    finally:
-        os.close(lock)
     assert code == 2
     assert f"PROBLEM database: {tmp_path}/bot.db: another bot (userref 101) uses this database; this one does" in text
 
 
 def test_the_doctor_says_that_another_bot_has_the_key(kraken: Ground, capsys: pytest.CaptureFixture[str]) -> None:
-    lock = single_instance.lock_file(f"{single_instance.key_state_path(TEST_KEY, kraken.directory)}.lock")
-    assert lock is not None
-    try:
+    with held(f"{single_instance.key_state_path(TEST_KEY, kraken.directory)}.lock"):
         code, text = doctor(kraken, capsys)
-    finally:
-        os.close(lock)
     assert code == 2
     assert "PROBLEM key: gridbot is already running" in text
     assert "with this API key; a second bot needs a key of its own. This bot cannot start beside it" in text
