@@ -208,7 +208,7 @@ class Backtest:
                 self._live_through(block, bars)
             if told is not None:
                 told(data.progress)
-            if block.time(-1) >= period.end:
+            if block.times[-1] >= period.end:
                 break
         if not self.tally.bars:
             raise ConfigurationError("--data: no candle lies in the period that was asked for")
@@ -221,16 +221,16 @@ class Backtest:
         if not tally.bars:
             time, price = block.ticks(index)[0]
             tally.begin(time, price)
-            self._due = block.time(index) + SAMPLE_SECONDS
+            self._due = block.times[index] + SAMPLE_SECONDS
         while index < bars.stop:
             # The first bar after which a look is due, or the last one there is.
-            last = bisect_left(range(bars.stop), self._due - self._step, index, bars.stop - 1, key=block.time)
+            last = bisect_left(block.times, self._due - self._step, index, bars.stop - 1)
             self._bars(block, index, last + 1)
-            if (ended := block.time(last) + self._step) >= self._due:
+            if (ended := block.times[last] + self._step) >= self._due:
                 tally.sample(ended, block.close(last), self.desk)
                 self._due = ended + SAMPLE_SECONDS
             index = last + 1
-        tally.passed(len(bars), block.time(bars.stop - 1) + self._step, block.close(bars.stop - 1))
+        tally.passed(len(bars), block.times[bars.stop - 1] + self._step, block.close(bars.stop - 1))
 
     def _bars(self, block: Block, index: int, stop: int) -> None:
         """Act on the bars that need it. The slices are compared in C; the loop only finds the place."""
@@ -261,9 +261,9 @@ class Backtest:
 
     def act(self, block: Block, index: int) -> None:
         """Live through one bar, price by price."""
-        began = block.time(index)
+        began = block.times[index]
         if began < self.clock.now - self._step:
-            raise ConfigurationError(f"--data: the time {block.times[index]} comes after a later one")
+            raise ConfigurationError(f"--data: the time {began:.0f} comes after a later one")
         for frame in block.ticks(index):
             if not self._low <= frame[1] <= self._high:  # else, as between candles, nobody has anything to say to it
                 self.clock.now = frame[0]

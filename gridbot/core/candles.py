@@ -28,6 +28,7 @@ BLOCK = 65536  # characters read at once: larger blocks leave the processor's ca
 CANDLE_COLUMNS = 7  # time, open, high, low, close, volume, trades
 TRADE_COLUMNS = 3  # time, price, volume
 CANDLE_FRAME = b"," * (CANDLE_COLUMNS - 1) + b"\n"
+READ_ALWAYS = (0, 2, 3)  # time, high and low
 NUMBERS = b"0123456789."  # few lines have an exponent besides
 FEW_ROWS = 20  # with fewer rows, and candles missing, a file does not tell how long its candles are
 TRADE_STEP = 60  # seconds: trades are handed out in groups of one minute
@@ -43,16 +44,12 @@ Tick = tuple[float, Decimal]  # unix seconds, price
 class Block(ABC):
     """Some bars in order of time. ``lows`` and ``highs`` are near enough to skip by, not to count with."""
 
-    times: list[str]
+    times: list[float]  # when each bar begins, unix seconds
     lows: list[float]
     highs: list[float]
 
     def __len__(self) -> int:
         return len(self.lows)
-
-    def time(self, index: int) -> float:
-        """When the bar begins, unix seconds."""
-        return float(self.times[index])
 
     @abstractmethod
     def ticks(self, index: int) -> list[Tick]:
@@ -64,20 +61,28 @@ class Block(ABC):
 
 
 class CandleBlock(Block):
-    """Lines of an OHLCVT file, split into ``cells`` of seven a line."""
+    """Lines of an OHLCVT file."""
 
-    def __init__(self, where: "Where", cells: list[str], step: float, path: tuple[int, ...], *, is_plain: bool) -> None:
-        """``is_plain``: no cell has anything but digits and points."""
+    def __init__(self, where: "Where", text: str, step: float, path: tuple[int, ...]) -> None:
         self._where = where
-        self._cells = cells
+        self._text = text
+        self._rows: list[str] = []  # the lines, once somebody looks at one
         self._path = path
         span = step - 1 if step > 1 else step / 2
         self._offsets = [span] if len(path) == 1 else [0.0, span / 3, span * 2 / 3, span]
-        self.times = cells[0::CANDLE_COLUMNS]
+        cells = text.replace("\n", ",").split(",")
+        lines = len(cells) // CANDLE_COLUMNS
+        # What is left without the numbers is the same in every line: a look at all of the text for next to nothing.
+        is_plain = text.encode().translate(None, NUMBERS) == CANDLE_FRAME * lines
+        if not is_plain:
+            where.check_columns(text, CANDLE_COLUMNS)
         try:
-            self.highs = list(map(float, cells[2::CANDLE_COLUMNS]))
-            self.lows = list(map(float, cells[3::CANDLE_COLUMNS]))
-            is_sound = self._looks_sound() and (is_plain or self._lies_within())
+            # The last cell stands behind the end of the last line.
+            self.times, opens, self.highs, self.lows, closes = (
+                list(map(float, cells[column:-1:CANDLE_COLUMNS])) if column in READ_ALWAYS or not is_plain else []
+                for column in range(5)
+            )
+            is_sound = self._looks_sound() and (is_plain or self._lie_within(opens, closes))
         except ValueError:
             is_sound = False
         if not is_sound:
@@ -87,45 +92,52 @@ class CandleBlock(Block):
         """Quick, and wrong only in the direction of looking closer."""
         times, lows, highs = self.times, self.lows, self.highs
         return (
-            len(times[0]) == len(times[-1])
+            times[0] > 0
+            and times[-1] < LATEST
             and all(map(lt, times, times[1:]))
             and all(map(le, lows, highs))
             and lows[0] > 0
             and sum(highs) < MAX_AMOUNT
         )
 
-    def _lies_within(self) -> bool:
+    def _lie_within(self, *prices: list[float]) -> bool:
         """Whether opens and closes are numbers between low and high: 5 % of a backtest, if done in every block."""
         lows, highs = self.lows, self.highs
-        opens, closes = (list(map(float, self._cells[column::CANDLE_COLUMNS])) for column in (1, 4))
-        return min(lows) > 0 and all(all(map(le, lows, p)) and all(map(le, p, highs)) for p in (opens, closes))
+        return min(lows) > 0 and all(all(map(le, lows, p)) and all(map(le, p, highs)) for p in prices)
 
     def _explain(self) -> None:
         """Look at every line, and raise for the first that is wrong."""
         before = -1.0
-        for index in range(len(self.times)):
-            time = self._where.time(index, self.times[index])
+        for index in range(self._text.count("\n")):
+            time = self._where.time(index, self._cells(index)[0])
             if time <= before:
                 raise self._where.error(index, "this candle is not later than the one before; sort the file by time")
             before = time
-            self.ticks(index)
+            self._prices(index)
 
-    def ticks(self, index: int) -> list[Tick]:
-        """Open, the two extremes in the order of the path, close."""
-        start = index * CANDLE_COLUMNS
-        prices = [self._where.price(index, text) for text in self._cells[start + 1 : start + 5]]
+    def _cells(self, index: int) -> list[str]:
+        self._rows = self._rows or self._text.splitlines()
+        return self._rows[index].split(",")
+
+    def _prices(self, index: int) -> list[Decimal]:
+        """Open, high, low, close, exactly. Raises ConfigurationError."""
+        prices = [self._where.price(index, text) for text in self._cells(index)[1:5]]
         opened, high, low, closed = prices
         if not low <= min(opened, closed) <= max(opened, closed) <= high:
             raise self._where.error(
                 index, f"open {opened:f} and close {closed:f} do not lie between low {low:f} and high {high:f}"
             )
-        began = self.time(index)
+        return prices
+
+    def ticks(self, index: int) -> list[Tick]:
+        """Open, the two extremes in the order of the path, close."""
+        began, prices = self.times[index], self._prices(index)
         return [(began + offset, prices[column - 1]) for offset, column in zip(self._offsets, self._path, strict=True)]
 
     def close(self, index: int) -> Decimal:
-        price = self._where.price(index, self._cells[index * CANDLE_COLUMNS + 4])
+        price = self._where.price(index, self._cells(index)[4])
         if price < self.lows[index] or price > self.highs[index]:
-            self.ticks(index)  # looks exactly, and tells what is wrong with it
+            self._prices(index)  # looks exactly, and tells what is wrong with it
         return price
 
 
@@ -135,7 +147,7 @@ class TradeBlock(Block):
     def __init__(self, where: "Where", groups: list[tuple[int, list[tuple[str, str]]]]) -> None:
         self._where = where
         self._groups = groups
-        self.times = [str(minute * TRADE_STEP) for minute, _ in groups]
+        self.times = [float(minute * TRADE_STEP) for minute, _ in groups]
         self.lows, self.highs = [], []
         for _, trades in groups:
             prices = [float(price) for _, price in trades]
@@ -274,18 +286,11 @@ class MarketFile:
         before = -1.0
         for text in self._texts():
             where = Where(self.path, self._line)
-            cells = text.replace("\n", ",").split(",")
-            cells.pop()  # behind the last line's end
-            lines = len(cells) // CANDLE_COLUMNS
-            # What is left without the numbers is the same in every line: a look at all of the text for next to nothing.
-            is_plain = text.encode().translate(None, NUMBERS) == CANDLE_FRAME * lines
-            if not is_plain:
-                where.check_columns(text, CANDLE_COLUMNS)
-            block = CandleBlock(where, cells, self.step, self._order, is_plain=is_plain)
-            if block.time(0) <= before:
+            block = CandleBlock(where, text, self.step, self._order)
+            if block.times[0] <= before:
                 raise where.error(0, "this candle is not later than the one before; sort the file by time")
-            before = block.time(-1)
-            self._line += lines
+            before = block.times[-1]
+            self._line += len(block)
             yield block
 
     def _trades(self) -> Iterator[Block]:
@@ -320,10 +325,7 @@ class Period:
 
     def part_of(self, block: Block) -> range:
         """The indices of the block's bars that lie in the period."""
-        if self.start <= block.time(0) and block.time(-1) < self.end:
-            return range(len(block))
-        times = [float(time) for time in block.times]
-        return range(bisect_left(times, self.start), bisect_left(times, self.end))
+        return range(bisect_left(block.times, self.start), bisect_left(block.times, self.end))
 
 
 class MarketData:
@@ -346,19 +348,19 @@ class MarketData:
         ended, last = -1.0, ""
         for file in self._files:
             for number, block in enumerate(file.blocks()):
-                if number == 0 and block.time(0) <= ended:
+                if number == 0 and block.times[0] <= ended:
                     raise ConfigurationError(
-                        f"{file.path}, line 1: begins at {block.times[0]}, before {last} ends at {ended:.0f}. "
+                        f"{file.path}, line 1: begins at {block.times[0]:.0f}, before {last} ends at {ended:.0f}. "
                         "Name files that follow each other"
                     )
-                ended, last = block.time(-1), str(file.path)
+                ended, last = block.times[-1], str(file.path)
                 yield block
 
     def last_time(self) -> float:
         """When the last bar begins. Reads everything once."""
         last = self.first_time
         for block in self.blocks():
-            last = block.time(-1)
+            last = block.times[-1]
         return last
 
     @property

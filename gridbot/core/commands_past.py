@@ -4,6 +4,7 @@ other settings for this once.
 """
 
 import argparse
+import gc
 import sys
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -17,6 +18,7 @@ from gridbot.core import arguments
 from gridbot.core.backtest import USUAL_COSTMIN, USUAL_ORDERMIN, Backtest, Play, pair_from_file
 from gridbot.core.backtest_result import report
 from gridbot.core.candles import DEFAULT_PATH, LATEST, PATHS, MarketData, Period
+from gridbot.core.read_ahead import ReadAhead, can_read_ahead
 from gridbot.core.registry import resolve
 from gridbot.exceptions import ConfigurationError
 from gridbot.models.configuration import BotConfigDTO, Settings, check_interval_pays
@@ -185,12 +187,13 @@ def play_of(settings: Settings, bot: BotConfigDTO, args: argparse.Namespace, dat
 
 def backtest(settings: Settings, args: argparse.Namespace) -> int:
     one_fee(args)
+    gc.set_threshold(100_000)  # nothing of what is made for every order is a cycle
     if args.chart is not None:
         from gridbot.core import chart
 
         chart.check_plotly()  # before the work, not after it
         arguments.check_target("--chart", args.chart, (".html", ".htm"), settings)
-    data = MarketData(args.data, args.path)
+    data = (ReadAhead if can_read_ahead() else MarketData)(args.data, args.path)
     play = play_of(settings, changed_bot(settings.bot, vars(args)), args, data)
     period = Period(args.start, args.end)
     live = None

@@ -141,7 +141,7 @@ def imagined(play: Play, standing: Standing, events: list[Event]) -> tuple[Backt
     bound = bound_by(standing.orders, (), play.fee)
     base, quote = standing.free_base + bound[0], standing.free_quote + bound[1]
     # The copies are placed whole; what their originals have executed already has changed the money already.
-    whole = bound_by((replace(order, executed=ZERO) for order in standing.orders), (), play.fee)
+    whole = bound_by((order._replace(executed=ZERO) for order in standing.orders), (), play.fee)
     rich = replace(play, base_balance=base + whole[0], quote_balance=quote + whole[1])
     world = Backtest(rich, STEP_SECONDS, publish=events.append)
     world.exchange.on_price(standing.price, 0.0)
@@ -157,7 +157,7 @@ def imagined(play: Play, standing: Standing, events: list[Event]) -> tuple[Backt
             time=0.0,
         )
         names[txid] = order.txid
-        world.desk.book.add(replace(order, txid=txid, placed_at=1.0, executed=ZERO))
+        world.desk.book.add(order._replace(txid=txid, placed_at=1.0, executed=ZERO))
         if order.executed:
             world.exchange.fill(txid, order.executed)
     world.exchange.take_events()

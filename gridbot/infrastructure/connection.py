@@ -18,6 +18,7 @@ from gridbot.infrastructure.migrations import Database, migrations, not_ours
 MEMORY = ":memory:"
 BUSY_SECONDS = 10.0  # a backup or a report may hold the file for a moment
 LEAST_ROOM = 100_000  # bytes; to open a database takes most of them
+JOINED = nullcontext()  # a block inside another one
 PAGE_SIZE = 1024  # a commit writes whole pages: small rows want small ones
 
 
@@ -106,7 +107,7 @@ class DBConnect:
 
     def atomic(self) -> AbstractContextManager[None]:
         """All of the block, or nothing. An inner block joins the outer one. Raises DatabaseError."""
-        return nullcontext() if self.db.conn.in_transaction else self._transaction()
+        return JOINED if self.db.conn.in_transaction else self._transaction()
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

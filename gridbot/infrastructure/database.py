@@ -157,11 +157,11 @@ class Orderbook(Table):
     def _change(self, txid: str, **changes: Any) -> None:
         sql = f"UPDATE {self.name} SET {', '.join(f'{name} = ?' for name in changes)} WHERE userref = ? AND txid = ?"
         self._db.execute(sql, (*as_stored(changes), self._userref, txid))
-        self._keep(replace(self._orders[txid], **changes))
+        self._keep(self._orders[txid]._replace(**changes))
 
     def mark_cancel_requested(self, txid: str) -> None:
         """Asked to be cancelled. Only in memory: after a restart the exchange tells how it ended."""
-        self._keep(replace(self._orders[txid], cancel_requested=True))
+        self._keep(self._orders[txid]._replace(cancel_requested=True))
         self._cancel_requested[txid] = None
 
     def unconfirmed_cancels(self) -> list[str]:
@@ -170,7 +170,7 @@ class Orderbook(Table):
 
     def forget_cancel_request(self, txid: str) -> None:
         """The exchange did not act on it: the order is open like any other."""
-        self._keep(replace(self._orders[txid], cancel_requested=False))
+        self._keep(self._orders[txid]._replace(cancel_requested=False))
         self._cancel_requested.pop(txid, None)
 
     def remove(self, txid: str) -> None:
@@ -192,7 +192,7 @@ class PendingTXIDs(Table):
 
     def __init__(self, db: DBConnect, userref: int) -> None:
         super().__init__(db, userref)
-        rows = self._rows((f.name for f in fields(Placement)), "ORDER BY id")
+        rows = self._rows(Placement._fields, "ORDER BY id")
         self._placements = {row["id"]: Placement(**row) for row in rows}
 
     def __len__(self) -> int:
@@ -212,7 +212,7 @@ class PendingTXIDs(Table):
 
     def redate(self, placement: Placement, written_at: float, deadline: float) -> None:
         """It was written down by a clock that was wrong. Only in memory: the next start sees the same."""
-        self._placements[placement.id] = replace(placement, written_at=written_at, deadline=deadline)
+        self._placements[placement.id] = placement._replace(written_at=written_at, deadline=deadline)
 
     def remove(self, placement: Placement) -> None:
         """Its fate is known."""

@@ -10,8 +10,8 @@ import logging
 import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from decimal import Decimal, localcontext
+from typing import NamedTuple
 
 from gridbot.exceptions import BotStateError, TemporaryFailure
 from gridbot.infrastructure.database import (
@@ -47,8 +47,7 @@ SLOW_TIME = 5.0  # seconds; deadlines are made from this time, and are twice as 
 LEAP = 60.0  # seconds; a time that differs by more from what it should be is believed when it is told twice alike
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(NamedTuple):
     """
     An order that has just left the book. ``status`` in the exchange's words; amounts as booked;
     ``is_filled``: executed as far as its owner wanted it to be, amendments included; ``has_taken``: not all of it as

@@ -190,7 +190,7 @@ def test_open_orders_are_compared(change: dict[str, object], text: str) -> None:
 
 
 def test_an_order_executed_further_on_one_side_is_named_and_one_not_yet_open_agrees() -> None:
-    assert compare(orders=(replace(OPEN, executed=D("0.001")),)).differences == [
+    assert compare(orders=(OPEN._replace(executed=D("0.001")),)).differences == [
         "buy B2 @ 49000: executed 0.001 in the bot's books, 0 at the exchange"
     ]
     assert compare(other=theirs(orders=(*ORDERS[:2], ORDERS[2].model_copy(update={"status": "pending"})))).is_reconciled
@@ -289,7 +289,7 @@ def test_a_bot_that_has_used_more_than_its_own_is_not_reconciled() -> None:
 
 
 def test_only_the_first_of_many_differences_are_listed() -> None:
-    many = tuple(replace(OPEN, txid=f"X{n}") for n in range(30))
+    many = tuple(OPEN._replace(txid=f"X{n}") for n in range(30))
     text = compare(orders=many, other=theirs(orders=ORDERS[:2])).text()
     assert text.count("difference: ") == 21
     assert "... and 10 more" in text

@@ -82,7 +82,7 @@ def test_a_buy_without_a_sell_gets_one():
 
 
 def partly(price: str, executed: str) -> BookOrder:
-    return replace(order(price), executed=Decimal(executed))
+    return order(price)._replace(executed=Decimal(executed))
 
 
 def test_an_order_of_which_less_is_left_than_the_smallest_one_stays_as_it_lies():
@@ -104,7 +104,7 @@ def test_the_whole_of_an_order_that_is_partly_executed_counts_as_invested():
 
 def test_what_cancelled_buys_have_executed_is_sold_beside_the_surplus_that_there_is():
     """And an open sell that takes nothing of it still takes nothing of it."""
-    orders = (partly(LADDER[0], "0.001"), order(LADDER[1]), replace(order("52000.0", "sell"), sells="B"))
+    orders = (partly(LADDER[0], "0.001"), order(LADDER[1]), order("52000.0", "sell")._replace(sells="B"))
     before = replace(stored(), vol_of_unfilled_remaining=Decimal("0.0005"))
     plan = make_plan(play(amount_per_grid="60"), standing(orders=orders, stored=before, free_base=Decimal("0.0015")))
     assert len(plan.cancels) == 2
