@@ -256,7 +256,7 @@ class KrakenClient:
             self._session = requests.Session()
             self._session.trust_env = False
             for scheme in ("https://", "http://"):
-                self._session.mount(scheme, self._transport or KrakenTransport(self._timeouts[1]))
+                self._session.mount(scheme, self._transport or KrakenTransport())
             self._session_since = now
         return self._session
 

@@ -11,61 +11,53 @@ import time
 from typing import Any
 
 from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 
 
 class KrakenTransport(HTTPAdapter):
-    """The network. ``seconds``: how long an answer may take, from the end of the request to its own last byte."""
+    """The network: an answer must be complete in the time that its first byte may take."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self) -> None:
         super().__init__(1, 1, max_retries=0)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         """As requests does, with connections of ours."""
         super().init_poolmanager(*args, **options)
-        self._hurry(self.poolmanager)
+        self.poolmanager.pool_classes_by_scheme = POOLS
 
     def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
         """The same for a proxy; what it answers before it connects us is not counted."""
         manager = super().proxy_manager_for(*args, **options)
-        self._hurry(manager)
+        manager.pool_classes_by_scheme = POOLS
         return manager
 
-    def _hurry(self, manager: Any) -> None:
-        pools = manager.pool_classes_by_scheme
-        if not any(issubclass(pool.ConnectionCls, _InTime) for pool in pools.values()):
-            manager.pool_classes_by_scheme = {scheme: _in_time(pool, self._seconds) for scheme, pool in pools.items()}
+
+def _in_time(pool: Any) -> Any:
+    """The same kind of pool, with connections whose answers must be complete in time."""
+
+    class Connection(pool.ConnectionCls):  # type: ignore[misc]
+        def connect(self) -> None:
+            super().connect()
+            self.sock: Any = _Hurried(self.sock)
+
+    return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
 
 
-class _InTime:
-    """Marks connections whose answers must be complete in time."""
-
-
-def _in_time(pool: Any, seconds: float) -> Any:
-    """The same kind of pool, with such connections."""
-    original = pool.ConnectionCls
-
-    def connect(self: Any) -> None:
-        original.connect(self)
-        self.sock = _Hurried(self.sock, seconds)
-
-    connection = type(original.__name__, (_InTime, original), {"connect": connect})
-    return type(pool.__name__, (pool,), {"ConnectionCls": connection})
+POOLS = {"http": _in_time(HTTPConnectionPool), "https": _in_time(HTTPSConnectionPool)}
 
 
 class _Hurried:
-    """A socket whose answers must be complete in time."""
+    """A socket whose answers must be complete in the time that it has for one byte."""
 
-    def __init__(self, sock: Any, seconds: float) -> None:
+    def __init__(self, sock: Any) -> None:
         self._sock = sock
-        self._seconds = seconds
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
 
     def makefile(self, *_how: Any, **_options: Any) -> io.BufferedReader:
-        """Called once for every answer, after the request was sent."""
-        return io.BufferedReader(_Answer(self._sock, time.monotonic() + self._seconds))
+        """Called once for every answer, after the request was sent and the time-out set."""
+        return io.BufferedReader(_Answer(self._sock, time.monotonic() + self._sock.gettimeout()))
 
 
 class _Answer(io.RawIOBase):
@@ -84,8 +76,7 @@ class _Answer(io.RawIOBase):
         left = self._end - time.monotonic()
         if left <= 0:
             raise TimeoutError("the answer trickles")
-        patience = self._sock.gettimeout()
-        self._sock.settimeout(left if patience is None else min(left, patience))
+        self._sock.settimeout(left)
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
