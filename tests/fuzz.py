@@ -180,7 +180,8 @@ class House:
         return bool(messages)
 
     def is_dead(self, name: str) -> bool:
-        return self.feed._lines[name].dead >= self.numbers[name]
+        line = self.feed._lines[name]
+        return line.dead and line.number == self.numbers[name]
 
     def pass_time(self, seconds: float = 1) -> None:
         self.clock.now += seconds

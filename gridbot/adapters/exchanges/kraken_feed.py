@@ -40,11 +40,11 @@ PRICE_LOST = OnMessageSchema(channel="ticker", type="lost")
 @dataclass
 class _Line:
     """
-    What the main thread knows of one socket.
+    What the main thread knows of one connection.
 
-    number    connection whose frames count; older ones are dropped
-    dead      connections up to this one are given up
-    since     steady clock when ``number`` was first heard of
+    number    its own; frames of older connections are dropped
+    dead      given up: what it still brings is not believed
+    since     steady clock when it was first heard of
     answered  its subscription brought something (executions: the snapshot)
     expected  the next ``sequence``
     heard     the last frames about our orders
@@ -53,8 +53,8 @@ class _Line:
 
     name: str
     number: int = 0
-    dead: int = 0
     since: float = 0.0
+    dead: bool = False
     answered: bool = False
     expected: int = 1
     heard: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=FRAMES_KEPT))
@@ -139,8 +139,8 @@ class KrakenWebSocketService(IExchangeWebSocketService):
         name, number, payload = message
         line = self._lines[name]
         if number > line.number:
-            self._begin(line, number)
-        if number < line.number or number <= line.dead:
+            line = self._lines[name] = _Line(name, number, self._clock.monotonic(), others=line.others)
+        if number < line.number or line.dead:
             return []
         if isinstance(payload, Happening):
             return self._happened(line, payload)
@@ -176,26 +176,19 @@ class KrakenWebSocketService(IExchangeWebSocketService):
             for n, params in enumerate(self._subscriptions[name], start=1)
         ]
 
-    def _begin(self, line: _Line, number: int) -> None:
-        line.number = number
-        line.since = self._clock.monotonic()
-        line.answered = False
-        line.expected = 1
-        line.heard.clear()
-
     def _happened(self, line: _Line, happening: Happening) -> list[OnMessageSchema]:
         if happening is Happening.CONNECTED:
             if line.number > 1:
                 LOG.info("Kraken's %s feed is connected again", line.name)
             return []
-        line.dead = line.number
+        line.dead = True
         # Without a snapshot nothing was known on this connection: the loss was told before.
         return self._loss(line) if line.answered else []
 
     def _give_up(self, line: _Line, why: str) -> list[OnMessageSchema]:
         """Take the present connection down; what it may still bring is not believed."""
         LOG.warning("Kraken's %s feed: %s; connecting anew", line.name, why)
-        line.dead = line.number
+        line.dead = True
         if socket := self._sockets.get(line.name):
             socket.drop(line.number)
         return self._loss(line)
