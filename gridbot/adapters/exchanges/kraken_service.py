@@ -4,12 +4,12 @@ kraken_rest, what errors mean in kraken_errors, how payloads are read in kraken_
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from requests.adapters import BaseAdapter
 
@@ -44,6 +44,8 @@ from gridbot.models.exchange import (
 from gridbot.models.money import to_decimal
 
 LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 PAGE = 50  # rows of ClosedOrders
 # Left to itself Kraken makes one row of what a taker got from several makers; the feed tells them one by one.
@@ -118,18 +120,14 @@ class KrakenRESTService(IExchangeRESTService):
 
     def get_system_status(self) -> str:
         """One of online, maintenance, cancel_only, post_only, or a word of tomorrow."""
-        result = self.client.ask("SystemStatus")
-        with _readable("SystemStatus"):
-            return str(result["status"])
+        return self._asked("SystemStatus", lambda result: str(result["status"]), private=False)
 
     def check_api_key_permissions(self) -> None:
         check_permissions(self.client, lambda: self.rest_altname)
 
     def get_server_time(self) -> float:
         """Unix seconds on Kraken's clock, to the whole second."""
-        result = self.client.ask("Time")
-        with _readable("Time"):
-            return parse.server_time(result)
+        return self._asked("Time", parse.server_time, private=False)
 
     def get_websocket_token(self) -> str:
         """A secret for the private feed, good for 15 minutes. Called on the feed's thread."""
@@ -175,9 +173,8 @@ class KrakenRESTService(IExchangeRESTService):
             return None
 
     def get_last_price(self) -> Decimal:
-        result = self.client.ask("Ticker", {"pair": self.rest_altname, "asset_class": self._pair.asset_class})
-        with _readable("Ticker"):
-            return parse.last_price(result)
+        params = {"pair": self.rest_altname, "asset_class": self._pair.asset_class}
+        return self._asked("Ticker", parse.last_price, params, private=False)
 
     @property
     def rest_symbol(self) -> str:
@@ -195,14 +192,10 @@ class KrakenRESTService(IExchangeRESTService):
         return self._pair.info.truncate(amount, amount_type)
 
     def get_account_balance(self) -> dict[str, Decimal]:
-        result = self.client.ask("Balance", private=True)
-        with _readable("Balance"):
-            return {asset: to_decimal(amount) for asset, amount in result.items()}
+        return self._asked("Balance", lambda result: {asset: to_decimal(held) for asset, held in result.items()})
 
     def get_balances(self) -> list[AssetBalanceSchema]:
-        result = self.client.ask("BalanceEx", private=True)
-        with _readable("BalanceEx"):
-            return parse.balances(result)
+        return self._asked("BalanceEx", parse.balances)
 
     def get_pair_balance(self) -> PairBalanceSchema:
         """See the interface. A hint, not a promise: Kraken's answer to an order decides."""
@@ -237,7 +230,7 @@ class KrakenRESTService(IExchangeRESTService):
             "timeinforce": "GTC",
             "deadline": until,
             "asset_class": self._pair.asset_class,
-            "validate": True if validate else None,
+            "validate": validate or None,  # left out unless it is wanted
         }
         result = self.client.send_once("AddOrder", params)
         if validate:
@@ -268,10 +261,8 @@ class KrakenRESTService(IExchangeRESTService):
     def _cancel_once_or_twice(self, txid: str) -> Any:
         try:
             return self.client.ask_once("CancelOrder", {"txid": txid}, private=True)
-        except CancelUnderWay:
-            raise
         except TemporaryFailure as exc:
-            if exc.retry_after > 1 or self._clock.wait(CANCEL_PAUSE):
+            if isinstance(exc, CancelUnderWay) or exc.retry_after > 1 or self._clock.wait(CANCEL_PAUSE):
                 raise
             return self.client.ask_once("CancelOrder", {"txid": txid}, private=True)
 
@@ -358,6 +349,14 @@ class KrakenRESTService(IExchangeRESTService):
             with _readable(f"QueryTrades about the execution {exec_id}"):
                 found[exec_id] = parse.trade_info(exec_id, row)
         return found
+
+    def _asked(
+        self, method: str, read: Callable[[Any], T], params: dict[str, Any] | None = None, *, private: bool = True
+    ) -> T:
+        """What ``read`` makes of Kraken's answer. Raises TemporaryFailure for one that it cannot read."""
+        result = self.client.ask(method, params, private=private)
+        with _readable(method):
+            return read(result)
 
     def _query(self, method: str, params: dict[str, Any], ids: list[str], at_once: int) -> dict[str, Any]:
         """
