@@ -16,7 +16,6 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from io import BufferedWriter
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, cast
@@ -87,8 +86,7 @@ class Journal:
 
     def __init__(self, path: Path, secrets: list[str]) -> None:
         """Raises ConfigurationError when the file cannot be written or exists already."""
-        self._raw = _new(path)
-        self._file = gzip.GzipFile(fileobj=self._raw, mode="wb", compresslevel=6)
+        self._file = _new(path)
         self._secrets = [json.dumps(secret)[1:-1] for secret in secrets]
         self._next_flush = 0.0
         self._is_full = False
@@ -115,11 +113,10 @@ class Journal:
 
     def close(self) -> None:
         """End the file; twice does no harm."""
-        for file in (self._file, self._raw):
-            try:
-                file.close()
-            except OSError as exc:
-                LOG.warning("the journal could not be ended (%s)", exc.strerror)
+        try:
+            self._file.close()
+        except OSError as exc:
+            LOG.warning("the journal could not be ended (%s)", exc.strerror)
 
     def called(self, name: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Carry out one call of the bot and record what came of it."""
@@ -157,9 +154,9 @@ def check_record(path: Path) -> None:
     path.unlink()
 
 
-def _new(path: Path) -> BufferedWriter:
+def _new(path: Path) -> gzip.GzipFile:
     try:
-        return path.open("xb")
+        return gzip.open(path, "xb", compresslevel=6)
     except FileExistsError:
         raise ConfigurationError(f"--record {path}: exists already; name another file") from None
     except OSError as exc:

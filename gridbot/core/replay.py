@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, cast
 
 from gridbot.core import journal
@@ -133,11 +133,9 @@ class ReplayedQueue:
         """What would come by itself is in the journal already."""
 
     def get(self, timeout: float) -> object:
-        """The recorded turn. Raises Empty for one in which nothing came."""
+        """The frame of the recorded turn; None, as for a wake-up, where none came."""
         turn = self._script.called("queue.get", None)
-        if turn == journal.EMPTY:
-            raise Empty
-        return None if turn == journal.WOKEN else turn
+        return turn if turn == journal.FRAME else None
 
     def empty(self) -> bool:
         return bool(self._script.called("queue.empty", None))
