@@ -18,8 +18,7 @@ from gridbot.models.configuration import NotificationConfigDTO
 TELEGRAM_URL = "https://api.telegram.org"
 LONGEST_MESSAGE = 4096  # Telegram's limit, counted here as it counts: in UTF-16 units
 CUT_MARK = "\n… (cut)"
-CONNECT_SECONDS = 5.0
-ANSWER_SECONDS = 10.0
+TIMEOUT = 5.0, 10.0  # seconds to connect, and to wait for the answer
 TOO_MANY_REQUESTS = 429
 
 # What each refusal means; none of them passes by itself.
@@ -49,7 +48,7 @@ class TelegramNotificationChannel(INotificationChannel):
         thread_id: str | None = None,
         *,
         base_url: str = TELEGRAM_URL,
-        timeout: tuple[float, float] = (CONNECT_SECONDS, ANSWER_SECONDS),
+        timeout: tuple[float, float] = TIMEOUT,
     ) -> None:
         self._token = token.strip()
         self._where = {"chat_id": chat_id} | ({"message_thread_id": thread_id} if thread_id else {})
@@ -73,23 +72,20 @@ class TelegramNotificationChannel(INotificationChannel):
         wants no more for a while (429), ConfigurationError when it refuses the settings, GridBotError when it cannot
         be reached or does not work; none holds the token.
         """
-        response = self._post({**self._where, "text": _cut(message)})
-        if isinstance(response, str):
-            # Raised here, where no exception of requests, which shows the URL, can hang on to it.
-            raise GridBotError(response)
-        self._refuse_bad(response)
-        return True
-
-    def _post(self, payload: dict[str, str]) -> requests.Response | str:
-        """Telegram's answer, or why there is none."""
+        payload = {**self._where, "text": _cut(message)}
         try:
-            return self._session.post(self._url, json=payload, timeout=self._timeout, allow_redirects=False)
+            response = self._session.post(self._url, json=payload, timeout=self._timeout, allow_redirects=False)
         except requests.Timeout:
-            return "Telegram did not answer in time"
+            problem = "Telegram did not answer in time"
         except requests.ConnectionError:
-            return "Telegram cannot be reached"
+            problem = "Telegram cannot be reached"
         except Exception as exc:  # noqa: BLE001 - whatever it is, its text may hold the URL
-            return f"Telegram could not be asked ({type(exc).__name__})"
+            problem = f"Telegram could not be asked ({type(exc).__name__})"
+        else:
+            self._refuse_bad(response)
+            return True
+        # Raised here, where no exception of requests, which shows the URL, can hang on to it.
+        raise GridBotError(problem)
 
     def _refuse_bad(self, response: requests.Response) -> None:
         """Raise what ``send`` promises unless Telegram says, in its own words, that it took the message."""
