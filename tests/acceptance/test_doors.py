@@ -241,7 +241,7 @@ def mistaken(house: Path, name: str, right: str, wrong: str) -> Path:
             "1 / 0; symbol = f",
             "create failed with ZeroDivisionError: .* Mend .*py, line 29",
         ),
-        ("tide_exchange", "return Exchange(", "return str(", "create failed with TypeError: .* Mend .*py, line 39 and"),
+        ("tide_exchange", "return Exchange(", "return str(", "create failed with TypeError: .* Mend .*py, line 37 and"),
         (
             "tide_exchange",
             "return Exchange(",

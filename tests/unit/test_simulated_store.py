@@ -14,18 +14,15 @@ import pytest
 from gridbot.adapters.exchanges.simulated import SimulatedRESTService
 from gridbot.adapters.exchanges.simulated_store import SimulatedStore, open_exchange, store_path
 from gridbot.exceptions import DatabaseError
+from gridbot.models.configuration import PaperConfigDTO, Settings
 from tests.unit.test_simulated import FEE, PAIR, USERREF, at, buy, make, sell
+from tests.world import config
 
 
 def stored(path: Path, quote: str = "10000", fee: Decimal = FEE, book: str = "Demo BTC/USD") -> SimulatedRESTService:
-    exchange = open_exchange(
-        SimulatedStore(path, book),
-        PAIR,
-        base_balance=Decimal("1"),
-        quote_balance=Decimal(quote),
-        fee=fee,
-        symbol="BTC/USD",
-    )
+    paper = PaperConfigDTO(base_balance=Decimal(1), quote_balance=Decimal(quote))
+    settings = Settings(bot=config(fee=fee, interval=Decimal("0.05")), paper=paper)
+    exchange = open_exchange(SimulatedStore(path, book), PAIR, settings, "BTC/USD")
     exchange.on_price(Decimal("50000.0"), 1000.0)
     return SimulatedRESTService(exchange, now=lambda: exchange.time)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from gridbot.adapters.exchanges.demo_market import DemoMarket
-from gridbot.adapters.exchanges.simulated import ASSUMED_FEE, SimulatedRESTService
+from gridbot.adapters.exchanges.simulated import SimulatedRESTService
 from gridbot.adapters.exchanges.simulated_feed import SimulatedFeed, executions
 from gridbot.adapters.exchanges.simulated_store import SimulatedStore, open_exchange, store_path
 from gridbot.interfaces.clock import IClock
@@ -42,14 +42,7 @@ class DemoExchange(IExchangeFactory):
         symbol = f"{bot.base_currency}/{bot.quote_currency}"
         pair = demo_pair(bot.base_currency, bot.quote_currency, settings.demo.start_price)
         store = SimulatedStore(store_path(settings.db.path), f"Demo {symbol}")
-        exchange = open_exchange(
-            store,
-            pair,
-            base_balance=settings.paper.base_balance,
-            quote_balance=settings.paper.quote_balance,
-            fee=ASSUMED_FEE if bot.fee is None else bot.fee,
-            symbol=symbol,
-        )
+        exchange = open_exchange(store, pair, settings, symbol)
         market = _market(settings.demo, pair, store)
         store.market = lambda: market.position
         # The market has a price before its first tick: a restart continues in the middle of it.

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from gridbot.adapters.exchanges.kraken import public_kraken
-from gridbot.adapters.exchanges.simulated import ASSUMED_FEE, SimulatedRESTService
+from gridbot.adapters.exchanges.simulated import SimulatedRESTService
 from gridbot.adapters.exchanges.simulated_core import SimulatedExchange
 from gridbot.adapters.exchanges.simulated_feed import SimulatedFeed
 from gridbot.adapters.exchanges.simulated_store import SimulatedStore, open_exchange, store_path
@@ -54,15 +54,8 @@ class PaperRESTService(SimulatedRESTService):
 
     def _open_paper(self) -> SimulatedExchange:
         pair = self._public.get_asset_pair_info()
-        settings = self._settings
-        return open_exchange(
-            SimulatedStore(store_path(settings.db.path), f"Paper {self.rest_symbol}"),
-            pair,
-            base_balance=settings.paper.base_balance,
-            quote_balance=settings.paper.quote_balance,
-            fee=ASSUMED_FEE if settings.bot.fee is None else settings.bot.fee,
-            symbol=self._public.ws_symbol,
-        )
+        store = SimulatedStore(store_path(self._settings.db.path), f"Paper {self.rest_symbol}")
+        return open_exchange(store, pair, self._settings, self._public.ws_symbol)
 
     def get_asset_pair_info(self) -> AssetPairInfoSchema:
         """As Kraken lists it now."""

@@ -19,9 +19,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from gridbot.adapters.exchanges.simulated import ASSUMED_FEE
 from gridbot.adapters.exchanges.simulated_core import KEEP_FINISHED, SimulatedExchange
 from gridbot.adapters.exchanges.simulated_state import MarketPosition, Money, SimulatedOrder
 from gridbot.exceptions import DatabaseError
+from gridbot.models.configuration import Settings
 from gridbot.models.exchange import AssetPairInfoSchema, TradeInfoSchema
 from gridbot.models.money import as_text
 
@@ -202,33 +204,28 @@ class SimulatedStore:
 
 
 def open_exchange(
-    store: SimulatedStore,
-    pair: AssetPairInfoSchema,
-    *,
-    base_balance: Decimal,
-    quote_balance: Decimal,
-    fee: Decimal,
-    symbol: str,
+    store: SimulatedStore, pair: AssetPairInfoSchema, settings: Settings, symbol: str
 ) -> SimulatedExchange:
     """
-    The exchange of this book: as it was left, or new with so much play money.
-
-    Amounts in base and quote, ``fee`` as a fraction. Raises DatabaseError.
+    The exchange of this book: as it was left, or new with the play money of [paper]; its fee is that of [grid], if
+    one is set. Raises DatabaseError.
     """
-    money, orders, trades = store.open_account(base_balance, quote_balance)
-    if (money.start_base, money.start_quote) != (base_balance, quote_balance):
+    base, quote = settings.paper.base_balance, settings.paper.quote_balance
+    fee = ASSUMED_FEE if settings.bot.fee is None else settings.bot.fee
+    money, orders, trades = store.open_account(base, quote)
+    if (money.start_base, money.start_quote) != (base, quote):
         LOG.info(
             "%s goes on with the play money of its first start (%s base, %s quote); what [paper] says now "
             "(%s and %s) counts for a new book: to begin one, remove %s and the database beside it",
             store.book,
             as_text(money.start_base),
             as_text(money.start_quote),
-            as_text(base_balance),
-            as_text(quote_balance),
+            as_text(base),
+            as_text(quote),
             store.path,
         )
     exchange = SimulatedExchange(
-        pair, base_balance=base_balance, quote_balance=quote_balance, fee=fee, symbol=symbol, tag=store.tag, store=store
+        pair, base_balance=base, quote_balance=quote, fee=fee, symbol=symbol, tag=store.tag, store=store
     )
     exchange.restore(money, orders, trades)
     return exchange
