@@ -21,6 +21,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from gridbot.adapters.exchanges.demo import TICK
 from gridbot.adapters.exchanges.simulated import SimulatedRESTService
 from gridbot.core import single_instance
 from gridbot.core.cli import main
@@ -110,7 +111,7 @@ def _trade(ticks: int, is_killed: bool = False, **changes: str) -> list[Event]:
     engine.event_bus.subscribe(Event, told.append)
     engine.strategy.run(engine._queue.put)
     for _ in range(ticks):
-        engine._queue.put(("demo", 1))
+        engine._queue.put(TICK)
         while not engine._queue.empty():
             engine.step(0.01)
         engine._clock.now += 1.0  # type: ignore[attr-defined]

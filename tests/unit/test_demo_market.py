@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from gridbot.adapters.exchanges.demo import DemoExchange, DemoFeed, demo_pair
+from gridbot.adapters.exchanges.demo import TICK, DemoExchange, DemoFeed, demo_pair
 from gridbot.adapters.exchanges.demo_market import TICK_SECONDS, DemoMarket, activity_at
 from gridbot.adapters.exchanges.simulated_feed import Frame
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup
 from gridbot.models.configuration import BotConfigDTO, DBConfigDTO, DemoConfigDTO, Settings
+from gridbot.models.exchange import OnMessageSchema
 
 USERREF = 7
 TICKS_A_DAY = 86_400 // TICK_SECONDS
@@ -76,10 +77,13 @@ def demo(path: Path, **changes) -> Exchange:
     return DemoExchange().create(ExchangeSetup(settings_for(path, **changes), FixedClock()))
 
 
+def heard(exchange: Exchange, ticks: int) -> list[OnMessageSchema]:
+    return [message for _ in range(ticks) for message in exchange.feed.on_message(TICK)]
+
+
 def prices(exchange: Exchange, ticks: int) -> list[Decimal]:
     exchange.feed.on_message(Frame.WAKE)  # what calls have caused is heard first
-    messages = exchange.feed.on_message(("demo", ticks))
-    return [m.ticker_data.last for m in messages if m.channel == "ticker"]
+    return [m.ticker_data.last for m in heard(exchange, ticks) if m.channel == "ticker"]
 
 
 def place_near(exchange: Exchange, factor: str) -> str:
@@ -192,7 +196,7 @@ def test_the_feed_opens_with_an_empty_snapshot_and_tells_prices_at_the_real_time
     assert exchange.simulated
     [snapshot] = exchange.feed.on_message(Frame.SNAPSHOT)
     assert (snapshot.channel, snapshot.type, snapshot.executions) == ("executions", "snapshot", [])
-    [*_, last] = exchange.feed.on_message(("demo", 20))
+    [*_, last] = heard(exchange, 20)
     assert last.ticker_data.symbol == exchange.rest.ws_symbol == "BTC/USD"
     assert last.ticker_data.time == exchange.rest.get_server_time() == 1_790_000_000.0
     assert last.ticker_data.last == exchange.rest.get_last_price()
@@ -201,7 +205,7 @@ def test_the_feed_opens_with_an_empty_snapshot_and_tells_prices_at_the_real_time
 def test_a_fill_is_told_before_the_price_that_caused_it(tmp_path):
     exchange = demo(tmp_path)
     txid = place_near(exchange, "0.998")
-    messages = [*exchange.feed.on_message(Frame.WAKE), *exchange.feed.on_message(("demo", 2000))]
+    messages = [*exchange.feed.on_message(Frame.WAKE), *heard(exchange, 2000)]
     executions = [m for m in messages if m.channel == "executions"]
     assert [e.exec_type for m in executions for e in m.executions] == ["new", "trade"]
     fill = messages.index(executions[-1])
@@ -215,9 +219,9 @@ def test_no_price_is_made_before_the_bot_has_heard_what_its_own_calls_have_cause
     frames: list[object] = []
     exchange.feed.start(frames.append)
     place_near(exchange, "0.99")
-    [message] = exchange.feed.on_message(("demo", 1))
+    [message] = exchange.feed.on_message(TICK)
     assert [e.exec_type for e in message.executions] == ["new"]
-    assert frames == [Frame.SNAPSHOT, Frame.WAKE, ("demo", 1)], "the tick comes once more"
+    assert frames == [Frame.SNAPSHOT, Frame.WAKE, TICK], "the tick comes once more"
     exchange.feed.close()
     exchange.rest.close()
 
@@ -315,7 +319,7 @@ def test_the_thread_counts_ticks_at_the_configured_speed_and_ends_when_closed(tm
     feed.start(put)
     assert enough.wait(5)
     feed.close()
-    assert frames[:8] == [Frame.SNAPSHOT, *[("demo", 1)] * 7]  # 2, 3 and 2 at a time
+    assert frames[:8] == [Frame.SNAPSHOT, *[TICK] * 7]  # 2, 3 and 2 at a time
     assert not any(t.name == "demo-market" for t in threading.enumerate())
     exchange.rest.close()
 

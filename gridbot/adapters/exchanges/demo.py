@@ -29,6 +29,7 @@ LOG = logging.getLogger(__name__)
 PRICE_DIGITS = 6  # digits of the start price, its decimals included: 50000.0 moves in steps of 0.1
 SHORTEST_PAUSE = 0.1  # seconds between two looks at the clock; a faster market has several ticks at once
 LONGEST_PAUSE = 1.0
+TICK = "a price is due"  # what the thread puts on the queue
 MOST_TICKS = 1000  # on the queue: a machine that slept, or is too slow, does not make up for it
 
 
@@ -103,7 +104,7 @@ class DemoFeed(SimulatedFeed):
         self._made = 0  # ticks, by the main thread alone
 
     def start(self, put: Callable[[object], None]) -> None:
-        """Begin to tick: ("demo", n) means that n ticks are due."""
+        """Begin to tick."""
         super().start(put)
         self._put = put
         self._thread = threading.Thread(target=self._tick, args=(put,), name="demo-market", daemon=True)
@@ -118,19 +119,15 @@ class DemoFeed(SimulatedFeed):
                 told += due
                 for _ in range(min(due, MOST_TICKS - (self._put_so_far - self._made))):
                     self._put_so_far += 1
-                    put(("demo", 1))  # one by one: each is answered before the next is traded
+                    put(TICK)  # one by one: each is answered before the next is traded
 
     def _market_said(self, frame: object) -> list[OnMessageSchema]:
-        match frame:
-            case ("demo", _) if events := self._rest.exchange.take_events():
-                self._put(frame)  # the bot hears what its own calls have caused before the next price is made
-                return executions(events)
-            case ("demo", int(due)):
-                return [message for _ in range(due) for message in self._next_tick()]
-        LOG.warning("demo: a frame that nobody here has sent was left aside: %r", frame)
-        return []
-
-    def _next_tick(self) -> list[OnMessageSchema]:
+        if frame != TICK:
+            LOG.warning("demo: a frame that nobody here has sent was left aside: %r", frame)
+            return []
+        if events := self._rest.exchange.take_events():
+            self._put(frame)  # the bot hears what its own calls have caused before the next price is made
+            return executions(events)
         self._made += 1
         price = self._market.advance()
         return [] if price is None else self._traded(price, self._rest.now())
