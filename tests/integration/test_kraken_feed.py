@@ -24,7 +24,7 @@ PATIENCE = 5.0  # seconds until a test gives up waiting; none of them needs a fr
 class Bot:
     """REST, feed and queue of a bot, without the bot."""
 
-    def __init__(self, server: FakeKrakenServer, silence: float = 15.0, private: bool = True) -> None:
+    def __init__(self, server: FakeKrakenServer, private: bool = True) -> None:
         self.stopping = threading.Event()
         clock = SystemClock(self.stopping)
         keys = (TEST_KEY, TEST_SECRET) if private else ("", "")
@@ -34,7 +34,6 @@ class Bot:
             clock=clock,
             ws_url=server.ws_url,
             ws_auth_url=server.ws_auth_url,
-            silence=silence,
             private=private,
         )
         self.queue: queue.SimpleQueue[object] = queue.SimpleQueue()
@@ -165,8 +164,11 @@ def test_garbage_among_prices_is_passed_over(fake: FakeKraken, bot: Bot):
 
 
 @pytest.mark.parametrize("break_it", ["silence", "half_open"])
-def test_a_connection_that_only_looks_open_is_replaced(fake: FakeKraken, server: FakeKrakenServer, break_it: str):
-    bot = Bot(server, silence=1.5).start()
+def test_a_connection_that_only_looks_open_is_replaced(
+    fake: FakeKraken, server: FakeKrakenServer, break_it: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(kraken_socket, "SILENCE", 1.5)
+    bot = Bot(server).start()
     try:
         bot.hear("executions", "snapshot")
         getattr(fake, break_it)(private=True)
@@ -228,10 +230,13 @@ def test_closing_while_nothing_can_be_reached(server: FakeKrakenServer):
     assert time.monotonic() - began < 1
 
 
-def test_a_server_that_refuses_everybody_is_not_tried_more_often_than_allowed(server: FakeKrakenServer):
+def test_a_server_that_refuses_everybody_is_not_tried_more_often_than_allowed(
+    server: FakeKrakenServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(kraken_socket, "MOST_ATTEMPTS", 3)
     server.stop()
     clock = SystemClock(threading.Event())
-    limiter = ConnectLimiter(clock.monotonic, most=3, window=600.0)
+    limiter = ConnectLimiter(clock.monotonic)
     socket = KrakenSocket("public", server.ws_url, list, print, clock=clock, limiter=limiter)
     socket.start()
     until = time.monotonic() + PATIENCE

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from gridbot.adapters.exchanges import kraken_rest
 from gridbot.adapters.exchanges.kraken_rest import KrakenClient
 from gridbot.core.clock import SystemClock
 from gridbot.exceptions import OrderFateUnknown, TemporaryFailure
@@ -56,10 +57,13 @@ def trickling(request: pytest.FixtureRequest) -> Iterator[Trickling]:
     server.close()
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kraken_rest, "TIMEOUTS", (3.0, 0.4))
+
+
 def client_of(server: Trickling) -> KrakenClient:
-    return KrakenClient(
-        "key", "c2VjcmV0", clock=SystemClock(threading.Event()), rest_url=server.address, read_timeout=0.4
-    )
+    return KrakenClient("key", "c2VjcmV0", clock=SystemClock(threading.Event()), rest_url=server.address)
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from gridbot.adapters.exchanges import kraken_parse as parse
 from gridbot.adapters.exchanges.kraken_service import KrakenRESTService
-from gridbot.adapters.exchanges.kraken_socket import MAINTENANCE_PAUSE, SILENCE, ConnectLimiter, Happening, KrakenSocket
+from gridbot.adapters.exchanges.kraken_socket import MAINTENANCE_PAUSE, ConnectLimiter, Happening, KrakenSocket
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import IExchangeRESTService, IExchangeWebSocketService
 from gridbot.models.exchange import OnMessageSchema
@@ -67,7 +68,6 @@ class KrakenWebSocketService(IExchangeWebSocketService):
     one asks ``rest`` for tokens (one key, one nonce) and reports through the queue given to ``start``.
 
     private  False: prices only; nothing that needs a key is ever called
-    silence  seconds without a frame after which a connection is replaced
     """
 
     def __init__(
@@ -78,11 +78,9 @@ class KrakenWebSocketService(IExchangeWebSocketService):
         ws_url: str = WS_URL,
         ws_auth_url: str = WS_AUTH_URL,
         private: bool = True,
-        silence: float = SILENCE,
     ) -> None:
         self._rest = rest
         self._clock = clock
-        self._silence = silence
         self._urls = {PUBLIC: ws_url, PRIVATE: ws_auth_url} if private else {PUBLIC: ws_url}
         self._subscriptions: dict[str, list[dict[str, Any]]] = {PUBLIC: [], PRIVATE: []}
         self._lines = {PUBLIC: _Line(PUBLIC), PRIVATE: _Line(PRIVATE)}
@@ -153,15 +151,8 @@ class KrakenWebSocketService(IExchangeWebSocketService):
     def _open(self, name: str) -> None:
         if self._put is None or not self._subscriptions[name]:
             return
-        socket = KrakenSocket(
-            name,
-            self._urls[name],
-            lambda: self._hello(name),
-            self._put,
-            clock=self._clock,
-            limiter=self._limiter,
-            silence=self._silence,
-        )
+        hello = partial(self._hello, name)
+        socket = KrakenSocket(name, self._urls[name], hello, self._put, clock=self._clock, limiter=self._limiter)
         self._sockets[name] = socket
         socket.start()
 
@@ -239,11 +230,9 @@ class KrakenWebSocketService(IExchangeWebSocketService):
         is_last = sequence == line.expected - 1  # a snapshot like an older one is a new one all the same
         if sequence is not None and frame in line.heard and (is_last or kind != "snapshot"):
             return []  # told twice
-        if sequence is not None and kind != "snapshot":  # counting begins with a snapshot, at whatever number
-            if sequence < line.expected:
-                return self._give_up(line, f"message {line.expected} about our orders was due, and {sequence} came")
-            if sequence > line.expected:
-                return self._give_up(line, f"message {line.expected} about our orders is missing, {sequence} came")
+        # Counting begins with a snapshot, at whatever number.
+        if sequence not in (None, line.expected) and kind != "snapshot":
+            return self._give_up(line, f"message {line.expected} about our orders was due, and {sequence} came")
         if not line.answered and kind != "snapshot":
             return self._give_up(line, "news about our orders came before the snapshot")
         rows = [parse.execution(row) for row in frame["data"] if self._is_of_our_pair(line, row)]

@@ -45,8 +45,7 @@ SHOWN = 2000  # characters of an answer that DEBUG shows
 
 USER_AGENT = "gridbot"
 
-CONNECT_TIMEOUT = 3.0
-READ_TIMEOUT = 10.0
+TIMEOUTS = 3.0, 10.0  # seconds to connect, and for an answer, from the end of the request to its last byte
 SESSION_AGE = 240.0  # Kraken cuts long sessions; a cut in the middle of an order costs a search for it
 # An order never travels on a connection that was silent for so long: it may be dead without our knowing.
 SESSION_IDLE = 60.0
@@ -70,7 +69,6 @@ class KrakenClient:
     api_secret_key  base64, as Kraken shows it
     rest_url        with or without a slash or "/0" at its end
     nonce_path      file for the nonce of this key; None: not remembered across restarts
-    read_timeout    seconds to wait for an answer, and seconds that it may take
     transport       what carries the requests in place of the network; for tests
 
     Raises ConfigurationError for an address or a secret that cannot be right.
@@ -84,7 +82,6 @@ class KrakenClient:
         clock: IClock,
         rest_url: str = wire.REST_URL,
         nonce_path: Path | None = None,
-        read_timeout: float = READ_TIMEOUT,
         transport: BaseAdapter | None = None,
     ) -> None:
         self.limits = KrakenLimits(clock)
@@ -97,7 +94,6 @@ class KrakenClient:
         self._refused_nonces = 0
         self._locked_until = 0.0  # monotonic: until then the key is not shown
         self._transport = transport
-        self._timeouts = (CONNECT_TIMEOUT, read_timeout)
         # Read once: looked up for every request they cost half a millisecond each time.
         self._proxies = get_environ_proxies(self._base)
         self._turn = threading.Lock()
@@ -206,7 +202,7 @@ class KrakenClient:
         request = self._signed(method, params) if private else self._unsigned(method, params)
         try:
             response = self._fresh_session(order).send(
-                request, timeout=self._timeouts, proxies=self._proxies, allow_redirects=False
+                request, timeout=TIMEOUTS, proxies=self._proxies, allow_redirects=False
             )
         except requests.RequestException as exc:
             if wire.was_never_sent(exc):

@@ -16,7 +16,7 @@ from requests.adapters import BaseAdapter
 from gridbot.adapters.exchanges import kraken_parse as parse
 from gridbot.adapters.exchanges.kraken_errors import CancelUnderWay, PermissionMissing, UnknownMethod, UnlistedRefusal
 from gridbot.adapters.exchanges.kraken_keys import check_permissions
-from gridbot.adapters.exchanges.kraken_limits import COMPARISON_COST, REST_COSTS, KrakenLimits
+from gridbot.adapters.exchanges.kraken_limits import COMPARISON_COST, REST_COSTS
 from gridbot.adapters.exchanges.kraken_pair import KrakenPair, find_pair
 from gridbot.adapters.exchanges.kraken_rest import TOKEN, KrakenClient
 from gridbot.adapters.exchanges.kraken_wire import REST_URL
@@ -90,11 +90,8 @@ class KrakenRESTService(IExchangeRESTService):
         self.client = KrakenClient(
             api_public_key, api_secret_key, clock=clock, rest_url=rest_url, nonce_path=nonce_path, transport=transport
         )
+        self.limits = self.client.limits
         self._left_out: set[str] = set()  # orders that were told of as none of the bot's
-
-    @property
-    def limits(self) -> KrakenLimits:
-        return self.client.limits
 
     @property
     def comparison_wait(self) -> float:

@@ -19,7 +19,8 @@ LOG = logging.getLogger(__name__)
 
 PING = '{"method":"ping"}'  # Kraken's own; whether it counts protocol pings as activity is not known
 CONNECT_TIMEOUT = 10.0
-SILENCE = 15.0  # seconds without a frame; a healthy subscription brings a heartbeat every second
+# A connection without a frame for so long counts as dead; a healthy subscription brings a heartbeat every second.
+SILENCE = 15.0
 # A connection that lived so long was a good one: the next one is tried at once.
 GOOD_LIFE = 30.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
@@ -41,12 +42,10 @@ class _Ended(Exception):
 
 
 class ConnectLimiter:
-    """At most so many attempts in so many seconds, for all sockets together."""
+    """At most MOST_ATTEMPTS in WINDOW seconds, for all sockets together."""
 
-    def __init__(self, now: Callable[[], float], most: int = MOST_ATTEMPTS, window: float = WINDOW) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._most = most
-        self._window = window
         self._attempts: deque[float] = deque()
         self._lock = threading.Lock()
 
@@ -54,10 +53,10 @@ class ConnectLimiter:
         """Count an attempt that is about to be made: 0. Or, when it is not allowed yet, the seconds until it is."""
         with self._lock:
             now = self._now()
-            while self._attempts and self._attempts[0] + self._window <= now:
+            while self._attempts and self._attempts[0] + WINDOW <= now:
                 self._attempts.popleft()
-            if len(self._attempts) >= self._most:
-                return self._attempts[0] + self._window - now
+            if len(self._attempts) >= MOST_ATTEMPTS:
+                return self._attempts[0] + WINDOW - now
             self._attempts.append(now)
             return 0.0
 
@@ -77,8 +76,7 @@ class KrakenSocket(threading.Thread):
     """
     Keeps one connection to ``url`` and gives ``put`` (which socket, number of the connection, frame or happening).
 
-    hello    texts to send on every new connection; called on this thread and may raise GridBotError
-    silence  seconds without a frame after which the connection counts as dead
+    hello  texts to send on every new connection; called on this thread and may raise GridBotError
     """
 
     def __init__(
@@ -90,7 +88,6 @@ class KrakenSocket(threading.Thread):
         *,
         clock: IClock,
         limiter: ConnectLimiter,
-        silence: float = SILENCE,
     ) -> None:
         super().__init__(name=f"kraken-{name}", daemon=True)
         self.at_least = 0.0  # seconds before a reconnect; set by the feed during maintenance
@@ -100,7 +97,6 @@ class KrakenSocket(threading.Thread):
         self._put = put
         self._now = clock.monotonic
         self._limiter = limiter
-        self._silence = silence
         self._closing = threading.Event()
         self._number = 0
         self._websocket: websocket.WebSocket | None = None
@@ -156,7 +152,7 @@ class KrakenSocket(threading.Thread):
 
     def _read(self, socket: websocket.WebSocket) -> None:
         name, number, put, now = self._socket_name, self._number, self._put, self._now
-        socket.settimeout(self._silence / 3)
+        socket.settimeout(SILENCE / 3)
         last = now()
         while not self._closing.is_set():
             try:
@@ -168,8 +164,8 @@ class KrakenSocket(threading.Thread):
                 put((name, number, frame))
             elif opcode == websocket.ABNF.OPCODE_CLOSE:
                 raise _Ended("Kraken closed the connection")
-            elif now() - last >= self._silence:
-                raise _Ended(f"nothing heard for {self._silence:g} s")
+            elif now() - last >= SILENCE:
+                raise _Ended(f"nothing heard for {SILENCE:g} s")
             elif opcode is None:
                 socket.send(PING)
         raise _Ended("the feed is being closed")

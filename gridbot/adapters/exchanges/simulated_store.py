@@ -29,7 +29,6 @@ from gridbot.models.money import as_text
 
 LOG = logging.getLogger(__name__)
 
-MEMORY = ":memory:"
 PAGE_SIZE = 1024  # a commit writes whole pages: small rows want small ones
 BUSY_SECONDS = 10.0
 TAG_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
@@ -89,8 +88,6 @@ PUT_MARKET = _upsert("market", ("seed", "tick", "level"))
 
 def store_path(database: Path) -> Path:
     """The exchange's file beside the bot's: gridbot.db -> gridbot.exchange.db; no two databases share one."""
-    if str(database) == MEMORY:
-        return database
     path = database.with_name(f"{database.name.removesuffix('.db')}.exchange.db")
     # As it was called before, provided that it is not that of a database with the usual suffix.
     older = database.with_name(f"{database.stem}.exchange.db")
