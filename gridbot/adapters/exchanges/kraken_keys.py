@@ -14,20 +14,20 @@ from gridbot.exceptions import AccessDenied, ConfigurationError, ExchangeError, 
 
 LOG = logging.getLogger(__name__)
 
-# What Kraken calls it in GetApiKeyInfo, and on the page where its owner sets the tick.
-NEEDED = {
-    "query-funds": "Query Funds",
-    "query-open-trades": "Query open orders & trades",
-    "query-closed-trades": "Query closed orders & trades",
-    "modify-trades": "Create & modify orders",
-    "close-trades": "Cancel & close orders",
-    "create-ws-token": "WebSocket interface",
+# An order that would be far too cheap to be executed, and that is only checked, never placed.
+ORDER = {"ordertype": "limit", "type": "buy", "volume": Decimal(10), "price": Decimal(10), "validate": True}
+NOBODYS = {"cl_ord_id": "gridbot-probe"}  # no order carries this client order id
+# A right as GetApiKeyInfo calls it, its tick on the page where the owner sets it, and a call that needs it.
+NEEDED: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "query-funds": ("Query Funds", "Balance", {}),
+    "query-open-trades": ("Query open orders & trades", "OpenOrders", {}),
+    "query-closed-trades": ("Query closed orders & trades", "ClosedOrders", {"without_count": True}),
+    "modify-trades": ("Create & modify orders", "AddOrder", ORDER),
+    "close-trades": ("Cancel & close orders", "CancelOrder", NOBODYS),
+    "create-ws-token": ("WebSocket interface", "GetWebSocketsToken", {}),
 }
 # A key can be made for a stretch of time alone; orders outside it are not shown, and would be placed again.
 PERIOD = {"query_from": "queryFrom", "query_to": "queryTo"}
-# An order that would be far too cheap to be executed, and that is only checked, never placed.
-PROBE_VOLUME = Decimal(10)
-PROBE_REFERENCE = "gridbot-probe"  # no order carries this client order id
 
 
 def check_permissions(client: KrakenClient, altname: Callable[[], str]) -> None:
@@ -38,22 +38,19 @@ def check_permissions(client: KrakenClient, altname: Callable[[], str]) -> None:
 
     Raises AccessDenied naming the ticks to set or to take away.
     """
+    hidden: list[str] = []
     try:
         info = client.ask("GetApiKeyInfo", private=True)
         granted = parse.permissions(info)
     except (UnknownMethod, PermissionMissing, *parse.UNREADABLE) as exc:
-        if isinstance(exc, parse.UNREADABLE):
-            LOG.warning("Kraken's description of the API key cannot be read; its rights are tried one by one")
-        _judge(*_probe(client, altname()))
-        return
-    missing = [tick for name, tick in NEEDED.items() if name not in granted]
-    period = {name: str(info.get(name, info.get(other)) or 0) for name, other in PERIOD.items()}
-    LOG.debug("GetApiKeyInfo, of its answer what matters here: %s, %s", granted, period)
-    hidden = [name for name, since in period.items() if since != "0"]
-    _judge(missing, [name for name in granted if "withdraw" in name], hidden)
-
-
-def _judge(missing: list[str], dangerous: list[str], hidden: list[str] | None = None) -> None:
+        LOG.info("Kraken does not describe the API key (%s); its rights are tried one by one", type(exc).__name__)
+        missing, dangerous = _probe(client, altname())
+    else:
+        missing = [tick for name, (tick, *_) in NEEDED.items() if name not in granted]
+        dangerous = [name for name in granted if "withdraw" in name]
+        period = {name: str(info.get(name, info.get(other)) or 0) for name, other in PERIOD.items()}
+        LOG.debug("GetApiKeyInfo, of its answer what matters here: %s, %s", granted, period)
+        hidden = [name for name, since in period.items() if since != "0"]
     parts = []
     if hidden:
         parts.append(
@@ -72,25 +69,12 @@ def _judge(missing: list[str], dangerous: list[str], hidden: list[str] | None = 
 
 def _probe(client: KrakenClient, altname: str) -> tuple[list[str], list[str]]:
     """Missing and dangerous rights, found by trying. Nothing is placed, cancelled or moved."""
-    order = {
-        "ordertype": "limit",
-        "type": "buy",
-        "pair": altname,
-        "volume": PROBE_VOLUME,
-        "price": Decimal(10),
-        "validate": True,
-    }
-    probes: dict[str, tuple[str, dict[str, Any]]] = {
-        "query-funds": ("Balance", {}),
-        "query-open-trades": ("OpenOrders", {}),
-        "query-closed-trades": ("ClosedOrders", {"without_count": True}),
-        "modify-trades": ("AddOrder", order),
-        "close-trades": ("CancelOrder", {"cl_ord_id": PROBE_REFERENCE}),
-        "create-ws-token": ("GetWebSocketsToken", {}),
-    }
-    missing = [NEEDED[name] for name, (method, params) in probes.items() if not _allowed(client, method, params)]
-    withdraw = _allowed(client, "WithdrawMethods", {})
-    return missing, ["Withdraw Funds"] if withdraw else []
+    missing = []
+    for tick, method, params in NEEDED.values():
+        pair = {"pair": altname} if params is ORDER else {}
+        if not _allowed(client, method, params | pair):
+            missing.append(tick)
+    return missing, ["Withdraw Funds"] if _allowed(client, "WithdrawMethods", {}) else []
 
 
 def _allowed(client: KrakenClient, method: str, params: dict[str, Any]) -> bool:
