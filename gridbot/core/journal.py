@@ -15,6 +15,7 @@ import logging
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -39,7 +40,7 @@ FLUSH_SECONDS = 5.0  # so much of a session is lost at the most when the process
 BLOT = "(removed)"
 CUT_OFF = "cut off"  # stands behind the last record of a journal whose process did not end it
 DAMAGED = "damaged"  # stands behind the last record that can be read; "r" says where, and what is wrong
-EMPTY, WOKEN, FRAME = "empty", "woken", "frame"  # turns of the loop
+EMPTY, FRAME = "empty", "frame"  # turns of the loop
 STOPPING = "stopping"
 KEPT_SECTIONS = {"bot", "paper", "demo", "funds"}
 # The nonce and other marks of the key are in no table; these are SQLite's and the migrations' own.
@@ -214,13 +215,11 @@ class RecordedQueue:
         self.put = queue.put
 
     def get(self, timeout: float) -> object:
-        """As the queue below. Raises Empty."""
-        try:
+        """As the queue below; None, as for a wake-up, where nothing comes."""
+        frame = None
+        with suppress(Empty):
             frame = self._queue.get(timeout=timeout)
-        except Empty:
-            self._journal.write({"n": "queue.get", "r": EMPTY})
-            raise
-        self._journal.write({"n": "queue.get", "r": WOKEN if frame is None else FRAME})
+        self._journal.write({"n": "queue.get", "r": EMPTY if frame is None else FRAME})
         return frame
 
     def empty(self) -> bool:
