@@ -297,7 +297,6 @@ def execution(row: Row) -> ExecutionsUpdateSchema:
 
     ``new`` and ``canceled`` bring little more than order_id, exec_type, order_status and the reference.
     """
-    userref = row.get("order_userref")
     amounts: dict[str, Any] = {name: number(row[name]) for name in AMOUNTS if row.get(name) is not None}
     if row["exec_type"] == "trade" and amounts.keys() >= {"last_price", "last_qty", "cost"}:
         _check_cost(amounts["last_price"], amounts["last_qty"], amounts["cost"])
@@ -305,7 +304,7 @@ def execution(row: Row) -> ExecutionsUpdateSchema:
         order_id=id_of(row["order_id"]),
         exec_type=row["exec_type"],
         order_status=row.get("order_status") or "",
-        userref=userref if userref else None,
+        userref=row.get("order_userref") or None,
         symbol=row.get("symbol"),
         side=row.get("side"),
         exec_id=id_of(row["exec_id"]) if row.get("exec_id") else None,

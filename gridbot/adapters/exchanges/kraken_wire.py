@@ -70,8 +70,6 @@ def _text(value: object) -> str:
 
 def was_never_sent(exc: requests.RequestException) -> bool:
     """Only what certainly failed before the first byte left: an order may be sent again after it."""
-    if isinstance(exc, requests.exceptions.ReadTimeout):
-        return False
     if isinstance(exc, requests.exceptions.ConnectTimeout):
         return True
     inner = exc.args[0] if exc.args else None
