@@ -272,30 +272,38 @@ def test_a_warning_is_logged_and_the_result_used(client, web, caplog):
     assert "WDatabase:No change" in caplog.text
 
 
-def test_the_session_is_renewed_every_four_minutes(client, clock, web):
+@pytest.fixture
+def closed(client, monkeypatch) -> list[bool]:
+    """One entry for every time that the connection was closed."""
+    times: list[bool] = []
+    monkeypatch.setattr(client._session, "close", lambda: times.append(True))
+    return times
+
+
+def test_the_connection_is_renewed_every_four_minutes(client, clock, web, closed):
     web.get(f"{BASE}/public/Time", json={"error": [], "result": 1})
     client.ask("Time")
-    first = client._session
+    closed.clear()
     clock.advance(239)
     client.ask("Time")
-    assert client._session is first
+    assert not closed
     clock.advance(2)
     client.ask("Time")
-    assert client._session is not first
+    assert closed
     assert client._session.trust_env is False
     assert client._session.get_adapter(BASE).max_retries.total == 0
 
 
-def test_an_order_does_not_travel_on_a_connection_that_was_silent_for_a_minute(client, clock, web):
+def test_an_order_does_not_travel_on_a_connection_that_was_silent_for_a_minute(client, clock, web, closed):
     web.post(ADD_ORDER, json={"error": [], "result": 1})
     client.send_once("AddOrder", {})
-    first = client._session
+    closed.clear()
     clock.advance(59)
     client.send_once("AddOrder", {})
-    assert client._session is first
+    assert not closed
     clock.advance(61)
     client.send_once("AddOrder", {})
-    assert client._session is not first
+    assert closed
 
 
 # ---- orders --------------------------------------------------------------------------------------

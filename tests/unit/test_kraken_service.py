@@ -802,7 +802,7 @@ def test_building_connects_to_nothing_and_writes_nothing(tmp_path, caplog):
 def test_the_nonce_is_kept_where_everything_with_this_key_looks_for_it(tmp_path, kraken):
     built = replace(setup(tmp_path, api_public_key="KEYKEY", api_secret_key=SECRET), key_state=tmp_path / "key")
     exchange = KrakenExchange().create(built)
-    exchange.rest.client._transport = kraken
+    exchange.rest.client._session.mount("https://", kraken)
     kraken.will_answer("Balance", {})
     exchange.rest.get_account_balance()
     exchange.rest.close()

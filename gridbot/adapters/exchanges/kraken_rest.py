@@ -93,12 +93,14 @@ class KrakenClient:
         self._answered: set[str] = set()
         self._refused_nonces = 0
         self._locked_until = 0.0  # monotonic: until then the key is not shown
-        self._transport = transport
         # Read once: looked up for every request they cost half a millisecond each time.
         self._proxies = get_environ_proxies(self._base)
         self._turn = threading.Lock()
-        self._session: requests.Session | None = None
-        self._session_since = self._session_used = 0.0
+        self._session = requests.Session()
+        self._session.trust_env = False
+        for scheme in ("https://", "http://"):
+            self._session.mount(scheme, transport or KrakenTransport())
+        self._connected = self._used = 0.0  # monotonic: since when, and when last
 
     def ask(self, method: str, params: Mapping[str, Any] | None = None, *, private: bool = False) -> Any:
         """
@@ -189,8 +191,7 @@ class KrakenClient:
         with_turn = self._turn.acquire(timeout=0.2)
         try:
             self.nonce.close()
-            if self._session is not None:
-                self._session.close()
+            self._session.close()
         finally:
             if with_turn:
                 self._turn.release()
@@ -201,15 +202,14 @@ class KrakenClient:
             raise wire.TurnedAway(f"{method} was not sent: {row_of(LOCKED).advice}", locked)
         request = self._signed(method, params) if private else self._unsigned(method, params)
         try:
-            response = self._fresh_session(order).send(
-                request, timeout=TIMEOUTS, proxies=self._proxies, allow_redirects=False
-            )
+            self._renew_connection(order)
+            response = self._session.send(request, timeout=TIMEOUTS, proxies=self._proxies, allow_redirects=False)
         except requests.RequestException as exc:
             if wire.was_never_sent(exc):
                 raise wire.NeverSent(f"Kraken cannot be reached ({wire.reason_of(exc)})") from exc
             raise wire.NoReadableAnswer(f"Kraken did not answer {method} ({wire.reason_of(exc)})") from exc
         finally:
-            self._session_used = self._clock.monotonic()
+            self._used = self._clock.monotonic()
         if LOG.isEnabledFor(logging.DEBUG) and method not in UNSHOWN:
             LOG.debug("%s %s: HTTP %d %.*s", method, dict(params), response.status_code, SHOWN, response.text)
         envelope = wire.open_reply(method, response)
@@ -242,19 +242,12 @@ class KrakenClient:
         url = f"{self._base}/0/public/{method}" + (f"?{query}" if query else "")
         return requests.Request("GET", url, {"User-Agent": USER_AGENT}).prepare()
 
-    def _fresh_session(self, order: bool) -> requests.Session:
+    def _renew_connection(self, order: bool) -> None:
+        """Close one that is too old, or was silent for too long to carry an order: the next request makes another."""
         now = self._clock.monotonic()
-        too_old = now - self._session_since > SESSION_AGE
-        too_idle = order and now - self._session_used > SESSION_IDLE
-        if self._session is None or too_old or too_idle:
-            if self._session is not None:
-                self._session.close()
-            self._session = requests.Session()
-            self._session.trust_env = False
-            for scheme in ("https://", "http://"):
-                self._session.mount(scheme, self._transport or KrakenTransport())
-            self._session_since = now
-        return self._session
+        if now - self._connected > SESSION_AGE or (order and now - self._used > SESSION_IDLE):
+            self._session.close()
+            self._connected = now
 
     def _note_errors(self, envelope: Envelope, response: requests.Response) -> None:
         for error in envelope.errors:
