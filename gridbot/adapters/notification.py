@@ -37,23 +37,12 @@ class TelegramNotificationChannel(INotificationChannel):
     token      of the bot, from @BotFather; a secret
     chat_id    number of the chat, or @name of a channel
     thread_id  number of a topic in a group, or None
-    base_url   another server, for tests
-    timeout    seconds to connect, and seconds to wait for the answer
     """
 
-    def __init__(
-        self,
-        token: str,
-        chat_id: str,
-        thread_id: str | None = None,
-        *,
-        base_url: str = TELEGRAM_URL,
-        timeout: tuple[float, float] = TIMEOUT,
-    ) -> None:
+    def __init__(self, token: str, chat_id: str, thread_id: str | None = None) -> None:
         self._token = token.strip()
         self._where = {"chat_id": chat_id} | ({"message_thread_id": thread_id} if thread_id else {})
-        self._url = f"{base_url}/bot{self._token}/sendMessage"
-        self._timeout = timeout
+        self._url = f"{TELEGRAM_URL}/bot{self._token}/sendMessage"
         self._session = requests.Session()
         # At DEBUG, urllib3 logs the path of every request. Adding the same filter twice does nothing.
         logging.getLogger("urllib3.connectionpool").addFilter(_hide_token)
@@ -74,7 +63,7 @@ class TelegramNotificationChannel(INotificationChannel):
         """
         payload = {**self._where, "text": _cut(message)}
         try:
-            response = self._session.post(self._url, json=payload, timeout=self._timeout, allow_redirects=False)
+            response = self._session.post(self._url, json=payload, timeout=TIMEOUT, allow_redirects=False)
         except requests.Timeout:
             problem = "Telegram did not answer in time"
         except requests.ConnectionError:

@@ -10,6 +10,7 @@ import pytest
 import requests
 import responses
 
+from gridbot.adapters import notification
 from gridbot.adapters.notification import TelegramNotificationChannel
 from gridbot.exceptions import ConfigurationError, GridBotError
 from gridbot.models.configuration import NotificationConfigDTO, TelegramConfigDTO
@@ -145,7 +146,7 @@ def test_the_token_is_in_no_error_no_traceback_and_no_log(
 
 
 def test_urllib3_at_debug_does_not_show_the_token_over_a_real_socket(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Bot(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -160,15 +161,16 @@ def test_urllib3_at_debug_does_not_show_the_token_over_a_real_socket(
     caplog.set_level(logging.DEBUG)
     with HTTPServer(("127.0.0.1", 0), Bot) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
-        base = f"http://127.0.0.1:{server.server_port}"
-        assert TelegramNotificationChannel(TOKEN, "42", base_url=base).send("x") is True
+        monkeypatch.setattr(notification, "TELEGRAM_URL", f"http://127.0.0.1:{server.server_port}")
+        assert TelegramNotificationChannel(TOKEN, "42").send("x") is True
     assert '"POST /bot***/sendMessage' in caplog.text
     assert "SECRET" not in caplog.text
 
 
-def test_a_telegram_that_never_answers_is_given_up_at_the_timeout() -> None:
+def test_a_telegram_that_never_answers_is_given_up_at_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        base = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        telegram = TelegramNotificationChannel(TOKEN, "42", base_url=base, timeout=(0.1, 0.1))
+        monkeypatch.setattr(notification, "TELEGRAM_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr(notification, "TIMEOUT", (0.1, 0.1))
+        telegram = TelegramNotificationChannel(TOKEN, "42")
         with pytest.raises(GridBotError, match="did not answer in time"):
             telegram.send("x")
