@@ -727,11 +727,11 @@ def test_a_sell_of_unknown_origin_goes_to_the_buy_that_it_stands_one_interval_ab
     buys = tuple(UnsoldBuy(f"B{price}", Decimal(price), Decimal("0.002"), 0.0) for price in ("48000", "49000", "50000"))
     sell = BookOrder("S", SELL, Decimal("49490.0"), Decimal("0.002"), 1.0)
     assert buy_behind(sell, buys, settings) == buys[1]
-    assert buy_behind(replace(sell, price=Decimal("50600.0")), buys, settings) == buys[2]
+    assert buy_behind(sell._replace(price=Decimal("50600.0")), buys, settings) == buys[2]
     cheaper = (*buys[:2], UnsoldBuy("near", Decimal("49100"), Decimal("0.002"), 0.0))
     assert buy_behind(sell, cheaper, settings) == buys[1]
     sold = tuple(replace(buy, filled_at=100.0) for buy in buys)
-    assert buy_behind(replace(sell, placed_at=0.0), sold, settings) == sold[1]  # nobody said when it was placed
+    assert buy_behind(sell._replace(placed_at=0.0), sold, settings) == sold[1]  # nobody said when it was placed
 
 
 @pytest.mark.parametrize(
@@ -748,7 +748,7 @@ def test_a_sell_of_unknown_origin_is_not_the_one_of_a_buy_when_it_is(sell: dict[
     buys = (UnsoldBuy("B", Decimal(49000), Decimal("0.002"), 100.0),)
     fitting = BookOrder("S", SELL, Decimal("49490.0"), Decimal("0.002"), 96.0)  # two clocks may differ by seconds
     assert buy_behind(fitting, buys, settings) == buys[0]
-    assert buy_behind(replace(fitting, **sell), buys, settings) is None
+    assert buy_behind(fitting._replace(**sell), buys, settings) is None
 
 
 def refuse(world: World, when: Callable[[dict[str, Any]], bool]) -> None:

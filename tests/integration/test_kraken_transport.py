@@ -4,11 +4,14 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
+from requests.adapters import HTTPAdapter
 
 from gridbot.adapters.exchanges import kraken_rest
 from gridbot.adapters.exchanges.kraken_rest import KrakenClient
+from gridbot.adapters.exchanges.kraken_transport import KrakenTransport
 from gridbot.core.clock import SystemClock
 from gridbot.exceptions import OrderFateUnknown, TemporaryFailure
 
@@ -87,3 +90,20 @@ def test_a_slow_answer_that_comes_in_time_counts_and_its_connection_is_kept(tric
     assert [client.ask_once("Time")["unixtime"] for _ in range(3)] == [1, 1, 1]
     assert trickling.asked == 3
     client.close()
+
+
+def test_a_socks_proxy_is_reached_with_its_own_kind_of_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What connects past the proxy would show Kraken, and the network, what the proxy is there to hide."""
+
+    class SocksPool:
+        ConnectionCls = object
+
+    def manager_for(self: HTTPAdapter, proxy: str, **_options: object) -> object:
+        self.proxy_manager[proxy] = SimpleNamespace(pool_classes_by_scheme={"https": SocksPool})
+        return self.proxy_manager[proxy]
+
+    monkeypatch.setattr(HTTPAdapter, "proxy_manager_for", manager_for)
+    transport = KrakenTransport()
+    pools = [transport.proxy_manager_for("socks5h://127.0.0.1:9050").pool_classes_by_scheme["https"] for _ in range(2)]
+    assert issubclass(pools[0], SocksPool)
+    assert pools[1] is pools[0]  # asked for again for every request, and not wrapped once more

@@ -11,7 +11,6 @@ import time
 from typing import Any
 
 from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 
 
 class KrakenTransport(HTTPAdapter):
@@ -23,13 +22,18 @@ class KrakenTransport(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         """As requests does, with connections of ours."""
         super().init_poolmanager(*args, **options)
-        self.poolmanager.pool_classes_by_scheme = POOLS
+        _hurry(self.poolmanager)
 
-    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         """The same for a proxy; what it answers before it connects us is not counted."""
-        manager = super().proxy_manager_for(*args, **options)
-        manager.pool_classes_by_scheme = POOLS
-        return manager
+        if proxy not in self.proxy_manager:
+            _hurry(super().proxy_manager_for(proxy, **options))
+        return self.proxy_manager[proxy]
+
+
+def _hurry(manager: Any) -> None:
+    """Have the manager's own kinds of pools, a SOCKS proxy has others, make connections that answer in time."""
+    manager.pool_classes_by_scheme = {name: _in_time(pool) for name, pool in manager.pool_classes_by_scheme.items()}
 
 
 def _in_time(pool: Any) -> Any:
@@ -41,9 +45,6 @@ def _in_time(pool: Any) -> Any:
             self.sock: Any = _Hurried(self.sock)
 
     return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
-
-
-POOLS = {"http": _in_time(HTTPConnectionPool), "https": _in_time(HTTPSConnectionPool)}
 
 
 class _Hurried:
