@@ -243,7 +243,7 @@ def run(settings: Settings, args: argparse.Namespace) -> int:
     record = getattr(args, "record", None)
     if record:
         load("gridbot.core.journal:check_record")(Path(record))
-    key = "" if settings.bot.exchange == "Demo" else settings.kraken.api_public_key
+    key = "" if settings.bot.simulated else settings.kraken.api_public_key
     if running := single_instance.claim(str(settings.db.path), key):
         _say(running, sys.stdout)
         return STOPPED_BY_REQUEST

@@ -82,6 +82,13 @@ def api_public_key(raw: Raw) -> str:
     return os.environ.get("GRIDBOT_API_PUBLIC_KEY", "").strip() or raw.get("kraken", {}).get("api_public_key", "")
 
 
+def key_in_use(raw: Raw) -> str:
+    """The same; "" for a bot with play money, which uses none and may run beside the one that trades with it."""
+    bot = raw.get("bot", {})
+    is_live = bot.get("exchange") != "Demo" and bot.get("dry_run", "").strip().lower() in ("no", "false", "off", "0")
+    return api_public_key(raw) if is_live else ""
+
+
 def shown_key(key: str) -> str:
     """
     ``key``, or the name of a section, unless it looks like none of ours: a secret that slipped into a line of its own

@@ -136,8 +136,7 @@ def claim_early(config_path: str) -> str | None:
     """
     try:
         raw = ini_file.read_ini(config_path)
-        demo = raw.get("bot", {}).get("exchange", "") == "Demo"
-        return claim(ini_file.database_path(config_path, raw), "" if demo else ini_file.api_public_key(raw))
+        return claim(ini_file.database_path(config_path, raw), ini_file.key_in_use(raw))
     except GridBotError:
         return None
 

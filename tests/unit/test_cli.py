@@ -446,3 +446,22 @@ def test_a_name_that_leads_nowhere_is_refused_with_help(beside_config: Path, kin
 
 def test_telegram_is_a_channel_of_the_house() -> None:
     assert registry.resolve("channel", "telegram").__name__ == "TelegramNotificationChannel"
+
+
+@pytest.mark.parametrize(("dry_run", "expected"), [("yes", ""), ("no", "public")])
+def test_play_money_does_not_keep_the_bot_with_real_orders_from_its_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dry_run: str, expected: str
+) -> None:
+    monkeypatch.setenv("GRIDBOT_API_PUBLIC_KEY", "public")
+    monkeypatch.setenv("GRIDBOT_API_SECRET_KEY", "c2VjcmV0")
+    live = CONFIG.replace("exchange = Demo", f"exchange = Kraken\ndry_run = {dry_run}")
+    (tmp_path / "config.ini").write_text(live)
+    claimed = []
+
+    def claim(database: str, key: str) -> str:
+        claimed.append(key)
+        return "another one runs"
+
+    monkeypatch.setattr(single_instance, "claim", claim)
+    assert main(["--config", "config.ini"]) == cli.STOPPED_BY_REQUEST
+    assert set(claimed) == {expected}

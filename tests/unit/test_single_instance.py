@@ -184,9 +184,9 @@ def test_a_lock_holds_without_room_for_the_pid_in_it(tmp_path: Path, monkeypatch
 # ---- a glance at config.ini ----------------------------------------------------------------------
 
 
-def config(tmp_path: Path, exchange: str, text: str = "") -> str:
+def config(tmp_path: Path, exchange: str, text: str = "", dry_run: str = "No") -> str:
     (tmp_path / "config.ini").write_text(
-        f"[bot]\nexchange = {exchange}\n[kraken]\napi_public_key = {KEY}\n[database]\npath = data.db\n{text}"
+        f"[bot]\nexchange = {exchange}\ndry_run = {dry_run}\n[kraken]\napi_public_key = {KEY}\n[database]\npath = data.db\n{text}"
     )
     return str(tmp_path / "config.ini")
 
@@ -202,9 +202,10 @@ def test_the_early_claim_takes_database_and_key_from_the_file(tmp_path: Path, ho
     assert f"(pid {second.pid}) with this API key" in str(claim_early(path))
 
 
-def test_the_demo_uses_no_key(tmp_path: Path, hold: type[Holder]) -> None:
+@pytest.mark.parametrize(("exchange", "dry_run"), [("Demo", "yes"), ("Kraken", "yes"), ("Kraken", "")])
+def test_play_money_uses_no_key(tmp_path: Path, hold: type[Holder], exchange: str, dry_run: str) -> None:
     hold(str(tmp_path / "elsewhere.db"), KEY)
-    assert claim_early(config(tmp_path, "Demo")) is None
+    assert claim_early(config(tmp_path, exchange, dry_run=dry_run)) is None
 
 
 def test_a_file_that_must_be_mended_is_left_for_the_full_start_to_say(tmp_path: Path) -> None:
