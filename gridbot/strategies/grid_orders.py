@@ -216,13 +216,13 @@ class GridOrders(ABC):
         )
 
     def _sell_surplus(self) -> Placement | None:
-        """A sell for the executed parts of cancelled buys, once they are worth one."""
+        """A sell for the executed parts of cancelled buys, once they are worth one; none where the strategy keeps."""
         stored = self._desk.configuration.get()
         remaining = stored.vol_of_unfilled_remaining
         max_price = stored.vol_of_unfilled_remaining_max_price
-        if not rules.surplus_is_worth_a_sell(remaining, max_price, self.settings):
+        if not rules.surplus_is_worth_a_sell(remaining, max_price, self.settings) or not self._may_sell(SURPLUS):
             return None
-        if not self._may_sell(SURPLUS):
+        if self._keeps(UnsoldBuy(SURPLUS, max_price, remaining, self._desk.now())):
             return None
         try:
             intent = rules.surplus_sell(remaining, max_price, self.ticker, self.settings)

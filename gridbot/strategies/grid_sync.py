@@ -29,12 +29,13 @@ CALM = 2 * LONGEST_FAILURE_PAUSE  # after so long without a synchronisation the 
 SETTLE_PAUSE = 3.0
 REGULAR_SPACING = 600.0  # a slow look at the whole book, whatever the feed says
 SYNCED_AGE = 3600.0  # so far back a restart asks for closed orders, at most, while all is well
-MEMORY = 7 * 86400.0  # after the loss of the database the exchange is asked for so much of the past
+DAY = 86400.0
+MEMORY = 7 * DAY  # after the loss of the database the exchange is asked for so much of the past
 EDITING = 3.0  # seconds: so much later than its cancellation an edited order may come back
 SECOND_LOOK = 70.0  # after a doubt: REST may have answered from a minute ago
 LONGEST_BLINDNESS = 300.0  # seconds after which the owner is told
 FAILING = "failing"  # pause, to say it once: no comparison succeeds
-PHANTOMS, STRANGER = "phantoms", "stranger"  # pauses, to say it once
+PHANTOMS, STRANGER = "phantoms", "stranger"  # pauses, to say it once, and once a day
 PHANTOM_AGE = 300.0  # seconds: a young order may be unknown to an exchange that answers from a minute ago
 
 
@@ -260,7 +261,7 @@ class GridSync(GridMarket):
         self._publish(
             Trouble(
                 f"the database is new, but the exchange knows orders of userref {self._config.userref}: an older "
-                f"database was lost. Open orders are adopted, and buys of the last {MEMORY / 86400:.0f} days that have "
+                f"database was lost. Open orders are adopted, and buys of the last {MEMORY / DAY:.0f} days that have "
                 "no sell get one. What was bought before, and the highest buy price, are not known any more. Or "
                 "another bot uses this number: then stop one of the two at once, and give it another [bot] userref"
             )
@@ -278,14 +279,16 @@ class GridSync(GridMarket):
             )
 
     def _tell_of_a_stranger(self, txid: str) -> None:
-        """Two bots with one userref sell each other's coins: said once."""
-        self._tell_once(
-            STRANGER,
+        """Two bots with one userref sell each other's coins: said once a day."""
+        if not self._desk.pauses.over(STRANGER):
+            return
+        self._desk.pauses.begin(STRANGER, first=DAY, longest=DAY)
+        self._publish(
             Trouble(
                 f"the order {txid} carries this bot's userref {self._config.userref} and was not placed by it, but "
                 "edited or placed by hand, or by another bot, which must have another userref. It is looked after "
                 "as if it were the bot's"
-            ),
+            )
         )
 
     def _tell_of_phantoms(self, news: News) -> None:
@@ -323,9 +326,10 @@ class GridSync(GridMarket):
         if buy is not None:
             self._desk.is_sold_by(buy, sell)
         elif is_live and (buy := self._buy_of_an_edited(sell)) is not None:
-            self._desk.is_sold_by(buy, sell)
-            if buy.volume > sell.volume:
-                self._desk.add_to_surplus(buy.volume - sell.volume, buy.price)
+            with self._desk.atomic():
+                self._desk.is_sold_by(buy, sell)
+                if buy.volume > sell.volume:
+                    self._desk.add_to_surplus(buy.volume - sell.volume, buy.price)
         elif (
             not sell.sells
             and not on_their_way  # it may be such a one, with figures that were told wrong

@@ -315,6 +315,23 @@ def test_a_sell_may_be_edited_to_any_price_and_volume(
     assert len(world.desk.unsold) == 0
 
 
+def test_what_an_edited_sell_leaves_over_is_booked_in_the_step_that_finds_its_buy() -> None:
+    world = World("GridSell", base=Decimal(1)).start("50000").price("49450")
+    [old] = world.sells
+    world.clock.now += 3600
+    world.price("49300")
+    world.exchange.cancel_order(old.txid, world.clock.now)
+    world.settle()
+    steps: list[str] = []
+    world.db.db.conn.set_trace_callback(lambda sql: steps.append(sql.split()[0]))
+    edited = placed_by_hand(world, SELL, "50500", "0.001")
+    told_new(world, edited)
+    assert world.desk.configuration.get().vol_of_unfilled_remaining == Decimal("0.00102")
+    assert len(world.desk.unsold) == 0
+    # the sell's buy, that buy no longer unsold, the surplus
+    assert steps[steps.index("BEGIN") : steps.index("COMMIT")] == ["BEGIN", "UPDATE", "DELETE", "INSERT"]
+
+
 @pytest.mark.parametrize("new_is_told_first", [True, False])
 def test_a_sell_of_the_surplus_that_is_edited_is_still_one(new_is_told_first: bool) -> None:
     world = World("GridSell", base=Decimal(1)).start("50000")
@@ -417,9 +434,12 @@ def test_a_sell_of_somebody_else_that_is_filled_is_not_told_as_cancelled() -> No
     assert [t.text for t in world.told(Trouble) if "It was cancelled" in t.text] == []
 
 
-def test_orders_under_the_bot_s_userref_that_it_has_not_placed_are_told_once() -> None:
+def test_orders_under_the_bot_s_userref_that_it_has_not_placed_are_told_once_a_day() -> None:
     world = World("GridSell", base=Decimal(1)).start("50000").price("49600")
     for price in ("60000", "61000"):
         told_new(world, placed_by_hand(world, SELL, price, "0.01"))
     [trouble] = world.told(Trouble)
     assert f"carries this bot's userref {USERREF} and was not placed by it" in trouble.text
+    world.wait(86400)
+    told_new(world, placed_by_hand(world, SELL, "62000", "0.01"))
+    assert len(world.told(Trouble)) == 2

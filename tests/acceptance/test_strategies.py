@@ -1,14 +1,17 @@
 """The four strategies as stories with numbers; the first grid is the worked example of the rules."""
 
+import sys
 from decimal import Decimal
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from gridbot.models.events import CaughtUp, ExtraSellPlaced, FundsShort, GridShifted, OrderExecuted, OrderRefused
 from gridbot.models.exchange import BUY, SELL
-from gridbot.models.grid import UnsoldBuy
+from gridbot.models.grid import PlaceSell, UnsoldBuy
 from gridbot.services.ledger import by_cycle, cycles, held_by_kind, spoken_for
+from gridbot.strategies.grid_base import GridStrategyBase
 from tests.world import World
 
 ALL = ["GridHODL", "GridSell", "SWING", "cDCA"]
@@ -360,3 +363,21 @@ def test_two_buys_on_one_level_become_one(strategy: str) -> None:
     assert "49504.9" not in world.buy_prices()  # the higher of the two goes
     assert near.txid in {order.txid for order in world.buys}
     assert len(world.buys) == 5
+
+
+def test_a_strategy_that_keeps_what_it_buys_keeps_the_executed_parts_of_cancelled_buys(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Keeper(GridStrategyBase):
+        def sell_after(self, buy: UnsoldBuy) -> PlaceSell | None:
+            return None
+
+    own = ModuleType("own")
+    own.Keeper = Keeper  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "own", own)
+    for strategy in ("own:Keeper", "cDCA"):
+        world = World(strategy, base=Decimal(1)).start("50000")
+        world.desk.add_to_surplus(Decimal("0.0045"), Decimal(49504))
+        world.price("50000").wait(120).price("50001")
+        assert world.sells == ()
+        assert world.desk.configuration.get().vol_of_unfilled_remaining == Decimal("0.0045")

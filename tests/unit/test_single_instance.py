@@ -186,7 +186,8 @@ def test_a_lock_holds_without_room_for_the_pid_in_it(tmp_path: Path, monkeypatch
 
 def config(tmp_path: Path, exchange: str, text: str = "", dry_run: str = "No") -> str:
     (tmp_path / "config.ini").write_text(
-        f"[bot]\nexchange = {exchange}\ndry_run = {dry_run}\n[kraken]\napi_public_key = {KEY}\n[database]\npath = data.db\n{text}"
+        f"[bot]\nexchange = {exchange}\ndry_run = {dry_run}\n[kraken]\napi_public_key = {KEY}\n"
+        f"[database]\npath = data.db\n{text}"
     )
     return str(tmp_path / "config.ini")
 
