@@ -46,7 +46,8 @@ def add_changes(parser: argparse.ArgumentParser) -> None:
 
 def add_market(parser: argparse.ArgumentParser) -> None:
     """Options for files, period, money and the pair's rules."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--data",
         action="extend",
         nargs="+",
@@ -57,9 +58,9 @@ def add_market(parser: argparse.ArgumentParser) -> None:
         "trades (time,price,volume). Several files must follow each other in time, with candles of one length; missing "
         "ones are fine",
     )
-    parser.add_argument("--from", dest="start", type=_time, default=0.0, metavar="DATE", help="UTC, 2018-03-01")
-    parser.add_argument("--to", dest="end", type=_time, default=LATEST, metavar="DATE", help="UTC, not included")
-    parser.add_argument(
+    add("--from", dest="start", type=_time, default=0.0, metavar="DATE", help="UTC, 2018-03-01")
+    add("--to", dest="end", type=_time, default=LATEST, metavar="DATE", help="UTC, not included")
+    add(
         "--path",
         choices=sorted(PATHS),
         default=DEFAULT_PATH,
@@ -67,39 +68,20 @@ def add_market(parser: argparse.ArgumentParser) -> None:
         "(low-first); or only the close. None of them always gives the least, close does most often: compare. "
         "Default %(default)s",
     )
-    parser.add_argument(
-        "--base",
-        type=arguments.amount,
-        metavar="BASE",
-        help="base at the start; default [paper] base_balance, of it at most [funds] own_base",
-    )
-    parser.add_argument(
-        "--quote",
-        type=arguments.amount,
-        metavar="QUOTE",
-        help="the same in quote; default [paper] quote_balance, of it at most [funds] own_quote",
-    )
-    parser.add_argument(
-        "--ordermin",
-        type=arguments.amount,
-        default=USUAL_ORDERMIN,
-        metavar="BASE",
-        help="smallest volume; default %(default)s",
-    )
-    parser.add_argument(
-        "--costmin",
-        type=arguments.amount,
-        default=USUAL_COSTMIN,
-        metavar="QUOTE",
-        help="smallest cost; default %(default)s",
-    )
-    parser.add_argument(
+    for option, metavar, default, words in (
+        ("--base", "BASE", None, "base at the start; default [paper] base_balance, of it at most [funds] own_base"),
+        ("--quote", "QUOTE", None, "the same in quote; default [paper] quote_balance, of it at most [funds] own_quote"),
+        ("--ordermin", "BASE", USUAL_ORDERMIN, "smallest volume; default %(default)s"),
+        ("--costmin", "QUOTE", USUAL_COSTMIN, "smallest cost; default %(default)s"),
+    ):
+        add(option, type=arguments.amount, default=default, metavar=metavar, help=words)
+    add(
         "--price-decimals",
         type=arguments.whole(0, MOST_DECIMALS),
         metavar="N",
         help="decimals of a price; default: as many as the prices at the beginning of the files have",
     )
-    parser.add_argument(
+    add(
         "--fee-tiers",
         type=arguments.fee_tiers,
         default=(),
@@ -114,9 +96,7 @@ def backtest_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON, amounts as text")
     parser.add_argument("--chart", type=Path, metavar="OUT.html", help="write an interactive chart (needs plotly)")
     parser.add_argument(
-        "--against-live",
-        action="store_true",
-        help="take the bot's own period from its database and tell where the two differ",
+        "--against-live", action="store_true", help="compare with the bot's own trades, in their period"
     )
 
 
@@ -162,9 +142,8 @@ def start_money(settings: Settings, args: argparse.Namespace) -> tuple[Decimal, 
     Base and quote to begin with: as asked, or [paper]'s as far as it is the bot's own. What lies beyond [funds]
     is left out altogether: a bot that never touches it trades the same without it. Raises ConfigurationError.
     """
-    base, quote = settings.own_play_money
-    base = base if args.base is None else args.base
-    quote = quote if args.quote is None else args.quote
+    asked = zip(settings.own_play_money, (args.base, args.quote), strict=True)
+    base, quote = (own if wanted is None else wanted for own, wanted in asked)
     if not base and not quote:
         raise ConfigurationError("nothing to begin with: give --base or --quote more than 0")
     return base, quote

@@ -96,7 +96,7 @@ class Plan:
 def plan_arguments(parser: argparse.ArgumentParser) -> None:
     add_changes(parser)
     parser.add_argument(
-        "--price", type=arguments.price, metavar="QUOTE", help="plan for this price instead of the present"
+        "--price", type=arguments.price, metavar="QUOTE", help="plan for this price, not the present one"
     )
     parser.add_argument("--base", type=arguments.amount, metavar="BASE", help="free base; default: see the output")
     parser.add_argument("--quote", type=arguments.amount, metavar="QUOTE", help="free quote; default: see the output")
@@ -111,10 +111,8 @@ def make_plan(play: Play, standing: Standing) -> Plan:
     events: list[Event] = []
     world, names = imagined(play, standing, events)
     wealth = world.exchange.money.quote + world.exchange.money.base * standing.price
-    looks = 0
-    while looks < MOST_LOOKS:
+    for looks in range(1, MOST_LOOKS + 1):
         seen = len(events)
-        looks += 1
         world.say(looks * STEP_SECONDS, standing.price)  # after 0.0, when its orders were there already
         if len(events) == seen:
             break
@@ -149,12 +147,7 @@ def imagined(play: Play, standing: Standing, events: list[Event]) -> tuple[Backt
         # Copies are made as they lie: an order the price has passed meanwhile fills at the first price.
         world.exchange.last_price = order.price * (2 if order.side == BUY else Decimal("0.5"))
         txid = world.exchange.create_order(
-            side=order.side,
-            price=order.price,
-            volume=order.volume,
-            userref=play.bot.userref,
-            post_only=False,
-            time=0.0,
+            side=order.side, price=order.price, volume=order.volume, userref=play.bot.userref, post_only=False, time=0.0
         )
         names[txid] = order.txid
         world.desk.book.add(order._replace(txid=txid, placed_at=1.0, executed=ZERO))
@@ -163,8 +156,7 @@ def imagined(play: Play, standing: Standing, events: list[Event]) -> tuple[Backt
     world.exchange.take_events()
     world.exchange.money.base, world.exchange.money.quote = base, quote
     if standing.stored is not None:
-        stored = standing.stored
-        configuration = world.desk.configuration
+        stored, configuration = standing.stored, world.desk.configuration
         configuration.create(world.strategy.market, stored.amount_per_grid, stored.interval, 0.0)
         configuration.update(
             highest_buy_price=stored.highest_buy_price,
@@ -273,25 +265,24 @@ def _fee(settings: Settings, bot: BotConfigDTO, books: Books | None, is_asked: b
         return to_decimal(books.snapshot["fee"]), f"what the bot saw {age} ago; --fee sets another"
     if bot.exchange != "Kraken" or bot.dry_run:
         return ASSUMED_FEE, "assumed; --fee sets another"
-    told = _account_fee(settings)
-    if isinstance(told, Decimal):
-        return told, "what the account pays"
-    return ASSUMED_FEE, f"assumed, and perhaps not yours; --fee sets another. {told}"
+    return _account_fee(settings)
 
 
-def _account_fee(settings: Settings) -> Decimal | str:
-    """What Kraken takes of this account; or why that is not known, which spoils no plan."""
-    key = settings.kraken.api_public_key
+def _account_fee(settings: Settings) -> tuple[Decimal, str]:
+    """What Kraken takes of this account; where that is not known, which spoils no plan, an assumption and why."""
+    why = "Kraken does not tell it to this key: see doctor"
     try:
-        if running := single_instance.claim(str(settings.db.path), key, key_only=True):
-            return running  # two programs with one key spoil each other's nonces
-        with closing(exchange_of(settings, SystemClock(), "Kraken").rest) as rest:
-            fee = rest.get_maker_fee()
+        if running := single_instance.claim(str(settings.db.path), settings.kraken.api_public_key, key_only=True):
+            why = running  # two programs with one key spoil each other's nonces
+        else:
+            with closing(exchange_of(settings, SystemClock(), "Kraken").rest) as rest:
+                if (fee := rest.get_maker_fee()) is not None:
+                    return fee, "what the account pays"
     except GridBotError as exc:
-        return " ".join(exc.message.split())
+        why = " ".join(exc.message.split())
     finally:
         single_instance.release_all()
-    return "Kraken does not tell it to this key: see doctor" if fee is None else fee
+    return ASSUMED_FEE, f"assumed, and perhaps not yours; --fee sets another. {why}"
 
 
 def _standing(

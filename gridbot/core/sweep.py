@@ -75,14 +75,13 @@ def run_job(job: Job) -> Outcome:
 def sweep_arguments(parser: argparse.ArgumentParser) -> None:
     add_market(parser)
     group = parser.add_argument_group("what is tried: every combination; what is left out stays as in config.ini")
-    group.add_argument("--intervals", type=arguments.texts, default=(None,), metavar="I,I,...", help="0.5%%,1%%,2%%")
-    group.add_argument(
-        "--amounts", type=arguments.texts, default=(None,), metavar="A,A,...", help="quote per buy: 50,100,200"
-    )
-    group.add_argument(
-        "--strategies", type=arguments.texts, default=(None,), metavar="S,S,...", help="GridHODL,GridSell"
-    )
-    group.add_argument("--ns", type=arguments.texts, default=(None,), metavar="N,N,...", help="open buys: 3,5,10")
+    for option, metavar, words in (
+        ("--intervals", "I,I,...", "0.5%%,1%%,2%%"),
+        ("--amounts", "A,A,...", "quote per buy: 50,100,200"),
+        ("--strategies", "S,S,...", "GridHODL,GridSell"),
+        ("--ns", "N,N,...", "open buys: 3,5,10"),
+    ):
+        group.add_argument(option, type=arguments.texts, default=(None,), metavar=metavar, help=words)
     parser.add_argument("--fee", metavar="FEE", help="maker fee per side: 0.25%% or 0.0025")
     parser.add_argument(
         "--held-out",
@@ -91,19 +90,9 @@ def sweep_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="the last part of the period, on which nothing is chosen and the best are judged. Default 30%%",
     )
-    parser.add_argument(
-        "--top",
-        type=arguments.whole(1, MOST_JOBS),
-        default=5,
-        metavar="N",
-        help="how many of the best are judged; default 5",
-    )
-    parser.add_argument(
-        "--jobs",
-        type=arguments.whole(1, MOST_PROCESSES),
-        metavar="N",
-        help="processes on this machine; default: one for each core",
-    )
+    jobs, processes = arguments.whole(1, MOST_JOBS), arguments.whole(1, MOST_PROCESSES)
+    parser.add_argument("--top", type=jobs, default=5, metavar="N", help="how many of the best are judged; default 5")
+    parser.add_argument("--jobs", type=processes, metavar="N", help="processes here; default: one for each core")
     parser.add_argument(
         "--dask",
         metavar="ADDRESS",
