@@ -7,14 +7,14 @@ from gridbot.infrastructure.audits import Audits, Snapshots
 from gridbot.infrastructure.database import DBConnect
 from gridbot.models.configuration import Settings
 from gridbot.models.grid import SURPLUS, Waiting
-from gridbot.models.money import as_text, step_of
+from gridbot.models.money import step_of
 from gridbot.services.funds import bound_by
 from gridbot.services.ledger import reconciled, spoken_for, surplus_of
 from gridbot.services.messages import Units
 from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, PLACING, OrderDesk
 from gridbot.services.report import profit_lines, summary_of
 from gridbot.services.settled import RunningLedger
-from gridbot.services.status_report import Status
+from gridbot.services.status_report import Status, missing
 from gridbot.strategies.grid_market import UNPAID
 
 KEEP_SPACING = 10.0  # seconds; between two writings of the view
@@ -75,18 +75,16 @@ class AccountView:
         free = grid.base_available, grid.quote_available
         base, quote = (sum(part) - traded for *part, traded in zip(free, bound, self._desk.traded, strict=True))
         document = {
-            "price": as_text(grid.ticker),
-            "fee": as_text(grid.settings.fee),
-            "base_free": as_text(grid.base_available),
-            "quote_free": as_text(grid.quote_available),
-            "base_untraded": as_text(base),
-            "quote_untraded": as_text(quote),
+            "price": grid.ticker,
+            "fee": grid.settings.fee,
+            "base_free": grid.base_available,
+            "quote_free": grid.quote_available,
+            "base_untraded": base,
+            "quote_untraded": quote,
             "price_decimals": units.price_decimals,
             "lot_decimals": units.lot_decimals,
             "quote_decimals": units.quote_decimals,
-            "missing": [
-                {"price": as_text(w.price), "cause": w.cause.value, "reason": w.reason} for w in status.waiting
-            ],
+            "missing": missing(status),
             "pauses": self._pauses(),
             "refused": self._refused(),
         }

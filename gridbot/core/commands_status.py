@@ -43,26 +43,18 @@ def run_status_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_status(settings: Settings, args: argparse.Namespace) -> int:
-    books = read_books(settings)
+    bot, books, now = settings.bot, read_books(settings), time.time()
     units = units_of(settings, books)
-    now = time.time()
+    lot = step_of(units.lot_decimals)
     price, origin = known_price(books, args.price, now)
     summary = report.summarise(
-        books.rows,
-        price,
-        settings.bot.strategy,
-        books.spoken_for,
-        books.base_before,
-        books.last_audit,
-        books.surplus,
-        step_of(units.lot_decimals),
+        books.rows, price, bot.strategy, books.spoken_for, books.base_before, books.last_audit, books.surplus, lot
     )
     running = holder_if_running(settings.db.path)
-    view = _View(settings.bot, books, units, price, running, now)
+    view = _View(bot, books, units, price, running, now)
     if args.json:
         document = {"running": bool(running), "price_origin": origin, **view.document()}
         return write({**document, **report.summary_document(summary)})
-    bot = settings.bot
     text = [
         f"{headline(bot.name, bot.strategy, units, bot.simulated)}, "
         f"{f'running ({running})' if running else 'NOT RUNNING'}",
@@ -111,10 +103,8 @@ class _View:
             why = f"sold once it is worth {units.money(amount)}"
             if (worth := surplus * price) >= amount:
                 why = self._why_no_sell(SURPLUS, amount / price)  # one sell takes no more of it
-            lines.append(
-                f"sell of {units.volume(surplus)}, executed parts of cancelled orders: "
-                f"worth {units.money(worth)}; {why}"
-            )
+            what = f"sell of {units.volume(surplus)}, executed parts of cancelled orders"
+            lines.append(f"{what}: worth {units.money(worth)}; {why}")
         return lines
 
     def _missing_buys(self) -> list[str]:
@@ -169,10 +159,13 @@ class _View:
         books = self.books
         if books.pending:
             return "the exchange's word on the order sent"
-        if not self.running and books.simulated:
-            return "a start of the bot; nothing is filled until then"
         if not self.running:
-            return "a start of the bot; what is filled until then is booked at that start"
+            filled = (
+                "nothing is filled until then"
+                if books.simulated
+                else "what is filled until then is booked at that start"
+            )
+            return f"a start of the bot; {filled}"
         events = []
         if books.buys:
             events.append(f"a fall to {self._at(books.buys[0].price)} fills a buy")

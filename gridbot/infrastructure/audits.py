@@ -7,6 +7,7 @@ from typing import Any
 
 from gridbot.infrastructure.table import Table
 from gridbot.models import stored
+from gridbot.models.money import as_text
 
 LOG = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Snapshots(Table):
         """The document of the last ``put``, with "at" (unix seconds); None when there is none, or none that can be."""
         row = self._select(("at", "document")).fetchone()
         try:
-            return None if row is None else {**read_document(row[1]), "at": stored.time(row[0])}
+            return None if row is None else {**json.loads(row[1]), "at": stored.time(row[0])}
         except stored.IMPOSSIBLE:
             what = stored.cannot_be("snapshots.document", row[1], f"of userref {self._userref}, at {row[0]}")
             LOG.warning("database %s: %s, and is left out. The running bot writes it anew", self._db.path, what)
@@ -52,12 +53,4 @@ class Snapshots(Table):
 
     def put(self, at: float, document: dict[str, Any]) -> None:
         """Remember this document, amounts as text, in place of the one before."""
-        self._put({"at": at, "document": json.dumps(document)})
-
-
-def read_document(text: str) -> dict[str, Any]:
-    """A snapshot of this or another version. Raises one of ``stored.IMPOSSIBLE`` for what no version has written."""
-    document = json.loads(text)
-    if not isinstance(document, dict):
-        raise TypeError("no object")
-    return document
+        self._put({"at": at, "document": json.dumps(document, default=as_text)})

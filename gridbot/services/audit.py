@@ -284,22 +284,19 @@ def _fenced(name: str, began: Decimal, change: Decimal, account: Decimal, others
             "grants it less than it had used already"
         )
     else:
-        found.notes.append(
-            f"{what}; {digits(account + others - own)} in the account are not the bot's and are not touched"
-        )
+        rest = digits(account + others - own)
+        found.notes.append(f"{what}; {rest} in the account are not the bot's and are not touched")
 
 
 def _not_told(name: str, change: Decimal, account: Decimal, found: Audit) -> None:
     """A shared account without [funds]: only a shortage proves anything."""
-    rest = account - change
+    rest, held = account - change, digits(account)
     if change > 0 and rest < 0:
         found.rests[name] = rest
-        found.differences.append(
-            f"{name}: executions brought {digits(change)}, and the account holds only {digits(account)}"
-        )
+        found.differences.append(f"{name}: executions brought {digits(change)}, and the account holds only {held}")
         return
     found.notes.append(
-        f"{name}: the account holds {digits(account)}, {digits(rest)} more than the bot's executions explain "
+        f"{name}: the account holds {held}, {digits(rest)} more than the bot's executions explain "
         f"({_signed(change)}); the bot was not told what is its own, see [funds]"
     )
 

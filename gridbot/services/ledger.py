@@ -153,30 +153,24 @@ def by_cycle(rows: Sequence[Row], spoken_for: Iterable[str] = (), base_before: D
     """
     waiting = frozenset(spoken_for)
     named = frozenset(row.sells for row in rows if row.sells not in NO_BUY) | waiting
-    return _account(rows, named, waiting, base_before, in_order_of_age=False)
+    return _account(rows, named, waiting, base_before, is_fifo=False)
 
 
 def fifo(rows: Sequence[Row], base_before: Decimal | None = None) -> Ledger:
     """Every sell closes the oldest lots; ``base_before`` as for ``by_cycle``."""
-    return _account(rows, frozenset(), frozenset(), base_before, in_order_of_age=True)
+    return _account(rows, frozenset(), frozenset(), base_before, is_fifo=True)
 
 
 def _account(
-    rows: Sequence[Row],
-    named: frozenset[str],
-    waiting: frozenset[str],
-    base_before: Decimal | None,
-    in_order_of_age: bool,
+    rows: Sequence[Row], named: frozenset[str], waiting: frozenset[str], base_before: Decimal | None, is_fifo: bool
 ) -> Ledger:
     shelf = Shelf(_pledged(rows, waiting))
-    choose = shelf.oldest if in_order_of_age else shelf.next_of
+    choose = shelf.oldest if is_fifo else shelf.next_of
     before = base_before or ZERO
     closings: list[Closing] = []
     # A sell never comes before its buy, whatever the clocks of two messages say.
     bought = {row.info.txid: row.info.time for row in sorted(rows, key=lambda row: row.info.time)}
-    ordered = tuple(
-        sorted(rows, key=lambda row: (max(row.info.time, bought.get(row.sells, 0.0)), row.info.side != BUY))
-    )
+    ordered = sorted(rows, key=lambda row: (max(row.info.time, bought.get(row.sells, 0.0)), row.info.side != BUY))
     with localcontext(EXACT):
         for row in ordered:
             info = row.info
@@ -188,7 +182,7 @@ def _account(
                 from_before = min(before, sale.volume)
                 sale.close(None, from_before)
                 before -= from_before
-            if row.sells == EXTRA and not in_order_of_age:
+            if row.sells == EXTRA and not is_fifo:
                 shelf.sell_what_is_kept(sale)
                 if base_before is None:
                     sale.close(None)
@@ -199,7 +193,7 @@ def _account(
             sale.close(None)
             closings += sale.closings
     left = tuple(lot for lot in shelf.lots if lot.volume)
-    return Ledger(ordered, tuple(closings), left, waiting, named)
+    return Ledger(tuple(ordered), tuple(closings), left, waiting, named)
 
 
 def _pledged(rows: Sequence[Row], waiting: Iterable[str]) -> dict[str, Decimal]:
@@ -213,17 +207,15 @@ def _pledged(rows: Sequence[Row], waiting: Iterable[str]) -> dict[str, Decimal]:
 
 def totals(ledger: Ledger, lot: Decimal = ZERO) -> Totals:
     """The sums of a view; ``lot``: one unit of base, below which nothing can be sold."""
+    infos, closings = [row.info for row in ledger.rows], ledger.closings
     with localcontext(EXACT):
         return Totals(
-            len(ledger.rows),
+            len(infos),
             holding(
-                Holding(i.volume, i.cost, i.fee) if i.side == BUY else Holding(-i.volume, -i.cost, i.fee)
-                for i in (row.info for row in ledger.rows)
+                Holding(i.volume, i.cost, i.fee) if i.side == BUY else Holding(-i.volume, -i.cost, i.fee) for i in infos
             ),
-            holding(
-                Holding(c.volume, c.cost - c.proceeds, c.sell_fee + c.buy_fee) for c in ledger.closings if c.is_covered
-            ),
-            holding(Holding(c.volume, c.proceeds, c.sell_fee) for c in ledger.closings if not c.is_covered),
+            holding(Holding(c.volume, c.cost - c.proceeds, c.sell_fee + c.buy_fee) for c in closings if c.is_covered),
+            holding(Holding(c.volume, c.proceeds, c.sell_fee) for c in closings if not c.is_covered),
             *held_by_kind(ledger),
             dust_in(ledger, lot),
         )

@@ -118,10 +118,9 @@ class _Handler(BaseHTTPRequestHandler):
         if path not in PATHS:
             self._answer(HTTPStatus.NOT_FOUND, {"error": f"nothing at {path}", "paths": PATHS})
             return
+        now = datetime.now(UTC).isoformat(timespec="seconds")
         try:
-            self._answer(
-                HTTPStatus.OK, {"time": datetime.now(UTC).isoformat(timespec="seconds"), **self.server.snapshot()}
-            )
+            self._answer(HTTPStatus.OK, {"time": now, **self.server.snapshot()})
         except (TypeError, ValueError) as exc:
             # Its text may hold anything; its class is enough to find it.
             LOG.warning("the status page could not be made: %s", type(exc).__name__)

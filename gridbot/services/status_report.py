@@ -108,8 +108,13 @@ def status_document(status: Status) -> dict[str, object]:
         "unsold": [{"txid": b.txid, "price": b.price, "volume": b.volume} for b in grid.unsold],
         "pending": [{"side": p.side, "price": p.price, "volume": p.volume} for p in grid.pending],
         "halted": status.halted,
-        "missing": [{"price": w.price, "cause": w.cause.value, "reason": w.reason} for w in status.waiting],
+        "missing": missing(status),
     }
+
+
+def missing(status: Status) -> list[dict[str, object]]:
+    """The buys that should be there and are not, amounts as Decimal."""
+    return [{"price": w.price, "cause": w.cause.value, "reason": w.reason} for w in status.waiting]
 
 
 def _row(order: BookOrder) -> dict[str, object]:

@@ -66,10 +66,8 @@ class Table:
         return stream.getvalue()
 
     def document(self) -> list[dict[str, Any]]:
-        return [
-            {column.name: _plain(cell, column) for cell, column in zip(row, self.columns, strict=True)}
-            for row in self.rows
-        ]
+        names = [column.name for column in self.columns]
+        return [dict(zip(names, map(_plain, row, self.columns), strict=True)) for row in self.rows]
 
 
 def as_json(document: dict[str, Any]) -> str:
