@@ -25,8 +25,7 @@ def check_plotly() -> None:
     """Raise ConfigurationError when plotly is not there."""
     if find_spec("plotly") is None:
         raise ConfigurationError(
-            "--chart: the Python package plotly is missing; only charts need it. Install it into the environment "
-            'you start gridbot from: python -m pip install "plotly>=5"'
+            '--chart: the Python package plotly is missing. Install it: python -m pip install "plotly>=5"'
         )
 
 

@@ -43,9 +43,7 @@ class Command:
     second start a fifth of its time.
     """
 
-    def __init__(
-        self, help: str, run: str, *, arguments: bool = True, trades: bool = False, light: bool = False
-    ) -> None:
+    def __init__(self, help: str, run: str, arguments: bool = True, trades: bool = False, light: bool = False) -> None:
         self.help = help
         self.run = run
         self.arguments = f"{run}_arguments" if arguments else ""
@@ -227,22 +225,20 @@ def load(path: str) -> Any:
         if (exc.name or "").split(".")[0] == "gridbot":
             raise
         raise ConfigurationError(
-            f"the Python package {exc.name!r} is missing. Install what gridbot needs into the environment "
-            f"you start it from: {sys.executable} -m pip install -r requirements.txt"
+            f"the Python package {exc.name!r} is missing. Run: {sys.executable} -m pip install -r requirements.txt"
         ) from exc
 
 
 def run(settings: Settings, args: argparse.Namespace) -> int:
     """The command ``run``: hold the locks, say which settings are in force, trade until the end."""
     import logging
-    from pathlib import Path
 
     from gridbot.core.config_file import describe, require_key
 
     require_key(settings)
     record = getattr(args, "record", None)
     if record:
-        load("gridbot.core.journal:check_record")(Path(record))
+        load("gridbot.core.journal:check_record")(record)
     key = "" if settings.bot.simulated else settings.kraken.api_public_key
     if running := single_instance.claim(str(settings.db.path), key):
         _say(running, sys.stdout)
@@ -250,13 +246,16 @@ def run(settings: Settings, args: argparse.Namespace) -> int:
     for line in describe(settings):
         logging.getLogger(__name__).info("%s", line)
     run_bot = load("gridbot.core.process:run_bot")
-    return int(run_bot(settings, Path(record)) if record else run_bot(settings))
+    return int(run_bot(settings, record) if record else run_bot(settings))
 
 
 def run_arguments(parser: argparse.ArgumentParser) -> None:
+    from pathlib import Path
+
     parser.add_argument(
         "--record",
         metavar="JOURNAL",
+        type=Path,
         help="also write everything that reaches the bot into a new file (gzip; keys and tokens are left out), so "
         "that replay can run the session again. For a bug report; grows by a few MB a day",
     )

@@ -51,8 +51,7 @@ def run_audit(settings: Settings, args: argparse.Namespace) -> int:
         books, outcome = _compare_at_rest(settings)
     if outcome.has_news and not holder_if_running(settings.db.path):
         outcome.notes.append(
-            "the bot is stopped: what happened at the exchange since is not in its books yet. Start the bot once, "
-            "then audit again"
+            "the bot is stopped: what happened since is not in its books yet. Start the bot once, then audit again"
         )
     try:
         with closing(DBConnect(settings.db.path)) as db:
@@ -79,10 +78,7 @@ def _compare_at_rest(settings: Settings) -> tuple[Books, Audit]:
                 return books, outcome
         books = again
     outcome = Audit(executions=len(books.rows), orders=len(books.orders))
-    outcome.differences.append(
-        f"the bot traded during each of {MOST_TRIES} comparisons; ask again when the market is calmer, "
-        "or stop the bot for it"
-    )
+    outcome.differences.append(f"the bot traded during each of {MOST_TRIES} comparisons: ask again, or stop the bot")
     return books, outcome
 
 

@@ -35,6 +35,7 @@ SLOW_CLOCK = 5.0  # seconds: less does no harm, more makes logs and nonces odd
 
 GOOD, HINT, WRONG = "ok     ", "hint   ", "PROBLEM"
 Finding = tuple[str, str, str]  # one of these, about what, what was found
+SellAfter = Callable[[UnsoldBuy], PlaceSell | None]
 
 
 def doctor(settings: Settings, args: argparse.Namespace) -> int:
@@ -99,19 +100,16 @@ class Doctor:
             yield (WRONG, "settings", exc.message)
         if (fit := bot.buys_that_fit) < bot.n_open_buy_orders:
             enough = digits(bot.amount_per_grid * (bot.n_open_buy_orders + (bot.fee or ZERO)))
-            yield (
-                HINT,
-                "limit",
-                f"max_investment = {digits(bot.max_investment)} has room for {fit} of the {bot.n_open_buy_orders} "
-                f"buys, less while sells are open. For all of them: more than {enough}",
-            )
+            room = f"room for {fit} of the {bot.n_open_buy_orders} buys, less while sells are open"
+            limit = f"max_investment = {digits(bot.max_investment)}"
+            yield (HINT, "limit", f"{limit} has {room}. For all of them: more than {enough}")
 
     def _database(self) -> Iterator[Finding]:
         path, bot = self._settings.db.path, self._settings.bot
         self._busy = single_instance.claim(str(path))
         if self._busy is None:
             self._key_in_use = single_instance.claim(str(path), self._settings.kraken.api_public_key, key_only=True)
-        elif (life := look(path, userref=str(bot.userref))).is_another_s:
+        elif (life := look(path, userref=str(bot.userref))).is_foreign:
             yield (WRONG, "database", f"{path}: {life.text}")
         if not path.exists():
             yield (GOOD, "database", f"{path} will be made at the first start")
@@ -131,8 +129,7 @@ class Doctor:
                     HINT,
                     "database",
                     f"{path} holds the books of userref {others}, and none of this bot's {bot.userref}. Every bot "
-                    "needs a database of its own: [database] path. If you have changed [bot] userref, the orders of "
-                    "the old one are not looked after any more: change it back, unless you mean to begin afresh",
+                    "needs its own: [database] path. If you changed [bot] userref, nobody looks after the old orders",
                 )
             yield (GOOD, "database", f"{path} is sound")
         except ConfigurationError as exc:
@@ -145,16 +142,13 @@ class Doctor:
         if abs(difference) <= SLOW_CLOCK:
             yield (GOOD, "clock", "agrees with the exchange's")
         else:
-            yield (
-                HINT,
-                "clock",
-                f"this machine is {abs(difference):.0f} s {'ahead' if difference > 0 else 'behind'}. The bot goes by "
-                "the exchange's clock, but logs and other programs do not: sudo timedatectl set-ntp true",
-            )
+            off = f"{abs(difference):.0f} s {'ahead' if difference > 0 else 'behind'}"
+            cure = "The bot goes by the exchange's clock, logs do not: sudo timedatectl set-ntp true"
+            yield (HINT, "clock", f"this machine is {off}. {cure}")
         pair = rest.get_asset_pair_info()
         if pair.takes_orders:
             bot = self._settings.bot
-            limits = [(pair.ordermin, bot.base_currency), (pair.costmin, bot.quote_currency)]
+            limits = (pair.ordermin, bot.base_currency), (pair.costmin, bot.quote_currency)
             smallest = " and ".join(f"{digits(least)} {currency}" for least, currency in limits if least)
             yield (GOOD, "pair", f"{rest.rest_symbol} can be traded; smallest order {smallest or 'of any size'}")
         else:
@@ -221,9 +215,7 @@ class Doctor:
             lowest = rules.buy_price(lowest, price, grid)
         yield (GOOD, "minimum", f"every order is large enough; buys from {highest:f} down to {lowest:f}")
 
-    def _sell_after(
-        self, pair: AssetPairInfoSchema, fee: Decimal, price: Decimal
-    ) -> Callable[[UnsoldBuy], PlaceSell | None]:
+    def _sell_after(self, pair: AssetPairInfoSchema, fee: Decimal, price: Decimal) -> SellAfter:
         """How the strategy answers a filled buy at this price. Asked of itself: each one sells another volume."""
         bot = self._settings.bot
         strategy = resolve("strategy", bot.strategy, self._settings.config_path.parent)
@@ -246,39 +238,30 @@ class Doctor:
         ):
             have.append(free if told is None else min(free, max(told + traded[n] - bound[n], ZERO)))
             if told is not None and told > held and books is None:
-                yield (
-                    HINT,
-                    "funds",
-                    f"[funds] {key} = {digits(told)}, and the account holds {in_words(held)}. The bot uses what there "
-                    f"is, and audit will miss the rest: set {key} to no more than that",
-                )
+                share = f"[funds] {key} = {digits(told)}, and the account holds {in_words(held)}"
+                cure = f"The bot uses what there is, and audit will miss the rest: set {key} to no more than that"
+                yield (HINT, "funds", f"{share}. {cure}")
         base, quote = have
         missing = max(bot.n_open_buy_orders - (len(books.buys) if books else 0), 0)
         needed = bot.amount_per_grid * (ONE + fee) * missing
         whose = "" if own == FundsConfigDTO() else " and the bot's own by [funds]"
         there = f"{units.money(quote)} and {units.volume(base)} free{whose}"
-        wanted = (
-            f"the {counted(missing, 'buy')} to be placed need{'s' * (missing == 1)} {units.money(needed)} with fees"
-        )
+        need = "needs" if missing == 1 else "need"
+        wanted = f"the {counted(missing, 'buy')} to be placed {need} {units.money(needed)} with fees"
         if quote > needed:
             yield (GOOD, "funds", f"{there}; {wanted}")
         else:
             yield (HINT, "funds", f"{there}, but {wanted}: some will wait")
         if bot.strategy == "SWING" and own.own_base != 0 and base:
-            yield (
-                HINT,
-                "coins",
-                f"SWING will sell the {units.volume(base)} that are free. To keep them: [funds] own_base = 0",
-            )
+            coins = f"SWING will sell the {units.volume(base)} that are free"
+            yield (HINT, "coins", f"{coins}. To keep them: [funds] own_base = 0")
         pair = rest.get_asset_pair_info()
         names = {bot.base_currency, bot.quote_currency, pair.base[1:], pair.quote[1:]}  # XXBT is XBT where it earns
-        earning = [
-            b.asset for b in rest.get_balances() if b.asset.endswith(".F") and b.asset[:-2] in names and b.balance
-        ]
-        if earning:
+        rewarded = {f"{name}.F" for name in names}
+        if earning := ", ".join(b.asset for b in rest.get_balances() if b.asset in rewarded and b.balance):
+            cure = "If orders are refused for want of funds, switch it off at Kraken"
             yield (
                 HINT,
                 "auto-earn",
-                f"is on for {', '.join(earning)}. The bot counts that money, and Kraken mostly lets orders use it; if "
-                "orders are refused for want of funds, switch it off at Kraken",
+                f"is on for {earning}. The bot counts that money, and orders may mostly use it. {cure}",
             )

@@ -65,17 +65,15 @@ class Heartbeat:
 
 class Life:
     """
-    What the last sign of life says; ``text``: one sentence for people. ``was_stopped``: by request. ``is_another_s``:
+    What the last sign of life says; ``text``: one sentence for people. ``was_stopped``: by request. ``is_foreign``:
     somebody else has left it.
     """
 
-    def __init__(
-        self, text: str, is_alive: bool = False, was_stopped: bool = False, is_another_s: bool = False
-    ) -> None:
+    def __init__(self, text: str, is_alive: bool = False, was_stopped: bool = False, is_foreign: bool = False) -> None:
         self.text = text
         self.is_alive = is_alive
         self.was_stopped = was_stopped
-        self.is_another_s = is_another_s
+        self.is_foreign = is_foreign
 
 
 def look(database: str | os.PathLike[str], now: float | None = None, userref: str = "") -> Life:
@@ -96,7 +94,7 @@ def look(database: str | os.PathLike[str], now: float | None = None, userref: st
         return Life(
             f"another bot (userref {its_userref}) uses this database; this one does not run.\n"
             "  Every bot needs a database of its own: [database] path",
-            is_another_s=True,
+            is_foreign=True,
         )
     age = max(0.0, now - at)
     if state == STOPPED:

@@ -66,8 +66,7 @@ def database_path(config_path: str, raw: Raw) -> str:
         ) from exc
     if os.path.isdir(path):
         raise ConfigurationError(
-            f"{config_path}, [database] path = {path}: is a directory. Name a file in it: "
-            f"{os.path.join(path, 'gridbot.db')}"
+            f"{config_path}, [database] path = {path}: is a directory. Name a file in it: {path}/gridbot.db"
         )
     return path
 

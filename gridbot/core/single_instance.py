@@ -33,9 +33,6 @@ def lock_file(path: str) -> int | None:
     except BlockingIOError:
         os.close(handle)
         return None
-    except OSError:
-        os.close(handle)
-        raise
     try:
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)

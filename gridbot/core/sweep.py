@@ -144,8 +144,7 @@ def workers(jobs: int | None, dask: str | None) -> Iterator[Executor]:
                 yield pool
             except BrokenExecutor as exc:
                 raise GridBotError(
-                    "a worker process of the sweep was killed, perhaps for want of memory; no result. Start again, "
-                    "with fewer at once: --jobs 1"
+                    "a worker process of the sweep was killed, perhaps for want of memory. Try fewer at once: --jobs 1"
                 ) from exc
             except BaseException:
                 # Leaving the block waits for every job that was handed in; nobody wants their results any more.
@@ -157,8 +156,7 @@ def workers(jobs: int | None, dask: str | None) -> Iterator[Executor]:
         distributed = import_module("distributed")
     except ModuleNotFoundError as exc:
         raise ConfigurationError(
-            f"--dask: the Python package {exc.name!r} is missing; only this option needs it: "
-            'python -m pip install "dask[distributed]"'
+            f'--dask: the Python package {exc.name!r} is missing: python -m pip install "dask[distributed]"'
         ) from exc
     try:
         client = distributed.Client(dask, timeout=10)
@@ -171,8 +169,7 @@ def workers(jobs: int | None, dask: str | None) -> Iterator[Executor]:
             yield executor
         except (CancelledError, distributed.KilledWorker) as exc:
             raise GridBotError(
-                f"--dask {dask}: the cluster, or too many of its workers, went away in the middle; no result. Look "
-                "at what they have logged, and start again"
+                f"--dask {dask}: the cluster, or too many workers, went away; no result. See their logs, start again"
             ) from exc
 
 

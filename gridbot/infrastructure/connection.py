@@ -82,8 +82,8 @@ class DBConnect:
         if there is not None:
             self._file = there
             return (
-                f"another file has taken the place of the database {self.path}; what is booked from now on is not in "
-                "it. Stop the bot, decide which one is right, start it again"
+                f"another file has taken the place of the database {self.path}. Stop the bot, decide which one is "
+                "right, start it again: what is booked from now on is not in it"
             )
         try:
             for suffix in ("-wal", "-shm"):  # of the deleted file: they would spoil the new one

@@ -219,10 +219,7 @@ def _open_orders(ours: OurBooks, theirs: TheirBooks, found: Audit) -> None:
         if info.status == "open" and txid not in book:
             found.news(f"{info.side} {txid} @ {info.price:f}: open at the exchange, not in the bot's books")
     for placement in ours.pending:
-        found.news(
-            f"{placement.side} of {placement.volume:f} @ {placement.price:f}: sent, and not answered yet; "
-            "the bot finds out before it places anything else"
-        )
+        found.news(f"{placement}: sent, and not answered yet; the bot finds out before it places anything else")
 
 
 def _bound_by_others(ours: OurBooks, account: PairBalanceSchema) -> tuple[Decimal, Decimal]:

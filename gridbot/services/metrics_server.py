@@ -76,8 +76,7 @@ class MetricsServer:
         thread.join(STOP_SECONDS)
         if thread.is_alive():
             raise MetricsServerError(
-                f"the status server on port {self.port} did not stop within {STOP_SECONDS:.0f} s. "
-                "Trading is not affected; the port is free once the bot has ended."
+                f"the status server did not stop within {STOP_SECONDS:.0f} s; its port is free once the bot has ended"
             )
         server.server_close()
         self._running = None
