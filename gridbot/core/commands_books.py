@@ -8,7 +8,6 @@ import argparse
 import sqlite3
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,9 @@ from gridbot.core.account import base_told
 from gridbot.core.registry import exchange_name
 from gridbot.exceptions import ConfigurationError
 from gridbot.infrastructure import database
-from gridbot.infrastructure.audits import AuditMark, Audits, Snapshots
-from gridbot.infrastructure.database import Configuration, DBConnect, StoredConfiguration, Trade
+from gridbot.infrastructure.audits import Audits, Snapshots
+from gridbot.infrastructure.database import Configuration, DBConnect
 from gridbot.models.configuration import Settings
-from gridbot.models.grid import BookOrder, Placement, UnsoldBuy
 from gridbot.models.money import decimals_of, step_of, to_decimal
 from gridbot.services import ledger, report
 from gridbot.services.messages import Units, duration
@@ -29,22 +27,26 @@ from gridbot.services.status_report import headline
 from gridbot.services.tables import moment
 
 
-@dataclass(frozen=True)
 class Books:
     """The bot's books at one moment."""
 
-    stored: StoredConfiguration
-    rows: tuple[Trade, ...]
-    orders: tuple[BookOrder, ...]
-    buys: tuple[BookOrder, ...]  # from the highest price to the lowest
-    sells: tuple[BookOrder, ...]  # from the lowest price to the highest
-    pending: tuple[Placement, ...]
-    unsold: tuple[UnsoldBuy, ...]
-    last_audit: AuditMark | None
-    snapshot: dict[str, Any]
-    base_before: Decimal | None  # base the bot was given at its first start
-    spoken_for: frozenset[str]  # the buys whose sell is still to come
-    simulated: bool  # a fill is then told at the price of its order, and not at the market's
+    def __init__(self, db: DBConnect, settings: Settings) -> None:
+        """Read all of them, within a transaction that is open. Raises DatabaseError."""
+        userref = settings.bot.userref
+        book = database.Orderbook(db, userref)
+        self.stored = Configuration(db, userref).get()
+        self.rows = tuple(database.Trades(db, userref).all())
+        self.orders = tuple(book)
+        self.buys = book.buys()  # from the highest price to the lowest
+        self.sells = book.sells()  # from the lowest price to the highest
+        self.pending = database.PendingTXIDs(db, userref).all()
+        self.unsold = database.UnsoldBuyOrderTXIDs(db, userref).all()
+        self.last_audit = Audits(db, userref).last()
+        self.snapshot: dict[str, Any] = Snapshots(db, userref).last() or {}
+        self.base_before = self.stored.base_given(base_told(settings))  # what the bot was given at its first start
+        # The buys whose sell is still to come.
+        self.spoken_for = ledger.spoken_for(book, self.pending, self.unsold, settings.bot.strategy)
+        self.simulated = settings.bot.simulated  # a fill is then told at the price of its order, not the market's
 
     @property
     def surplus(self) -> Decimal:
@@ -63,7 +65,7 @@ def has_books(path: Path) -> bool:
 
 def read_books(settings: Settings) -> Books:
     """Read everything in one transaction. Raises ConfigurationError without a database, DatabaseError."""
-    path, userref = settings.db.path, settings.bot.userref
+    path = settings.db.path
     if not path.exists():
         raise ConfigurationError(
             f"{settings.config_path}, [database] path = {path}: there is no such file. Before its first start the bot "
@@ -73,23 +75,7 @@ def read_books(settings: Settings) -> Books:
     try:
         db.execute("BEGIN")
         check_owner(db, settings, path)
-        book = database.Orderbook(db, userref)
-        stored = Configuration(db, userref).get()
-        pending, unsold = database.PendingTXIDs(db, userref).all(), database.UnsoldBuyOrderTXIDs(db, userref).all()
-        return Books(
-            stored=stored,
-            rows=tuple(database.Trades(db, userref).all()),
-            orders=tuple(book),
-            buys=book.buys(),
-            sells=book.sells(),
-            pending=pending,
-            unsold=unsold,
-            last_audit=Audits(db, userref).last(),
-            snapshot=Snapshots(db, userref).last() or {},
-            base_before=stored.base_given(base_told(settings)),
-            spoken_for=ledger.spoken_for(book, pending, unsold, settings.bot.strategy),
-            simulated=settings.bot.simulated,
-        )
+        return Books(db, settings)
     except sqlite3.Error as exc:
         raise db.explained(exc) from exc
     finally:

@@ -66,27 +66,20 @@ class Profit:
     change: Line  # quote earned less quote spent, and base gained at ``price``
 
 
-@dataclass(frozen=True)
 class Cycle:
-    """One buy and what was sold of it."""
+    """One buy and what was sold of it; ``state``: closed, open (its sell is still to come) or held."""
 
-    buy_txid: str
-    bought_at: float
-    bought: Decimal
-    cost: Decimal  # of all that was bought, with the fee
-    sold: Decimal
-    sold_at: float  # the last sale, 0.0 for none
-    proceeds: Decimal  # less the fee
-    gain: Decimal  # of what was sold, both fees taken off
-    held: Decimal
-    is_open: bool  # a sell is still to come
-
-    @property
-    def state(self) -> str:
-        """closed, open (its sell is still to come) or held."""
-        if self.is_open:
-            return "open"
-        return "closed" if self.sold else "held"
+    def __init__(self, txid: str, rows: Sequence[Row], sales: Sequence[Closing], is_open: bool) -> None:
+        self.buy_txid = txid
+        self.bought_at = rows[0].info.time
+        self.bought = sum((row.info.volume for row in rows), ZERO)
+        self.cost = sum((row.info.cost + row.info.fee for row in rows), ZERO)  # of all that was bought
+        self.sold = sum((c.volume for c in sales), ZERO)
+        self.sold_at = max((c.sold_at for c in sales), default=0.0)  # the last sale
+        self.proceeds = sum((c.proceeds - c.sell_fee for c in sales), ZERO)
+        self.gain = sum((c.gain for c in sales), ZERO)  # of what was sold, both fees taken off
+        self.held = self.bought - self.sold
+        self.state = "open" if is_open else "closed" if self.sold else "held"
 
 
 @dataclass(frozen=True)
@@ -294,24 +287,7 @@ def cycles(ledger: Ledger) -> list[Cycle]:
     for closing in ledger.closings:
         sold.setdefault(closing.buy_txid, []).append(closing)
     with localcontext(EXACT):
-        return [_cycle(txid, rows, sold.get(txid, []), txid in ledger.spoken_for) for txid, rows in bought.items()]
-
-
-def _cycle(txid: str, rows: Sequence[Row], sales: list[Closing], is_open: bool) -> Cycle:
-    bought = sum((row.info.volume for row in rows), ZERO)
-    sold = sum((c.volume for c in sales), ZERO)
-    return Cycle(
-        buy_txid=txid,
-        bought_at=rows[0].info.time,
-        bought=bought,
-        cost=sum((row.info.cost + row.info.fee for row in rows), ZERO),
-        sold=sold,
-        sold_at=max((c.sold_at for c in sales), default=0.0),
-        proceeds=sum((c.proceeds - c.sell_fee for c in sales), ZERO),
-        gain=sum((c.gain for c in sales), ZERO),
-        held=bought - sold,
-        is_open=is_open,
-    )
+        return [Cycle(txid, rows, sold.get(txid, []), txid in ledger.spoken_for) for txid, rows in bought.items()]
 
 
 def reconciled(rows: Sequence[Row], last: AuditMark | None, settled: int = 0) -> str:
