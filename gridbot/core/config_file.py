@@ -116,10 +116,9 @@ class _Reader:
         told = {"telegram": self._model(models.TelegramConfigDTO, telegram)} if telegram else {}
         notification = self._model(models.NotificationConfigDTO, {**self._values("notification"), **told})
         if notification and not telegram and "telegram" in notification.channels:
-            self._refuse(
-                "notification", "channels", "telegram needs a section [telegram] with token and chat_id. Write it"
-            )
-        self._check_key(bot, parts["kraken"])
+            needs = "telegram needs a section [telegram] with token and chat_id. Write it"
+            self._refuse("notification", "channels", needs)
+        self._check_secret(parts["kraken"])
         database = Path(database_path(str(self.path), self.raw))
         # It would be moved aside as a database that is damaged.
         if os.path.realpath(database) == os.path.realpath(self.path):
@@ -198,20 +197,14 @@ class _Reader:
             says_what_would_be_right = ". " in message or "for example" in message
             self._refuse(section, key, message if says_what_would_be_right else f"{message.rstrip('.')}. {_right(key)}")
 
-    def _check_key(self, bot: models.BotConfigDTO | None, kraken: models.KrakenConfigDTO | None) -> None:
-        if kraken is None:
-            return
-        secret = kraken.api_secret_key.get_secret_value()
+    def _check_secret(self, kraken: models.KrakenConfigDTO | None) -> None:
         try:
-            base64.b64decode(secret, validate=True)
+            base64.b64decode(kraken.api_secret_key.get_secret_value() if kraken else "", validate=True)
         except ValueError:  # as binascii.Error is
             self.refusals.append(
-                f"{self.path}, [kraken] api_secret_key (or GRIDBOT_API_SECRET_KEY): is not a secret as "
-                f"Kraken shows it (base64: letters, digits, + / =). Copy it again, whole; perhaps the public and the "
-                f"secret key are swapped"
+                f"{self.path}, [kraken] api_secret_key (or GRIDBOT_API_SECRET_KEY): is not a secret as Kraken shows it "
+                "(base64: letters, digits, + / =). Copy it again, whole; perhaps it is the public key"
             )
-        if bot and bot.exchange == "Demo" and not bot.dry_run:
-            self._refuse("bot", "dry_run", "the demo has no real orders. Set dry_run = yes, or exchange = Kraken")
 
     def _refuse(self, section: str, key: str, why: str) -> None:
         # All of [telegram]: a token pasted behind chat_id is still a token.

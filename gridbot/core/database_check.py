@@ -71,7 +71,7 @@ def problems_in(path: Path, userref: int) -> list[str]:
 
             # Single values first, because the rest calculates with them.
             questions = (_orders, _buys, _sells, _costs, _bought)
-            return _values(rows, there) or [problem for question in questions for problem in question(rows)]
+            return list(_values(rows, there)) or [problem for question in questions for problem in question(rows)]
     except sqlite3.DatabaseError as exc:
         return [f"the file cannot be read as a database: {exc}"]
 
@@ -119,68 +119,58 @@ def _lost(connection: sqlite3.Connection, there: set[str]) -> Iterator[str]:
             yield from (f"{x} is missing: {BRING}" for x in sorted(lost) if x.partition(".")[0] not in lost - {x})
 
 
-def _values(rows: Rows, there: set[str]) -> list[str]:
-    problems = []
+def _values(rows: Rows, there: set[str]) -> Iterator[str]:
     for table, (key, *columns) in COLUMNS.items():
         columns = [column for column in columns if f"{table}.{column}" in there]  # an older file has fewer
         for row, *values in rows(f"SELECT {', '.join((key, *columns))} FROM {table}") if columns else ():
-            problems += [
-                f"{table}.{column} = {excerpt(repr(value))} is not possible ({key} {row})"
-                for column, value in zip(columns, values, strict=True)
-                if not _is_possible(table, column, value)
-            ]
-    return problems
+            for column, value in zip(columns, values, strict=True):
+                if not _is_possible(table, column, value):
+                    yield f"{table}.{column} = {excerpt(repr(value))} is not possible ({key} {row})"
 
 
-def _orders(rows: Rows) -> list[str]:
+def _orders(rows: Rows) -> Iterator[str]:
     executed: dict[str, Decimal] = {}
     for txid, volume in rows("SELECT txid, volume FROM trades"):
         executed[txid] = executed.get(txid, Decimal(0)) + Decimal(volume)
     finished = {row[0] for row in rows("SELECT txid FROM finished_orders")}
-    problems = []
     for txid, volume, done in rows("SELECT txid, volume, executed FROM orderbook"):
         if Decimal(done) >= Decimal(volume):
-            problems.append(f"order {txid} is in the book of open orders and completely executed")
+            yield f"order {txid} is in the book of open orders and completely executed"
         if Decimal(done) != executed.get(txid, Decimal(0)):
-            problems.append(f"order {txid}: {done} executed, but its trades say {executed.get(txid, 0)}")
+            yield f"order {txid}: {done} executed, but its trades say {executed.get(txid, 0)}"
         if txid in finished:
-            problems.append(f"order {txid} is both open and over")
-    return problems
+            yield f"order {txid} is both open and over"
 
 
-def _buys(rows: Rows) -> list[str]:
+def _buys(rows: Rows) -> Iterator[str]:
     buys = Counter(Decimal(price) for side, price in rows("SELECT side, price FROM orderbook") if side == "buy")
-    return [f"two open buys at {price:f}" for price, count in buys.items() if count > 1]
+    yield from (f"two open buys at {price:f}" for price, count in buys.items() if count > 1)
 
 
-def _sells(rows: Rows) -> list[str]:
+def _sells(rows: Rows) -> Iterator[str]:
     sells = Counter(row[0] for row in rows("SELECT sells FROM orderbook") if row[0])
-    problems = [
-        f"{count} open sells for the buy {buy}" for buy, count in sells.items() if count > 1 and buy not in NO_BUY
-    ]
+    for buy, count in sells.items():
+        if count > 1 and buy not in NO_BUY:
+            yield f"{count} open sells for the buy {buy}"
     unsold = [row[0] for row in rows("SELECT txid FROM unsold_buy_order_txids")]
-    return problems + [f"the buy {txid} is noted as unsold and has an open sell" for txid in unsold if sells[txid]]
+    yield from (f"the buy {txid} is noted as unsold and has an open sell" for txid in unsold if sells[txid])
 
 
-def _costs(rows: Rows) -> list[str]:
-    problems = []
+def _costs(rows: Rows) -> Iterator[str]:
     for exec_id, *texts in rows("SELECT exec_id, price, volume, cost FROM trades"):
         price, volume, cost = map(Decimal, texts)
         # What is booked in sum stands at the price of its order, and cost what the exchange said.
         if not is_cost_of(price, volume, cost) and not exec_id.startswith(PROVISIONAL):
             value = price * volume
-            problems.append(f"execution {exec_id}: cost {cost:f} where price x volume is {value:f}; compare with audit")
-    return problems
+            yield f"execution {exec_id}: cost {cost:f} where price x volume is {value:f}; compare with audit"
 
 
-def _bought(rows: Rows) -> list[str]:
+def _bought(rows: Rows) -> Iterator[str]:
     bought = {row[0] for row in rows(f"SELECT DISTINCT CASE side WHEN '{BUY}' THEN txid END FROM trades")}
     sold = {row[0] for table in ("orderbook", "pending_txids", "trades") for row in rows(f"SELECT sells FROM {table}")}
     unsold = {row[0] for row in rows("SELECT txid FROM unsold_buy_order_txids")}
-    return [
-        f"the buy {txid} is sold, or to be sold, and none of its executions is booked: {BRING}"
-        for txid in sorted((sold | unsold) - NO_BUY - bought)
-    ]
+    for txid in sorted((sold | unsold) - NO_BUY - bought):
+        yield f"the buy {txid} is sold, or to be sold, and none of its executions is booked: {BRING}"
 
 
 def _is_possible(table: str, column: str, value: str) -> bool:

@@ -299,6 +299,8 @@ class BotConfigDTO(Section):
     def check_together(self) -> Self:
         """What only shows when values stand side by side; every line of the text begins with the key to mend."""
         problems = []
+        if self.exchange == "Demo" and not self.dry_run:
+            problems.append("dry_run: the demo has no real orders. Set dry_run = yes, or exchange = Kraken")
         one_name = SAME_CURRENCY.get
         if one_name(self.base_currency, self.base_currency) == one_name(self.quote_currency, self.quote_currency):
             problems.append("quote_currency: must differ from base_currency; BTC against USD, for example")

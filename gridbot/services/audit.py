@@ -88,8 +88,7 @@ class Audit:
         lines = [f"compared {counted(self.executions, 'execution')} and {counted(self.orders, 'open order')}"]
         lines += [f"difference: {line}" for line in _shortened(self.differences)]
         lines += [f"note: {line}" for line in self.notes]
-        for currency, rest in self.rests.items():
-            lines.append(f"unexplained rest: {_signed(rest)} {currency} in the account")
+        lines += [f"unexplained rest: {_signed(rest)} {name} in the account" for name, rest in self.rests.items()]
         lines.append("reconciled" if self.is_reconciled else f"not reconciled by {self.difference}")
         return "\n".join(lines)
 
@@ -206,14 +205,9 @@ def _open_orders(ours: OurBooks, theirs: TheirBooks, found: Audit) -> None:
         elif other.status not in ("open", "pending"):
             found.news(f"{name}: open in the bot's books, {other.status} at the exchange")
         else:
-            pairs = (
-                ("side", order.side, other.side),
-                ("price", order.price, other.price),
-                ("volume", order.volume, other.vol),
-                ("executed", order.executed, other.vol_exec),
-            )
-            for what, here, there in pairs:
-                if here != there:
+            told = {"side": other.side, "price": other.price, "volume": other.vol, "executed": other.vol_exec}
+            for what, there in told.items():
+                if (here := getattr(order, what)) != there:
                     found.news(f"{name}: {_both(what, here, there)}")
     for txid, info in theirs.orders.items():
         if info.status == "open" and txid not in book:
