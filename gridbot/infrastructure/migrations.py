@@ -26,71 +26,47 @@ migrations = Migrations("gridbot")
 @migrations()
 def m001_configuration(db: Database) -> None:
     """What the bot remembers beside its orders: one row for each userref."""
-    db.execute(
-        """
-        CREATE TABLE configuration (
-            userref INTEGER PRIMARY KEY, market TEXT NOT NULL, amount_per_grid TEXT NOT NULL, interval TEXT NOT NULL,
-            highest_buy_price TEXT NOT NULL, vol_of_unfilled_remaining TEXT NOT NULL,
-            vol_of_unfilled_remaining_max_price TEXT NOT NULL, created_at REAL NOT NULL, synced_at REAL NOT NULL
-        ) STRICT
-        """
-    )
+    db.execute("""CREATE TABLE configuration (
+        userref INTEGER PRIMARY KEY, market TEXT NOT NULL, amount_per_grid TEXT NOT NULL, interval TEXT NOT NULL,
+        highest_buy_price TEXT NOT NULL, vol_of_unfilled_remaining TEXT NOT NULL,
+        vol_of_unfilled_remaining_max_price TEXT NOT NULL, created_at REAL NOT NULL, synced_at REAL NOT NULL
+    ) STRICT""")
 
 
 @migrations()
 def m002_orders(db: Database) -> None:
     """The book, placements on their way, and filled buys without a sell."""
-    db.execute(
-        """
-        CREATE TABLE orderbook (
-            userref INTEGER NOT NULL, txid TEXT NOT NULL, side TEXT NOT NULL, price TEXT NOT NULL,
-            volume TEXT NOT NULL, executed TEXT NOT NULL, placed_at REAL NOT NULL, sells TEXT NOT NULL,
-            PRIMARY KEY (userref, txid)
-        ) STRICT, WITHOUT ROWID
-        """
-    )
-    db.execute(
-        """
-        CREATE TABLE pending_txids (
-            id INTEGER PRIMARY KEY, userref INTEGER NOT NULL, side TEXT NOT NULL, price TEXT NOT NULL,
-            volume TEXT NOT NULL, sells TEXT NOT NULL, why TEXT NOT NULL, written_at REAL NOT NULL,
-            deadline REAL NOT NULL
-        ) STRICT
-        """
-    )
-    db.execute(
-        """
-        CREATE TABLE unsold_buy_order_txids (
-            userref INTEGER NOT NULL, txid TEXT NOT NULL, price TEXT NOT NULL, volume TEXT NOT NULL,
-            filled_at REAL NOT NULL, PRIMARY KEY (userref, txid)
-        ) STRICT, WITHOUT ROWID
-        """
-    )
+    db.execute("""CREATE TABLE orderbook (
+        userref INTEGER NOT NULL, txid TEXT NOT NULL, side TEXT NOT NULL, price TEXT NOT NULL,
+        volume TEXT NOT NULL, executed TEXT NOT NULL, placed_at REAL NOT NULL, sells TEXT NOT NULL,
+        PRIMARY KEY (userref, txid)
+    ) STRICT, WITHOUT ROWID""")
+    db.execute("""CREATE TABLE pending_txids (
+        id INTEGER PRIMARY KEY, userref INTEGER NOT NULL, side TEXT NOT NULL, price TEXT NOT NULL,
+        volume TEXT NOT NULL, sells TEXT NOT NULL, why TEXT NOT NULL, written_at REAL NOT NULL,
+        deadline REAL NOT NULL
+    ) STRICT""")
+    db.execute("""CREATE TABLE unsold_buy_order_txids (
+        userref INTEGER NOT NULL, txid TEXT NOT NULL, price TEXT NOT NULL, volume TEXT NOT NULL,
+        filled_at REAL NOT NULL, PRIMARY KEY (userref, txid)
+    ) STRICT, WITHOUT ROWID""")
 
 
 @migrations()
 def m003_trades(db: Database) -> None:
     """Executions, and orders that are over."""
-    db.execute(
-        """
-        CREATE TABLE trades (
-            userref INTEGER NOT NULL, exec_id TEXT NOT NULL, txid TEXT NOT NULL, side TEXT NOT NULL,
-            price TEXT NOT NULL, volume TEXT NOT NULL, cost TEXT NOT NULL, fee TEXT NOT NULL, time REAL NOT NULL,
-            sells TEXT NOT NULL, PRIMARY KEY (userref, exec_id)
-        ) STRICT, WITHOUT ROWID
-        """
-    )
+    db.execute("""CREATE TABLE trades (
+        userref INTEGER NOT NULL, exec_id TEXT NOT NULL, txid TEXT NOT NULL, side TEXT NOT NULL,
+        price TEXT NOT NULL, volume TEXT NOT NULL, cost TEXT NOT NULL, fee TEXT NOT NULL, time REAL NOT NULL,
+        sells TEXT NOT NULL, PRIMARY KEY (userref, exec_id)
+    ) STRICT, WITHOUT ROWID""")
     db.execute("CREATE INDEX trades_by_order ON trades (userref, txid)")
     # Orders that are over. The exchange's REST side may show them as open for a minute more, and
     # must not bring them back; pruned once nothing can mention them any longer.
-    db.execute(
-        """
-        CREATE TABLE finished_orders (
-            userref INTEGER NOT NULL, txid TEXT NOT NULL, status TEXT NOT NULL, finished_at REAL NOT NULL,
-            PRIMARY KEY (userref, txid)
-        ) STRICT, WITHOUT ROWID
-        """
-    )
+    db.execute("""CREATE TABLE finished_orders (
+        userref INTEGER NOT NULL, txid TEXT NOT NULL, status TEXT NOT NULL, finished_at REAL NOT NULL,
+        PRIMARY KEY (userref, txid)
+    ) STRICT, WITHOUT ROWID""")
 
 
 @migrations()
