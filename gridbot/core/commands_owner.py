@@ -150,9 +150,7 @@ def forget(settings: Settings, args: argparse.Namespace) -> int:
 
 def _for_sale(books: Books, base: str) -> dict[str, str]:
     """What can be forgotten, by the name it is forgotten by, in words."""
-    there = {
-        buy.txid: f"{as_text(buy.volume)} {base} bought @ {as_text(buy.price)}, without a sell" for buy in books.unsold
-    }
+    there = {b.txid: f"{as_text(b.volume)} {base} bought @ {as_text(b.price)}, without a sell" for b in books.unsold}
     for order in (order for order in books.sells if order.sells != EXTRA):  # of coins from before: see [funds]
         there[order.txid] = f"{as_text(order.rest)} {base} for sale @ {as_text(order.price)}"
     if surplus := books.stored.vol_of_unfilled_remaining:

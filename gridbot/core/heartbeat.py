@@ -173,11 +173,8 @@ def watch(args: argparse.Namespace) -> int:
 def _notify_once(config_path: str, told: str, life: Life) -> None:
     """``told``: a file in memory that says when; after a reboot it is told again."""
     told_at = os.stat(told).st_mtime if os.path.exists(told) else None
-    if life.is_alive and told_at is None:
-        return
-    if not life.is_alive and told_at is not None and 0 <= time.time() - told_at < REMIND_AFTER:
-        return
-    if not _send(config_path, life.text):
+    is_known = told_at is not None and 0 <= time.time() - told_at < REMIND_AFTER
+    if (told_at is None if life.is_alive else is_known) or not _send(config_path, life.text):
         return
     if life.is_alive:
         os.unlink(told)

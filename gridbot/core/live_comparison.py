@@ -72,8 +72,8 @@ class Comparison:
             f"            {money['only_live_value']} from {counted(len(self.only_live), 'order')} filled only live",
             f"            {money['only_backtest_value']} from {counted(len(self.only_past), 'order')} filled only in "
             "the backtest",
+            f"            live books: {self.books}",
         ]
-        lines.append(f"            live books: {self.books}")
         for name, fills in (("only live", self.only_live), ("only backtest", self.only_past)):
             lines += [f"            {name}: {f.side} {units.order(f.price, f.volume)}" for f in fills[:5]]
         return "\n".join(lines)

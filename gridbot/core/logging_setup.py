@@ -75,17 +75,17 @@ def set_up_logging(config: LoggingConfigDTO, secrets: Iterable[str], stream: Tex
     Raises GridBotError when the file cannot be written, ConfigurationError where the settings are the matter.
     """
     secrets = tuple(secrets)
-    handlers: list[logging.Handler] = [logging.StreamHandler(Outlet(stream or sys.stdout))]
-    handlers[0].setFormatter(RedactingFormatter(*SCREEN_FORMAT, secrets))
+    screen = logging.StreamHandler(Outlet(stream or sys.stdout))
+    screen.setFormatter(RedactingFormatter(*SCREEN_FORMAT, secrets))
+    handlers: list[logging.Handler] = [screen]
     if config.file is not None:
         try:
-            handlers.append(
-                PatientFileHandler(config.file, maxBytes=FILE_BYTES, backupCount=OLDER_FILES, encoding="utf-8")
-            )
+            file = PatientFileHandler(config.file, maxBytes=FILE_BYTES, backupCount=OLDER_FILES, encoding="utf-8")
         except OSError as exc:
             advice = "Name a file in a directory you may write to, or leave the line out"
             raise not_written(f"[logging] file = {config.file}:", exc, advice) from exc
-        handlers[1].setFormatter(RedactingFormatter(*FILE_FORMAT, secrets))
+        file.setFormatter(RedactingFormatter(*FILE_FORMAT, secrets))
+        handlers.append(file)
 
     root = logging.getLogger()
     for old in root.handlers[:]:

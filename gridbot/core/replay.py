@@ -154,14 +154,10 @@ def engine_of(lines: Iterator[tuple[int, dict[str, Any]]], directory: Path) -> t
         if start["n"] == journal.CUT_OFF:
             raise ConfigurationError("the journal is empty: the process that wrote it ended before its first record")
         if start.get("n") != "start" or start["format"] != journal.FORMAT:
-            raise ConfigurationError(
-                f"this journal has format {start.get('format')}; this gridbot reads {journal.FORMAT}"
-            )
-        settings = Settings(
-            **start["settings"],
-            metrics=MetricsConfigDTO(enabled=start["metrics"]),
-            config_path=directory / "config.ini",
-        )
+            wrong = start.get("format")
+            raise ConfigurationError(f"this journal has format {wrong}; this gridbot reads {journal.FORMAT}")
+        metrics = MetricsConfigDTO(enabled=start["metrics"])
+        settings = Settings(**start["settings"], metrics=metrics, config_path=directory / "config.ini")
         simulated, version = start["simulated"], str(start["version"])
         _fill(db := DBConnect(MEMORY), start["tables"])
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
@@ -226,17 +222,10 @@ def replay(args: argparse.Namespace) -> int:
         verdict = "all the same so far, BUT THE JOURNAL IS DAMAGED" if code == SAME else verdict
         code, ending = OTHER, f"{ending}\n{damage}. Copy the file once more from where it was recorded"
     told_version = "" if version == VERSION else f" (recorded by version {version}, replayed by {VERSION})"
+    counts = {"frames": script.frames, "decisions": script.decisions, "questions": script.questions}
     text = (
         f"{script.frames} frames, {script.questions} questions, {script.decisions} orders and cancellations: "
         f"{verdict}{told_version}\n{ending}"
     )
-    document = {
-        "same": code == SAME,
-        "frames": script.frames,
-        "decisions": script.decisions,
-        "questions": script.questions,
-        "recorded_by": version,
-        "ending": ending,
-    }
-    write(document if args.json else text)
+    write({"same": code == SAME, **counts, "recorded_by": version, "ending": ending} if args.json else text)
     return code

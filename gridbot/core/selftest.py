@@ -10,6 +10,7 @@ import logging
 import os
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import closing
 from decimal import Decimal
@@ -97,9 +98,8 @@ class Promise(NamedTuple):
         return not self.broken
 
     def __str__(self) -> str:
-        return "\n         ".join(
-            [f"{'ok    ' if self.holds else 'BROKEN'} {self.text}: {self.tested}", *self.broken[:5]]
-        )
+        verdict = "ok    " if self.holds else "BROKEN"
+        return "\n         ".join([f"{verdict} {self.text}: {self.tested}", *self.broken[:5]])
 
 
 def judge(trial: Trial) -> list[Promise]:
@@ -108,16 +108,13 @@ def judge(trial: Trial) -> list[Promise]:
         book, trades = Orderbook(db, trial.userref), Trades(db, trial.userref).all()
         orders = [*trial.exchange.open_orders.values(), *trial.exchange.finished.values()]
         ours = [order for order in orders if order.userref == trial.userref]
+        lost = () if trial.foreign in trial.exchange.open_orders else ["it is gone"]
         return [
             _no_buy_forgotten(trial, ours, book, trades, UnsoldBuyOrderTXIDs(db, trial.userref)),
             *_at_every_moment(trial),
             _trades_equal(trial, {order.txid for order in ours}, trades),
             _book_equal(trial, book),
-            Promise(
-                "orders of others are not touched",
-                "1 order",
-                () if trial.foreign in trial.exchange.open_orders else ["it is gone"],
-            ),
+            Promise("orders of others are not touched", "1 order", lost),
         ]
 
 
@@ -126,18 +123,18 @@ def _no_buy_forgotten(
 ) -> Promise:
     filled = [order for order in ours if order.side == BUY and order.status == "closed"]
     kept = {order.txid for order in filled if _is_kept(trial, order)}
-    sells: dict[str, set[str]] = {}
+    sells: defaultdict[str, set[str]] = defaultdict(set)
     for order in book.sells():
-        sells.setdefault(order.sells, set()).add(order.txid)
+        sells[order.sells].add(order.txid)
     for trade in trades:
         if trade.info.side == SELL:
-            sells.setdefault(trade.sells, set()).add(trade.info.txid)
-    broken = [
-        f"buy {txid} has {len(sells.get(txid, ()))} sells and {int(unsold.get(txid) is not None)} unsold records"
-        for txid in (order.txid for order in filled)
-        if (found := len(sells.get(txid, ())) + (unsold.get(txid) is not None)) != 1 and (found or txid not in kept)
-    ]
+            sells[trade.sells].add(trade.info.txid)
     known = {txid for txids in sells.values() for txid in txids}
+    broken = []
+    for txid in (order.txid for order in filled):
+        sold, noted = len(sells[txid]), int(unsold.get(txid) is not None)
+        if sold + noted != 1 and (sold or noted or txid not in kept):
+            broken.append(f"buy {txid} has {sold} sells and {noted} unsold records")
     broken += [
         f"sell {order.txid} is on the exchange, and the bot does not know why"
         for order in ours

@@ -230,26 +230,23 @@ class Trial:
         self.broken: defaultdict[str, list[str]] = defaultdict(list)
         self.seen: Counter[str] = Counter()
         self.most_buys, self.most_invested = 0, ZERO
-        bot = settings.bot
+        bot, demo = settings.bot, settings.demo
         self.userref = bot.userref
-        pair = demo_pair(bot.base_currency, bot.quote_currency, settings.demo.start_price)
-        smallest = bot.amount_per_grid / settings.demo.start_price / 100
+        pair = demo_pair(bot.base_currency, bot.quote_currency, demo.start_price)
+        smallest = bot.amount_per_grid / demo.start_price / 100
         self.exchange = SimulatedExchange(
             pair.model_copy(update={"ordermin": smallest, "costmin": bot.amount_per_grid / 100}),
-            base_balance=bot.amount_per_grid / settings.demo.start_price * 100,
+            base_balance=bot.amount_per_grid / demo.start_price * 100,
             quote_balance=bot.max_investment + bot.amount_per_grid * 1000,
             fee=ASSUMED_FEE if bot.fee is None else bot.fee,
             symbol=f"{bot.base_currency}/{bot.quote_currency}",
             keep_finished=10**6,
         )
         self.market = DemoMarket(
-            start_price=settings.demo.start_price,
-            tick_size=pair.tick_size,
-            volatility=settings.demo.volatility,
-            seed=seed,
+            start_price=demo.start_price, tick_size=pair.tick_size, volatility=demo.volatility, seed=seed
         )
         self.exchange.on_price(self.market.price, self.clock.now)
-        low = self.exchange.pair.truncate_price(settings.demo.start_price / 10)
+        low = self.exchange.pair.truncate_price(demo.start_price / 10)
         self.foreign = self.exchange.create_order(
             side=BUY,
             price=low,
