@@ -48,10 +48,10 @@ class Job:
     def name(self) -> str:
         """What tells it from the others."""
         bot = self.settings.bot
-        return (
-            f"{bot.strategy} interval {digits(bot.interval * 100)} % amount {digits(bot.amount_per_grid)} "
-            f"n {bot.n_open_buy_orders}"
+        numbers = (
+            f"interval {digits(bot.interval * 100)} % amount {digits(bot.amount_per_grid)} n {bot.n_open_buy_orders}"
         )
+        return f"{bot.strategy} {numbers}"
 
 
 @dataclass(frozen=True)
@@ -282,14 +282,8 @@ def text(ranked: list[Outcome], judged: list[Outcome], refused: list[str]) -> st
 
 def _line(outcome: Outcome) -> str:
     result = outcome.result
-    return _row(
-        outcome.job.name,
-        signed_percent(result.gain),
-        signed_percent(result.holding_gain),
-        signed_percent(result.regular_gain),
-        percent(result.drawdown),
-        str(result.cycles),
-    )
+    gains = map(signed_percent, (result.gain, result.holding_gain, result.regular_gain))
+    return _row(outcome.job.name, *gains, percent(result.drawdown), str(result.cycles))
 
 
 def _row(name: str, *cells: str) -> str:

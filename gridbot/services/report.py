@@ -22,6 +22,7 @@ from gridbot.services.tables import Cell, Column, Table, moment
 
 DAY = 86400.0
 LOT = Decimal("1E-8")  # of nearly every pair
+UNCOVERED = "base from before the bot: when it was acquired and what it cost is not known here"
 
 
 @dataclass(frozen=True)
@@ -215,18 +216,9 @@ def by_cycle_table(view: Ledger, units: Units) -> Table:
     """One row for each buy, the oldest first."""
 
     def row(cycle: Cycle) -> tuple[Cell, ...]:
-        return (
-            cycle.bought_at,
-            cycle.bought,
-            cycle.cost,
-            cycle.sold,
-            cycle.sold_at or None,
-            cycle.proceeds,
-            cycle.gain if cycle.sold else None,
-            cycle.held,
-            cycle.state,
-            cycle.buy_txid,
-        )
+        bought = cycle.bought_at, cycle.bought, cycle.cost
+        sold = cycle.sold, cycle.sold_at or None, cycle.proceeds, cycle.gain if cycle.sold else None
+        return (*bought, *sold, cycle.held, cycle.state, cycle.buy_txid)
 
     base, quote = units.base, units.quote
     columns = (
@@ -262,19 +254,12 @@ def tax_table(view: Ledger, year: int, units: Units) -> Table:
     """
 
     def row(sale: Closing) -> tuple[Cell, ...]:
-        covered = sale.is_covered
-        return (
-            sale.bought_at if covered else None,
-            sale.sold_at,
-            sale.volume,
-            sale.cost + sale.buy_fee if covered else None,
-            sale.proceeds - sale.sell_fee,
-            sale.gain if covered else None,
-            int((sale.sold_at - sale.bought_at) // DAY) if covered else None,
-            sale.buy_txid,
-            sale.sell_txid,
-            "" if covered else "base from before the bot: when it was acquired and what it cost is not known here",
-        )
+        sold, volume, ids = sale.sold_at, sale.volume, (sale.buy_txid, sale.sell_txid)
+        proceeds = sale.proceeds - sale.sell_fee
+        if not sale.is_covered:
+            return (None, sold, volume, None, proceeds, None, None, *ids, UNCOVERED)
+        days = int((sold - sale.bought_at) // DAY)
+        return (sale.bought_at, sold, volume, sale.cost + sale.buy_fee, proceeds, sale.gain, days, *ids, "")
 
     columns = (
         Column("acquired", "acquired", "time"),
