@@ -4,13 +4,13 @@ with what to do about it. It places no order, and uses the API key only while no
 """
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from decimal import Decimal
 
 from gridbot.adapters.exchanges.simulated import ASSUMED_FEE
 from gridbot.core import single_instance
+from gridbot.core.arguments import write
 from gridbot.core.backtest import Backtest, Play
 from gridbot.core.cli import MUST_BE_MENDED, STOPPED_BY_ERROR
 from gridbot.core.clock import SystemClock
@@ -42,11 +42,10 @@ def doctor(settings: Settings, args: argparse.Namespace) -> int:
     """Look at everything; 0 when the bot can start, 1 when something may pass by itself, 2 when it must be mended."""
     worst = 0
     for verdict, what, text in Doctor(settings).examine():
-        sys.stdout.write(f"{verdict} {what}: {text}\n")
-        sys.stdout.flush()
+        write(f"{verdict} {what}: {text}")
         if verdict is WRONG:
             worst = max(worst, MUST_BE_MENDED if what != "network" else STOPPED_BY_ERROR)
-    sys.stdout.write("everything is ready\n" if not worst else "not ready: see PROBLEM above\n")
+    write("everything is ready" if not worst else "not ready: see PROBLEM above")
     return worst
 
 
@@ -259,9 +258,5 @@ class Doctor:
         names = {bot.base_currency, bot.quote_currency, pair.base[1:], pair.quote[1:]}  # XXBT is XBT where it earns
         rewarded = {f"{name}.F" for name in names}
         if earning := ", ".join(b.asset for b in rest.get_balances() if b.asset in rewarded and b.balance):
-            cure = "If orders are refused for want of funds, switch it off at Kraken"
-            yield (
-                HINT,
-                "auto-earn",
-                f"is on for {earning}. The bot counts that money, and orders may mostly use it. {cure}",
-            )
+            cure = "Orders may mostly use it; if they are refused for want of funds, switch it off at Kraken"
+            yield (HINT, "auto-earn", f"is on for {earning}. The bot counts that money. {cure}")

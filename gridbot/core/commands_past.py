@@ -95,9 +95,7 @@ def backtest_arguments(parser: argparse.ArgumentParser) -> None:
     add_changes(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON, amounts as text")
     parser.add_argument("--chart", type=Path, metavar="OUT.html", help="write an interactive chart (needs plotly)")
-    parser.add_argument(
-        "--against-live", action="store_true", help="compare with the bot's own trades, in their period"
-    )
+    parser.add_argument("--against-live", action="store_true", help="compare with the bot's own trades in their period")
 
 
 def _time(text: str) -> float:

@@ -160,12 +160,9 @@ class _View:
         if books.pending:
             return "the exchange's word on the order sent"
         if not self.running:
-            filled = (
-                "nothing is filled until then"
-                if books.simulated
-                else "what is filled until then is booked at that start"
-            )
-            return f"a start of the bot; {filled}"
+            if books.simulated:
+                return "a start of the bot; nothing is filled until then"
+            return "a start of the bot; what is filled until then is booked at that start"
         events = []
         if books.buys:
             events.append(f"a fall to {self._at(books.buys[0].price)} fills a buy")

@@ -95,9 +95,7 @@ class Plan:
 
 def plan_arguments(parser: argparse.ArgumentParser) -> None:
     add_changes(parser)
-    parser.add_argument(
-        "--price", type=arguments.price, metavar="QUOTE", help="plan for this price, not the present one"
-    )
+    parser.add_argument("--price", type=arguments.price, metavar="QUOTE", help="plan for this price, not the present")
     parser.add_argument("--base", type=arguments.amount, metavar="BASE", help="free base; default: see the output")
     parser.add_argument("--quote", type=arguments.amount, metavar="QUOTE", help="free quote; default: see the output")
     parser.add_argument("--json", action="store_true", help="the same as JSON, amounts as text")

@@ -242,9 +242,8 @@ class Trial:
             symbol=f"{bot.base_currency}/{bot.quote_currency}",
             keep_finished=10**6,
         )
-        self.market = DemoMarket(
-            start_price=demo.start_price, tick_size=pair.tick_size, volatility=demo.volatility, seed=seed
-        )
+        tick = pair.tick_size
+        self.market = DemoMarket(start_price=demo.start_price, tick_size=tick, volatility=demo.volatility, seed=seed)
         self.exchange.on_price(self.market.price, self.clock.now)
         low = self.exchange.pair.truncate_price(demo.start_price / 10)
         self.foreign = self.exchange.create_order(

@@ -304,8 +304,7 @@ class BotConfigDTO(Section):
         one_name = SAME_CURRENCY.get
         if one_name(self.base_currency, self.base_currency) == one_name(self.quote_currency, self.quote_currency):
             problems.append("quote_currency: must differ from base_currency; BTC against USD, for example")
-        one_buy = self.amount_per_grid * (ONE + (self.fee or ZERO))
-        if why := _why_none_fits(self.max_investment, one_buy, self.n_open_buy_orders):
+        if why := _why_none_fits(self.max_investment, self.one_buy, self.n_open_buy_orders):
             problems.append(why)
         if self.fee is not None and (why := _why_it_does_not_pay(self.interval, self.fee)):
             problems.append(f"interval: {why}")
@@ -314,10 +313,14 @@ class BotConfigDTO(Section):
         return self
 
     @property
+    def one_buy(self) -> Decimal:
+        """What a buy binds, in quote, with its fee as far as it is known."""
+        return self.amount_per_grid * (ONE + (self.fee or ZERO))
+
+    @property
     def buys_that_fit(self) -> int:
         """How many of the buys max_investment has room for while nothing else is open."""
-        one_buy = self.amount_per_grid * (ONE + (self.fee or ZERO))
-        room = (self.max_investment - one_buy) / self.amount_per_grid  # for further ones; it must not be reached
+        room = (self.max_investment - self.one_buy) / self.amount_per_grid  # for further ones; it must not be reached
         return min(int(room.to_integral_value(ROUND_CEILING)), self.n_open_buy_orders)
 
     @property

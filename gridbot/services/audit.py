@@ -115,7 +115,7 @@ def audit(ours: OurBooks, theirs: TheirBooks, start: Start, base: str, quote: st
     with localcontext(EXACT):
         forgotten, believed = _executions(ours, theirs, found)
         _open_orders(ours, theirs, found)
-        _balances(believed, theirs, start, (base, quote), _bound_by_others(ours, theirs.balance), found)
+        _balances(ours, believed, theirs, start, (base, quote), found)
         # Where the whole account is the bot's, equal balances prove the sum of all executions.
         _forgotten(forgotten, None not in start.account and not found.rests, found)
     return found
@@ -152,9 +152,8 @@ def _executions(ours: OurBooks, theirs: TheirBooks, found: Audit) -> tuple[list[
     for txid, order in theirs.orders.items():
         told = sum((theirs.trades[i].volume for i in order.trades if i in theirs.trades), ZERO)
         if told != order.vol_exec:
-            found.differences.append(
-                f"order {txid}: the exchange says {order.vol_exec:f} was executed and itemises {told:f}; try later"
-            )
+            says = f"the exchange says {order.vol_exec:f} was executed and itemises {told:f}; try later"
+            found.differences.append(f"order {txid}: {says}")
     return forgotten, believed
 
 
@@ -227,15 +226,15 @@ def _bound_by_others(ours: OurBooks, account: PairBalanceSchema) -> tuple[Decima
 
 
 def _balances(
-    believed: list[TradeInfoSchema],
+    ours: OurBooks,
+    trades: list[TradeInfoSchema],
     theirs: TheirBooks,
     start: Start,
     names: tuple[str, str],
-    others: tuple[Decimal, Decimal],
     found: Audit,
 ) -> None:
     """The account against what it, and the bot, began with and the executions."""
-    traded = flow(believed)
+    traded, others = flow(trades), _bound_by_others(ours, theirs.balance)
     held = theirs.balance.base_balance, theirs.balance.quote_balance
     for n, name in enumerate(names):
         began, own = start.account[n], start.own[n]
