@@ -36,8 +36,6 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 IN_ONE_FILE = b"\x01\x01"  # SQLite's write and read version, bytes 18 and 19 of a file; 2 is WAL
 MAY_BE_ZERO = {"executed", "cost", "fee", *FROM_ZERO, "forgotten_orders.volume"}
-MAY_BE_NEGATIVE = {"fee"}  # a rebate
-MAY_BE_LEFT_OUT = {"base_before"}
 MENDS_M014 = "m015_volume_of_forgotten_orders"  # the next start takes it, and adds what the first form did not make
 BRING = "bring a copy back (restore FILE)"
 PARTS = """
@@ -179,8 +177,8 @@ def _is_possible(table: str, column: str, value: str) -> bool:
     try:
         if column in (*TIMES, "finished_at"):
             return stored.time(value) >= 0
-        number = stored.amount(value or 0) if column in MAY_BE_LEFT_OUT else stored.amount(value)
+        number = stored.amount(value or 0 if column == "base_before" else value)  # which may be left out
     except stored.IMPOSSIBLE:
         return False
     may_be_zero = column in MAY_BE_ZERO or f"{table}.{column}" in MAY_BE_ZERO
-    return number > 0 or (number == 0 and may_be_zero) or column in MAY_BE_NEGATIVE
+    return number > 0 or (number == 0 and may_be_zero) or column == "fee"  # or a rebate

@@ -208,10 +208,7 @@ def _read_chat(value: Any) -> str:
 Text = Annotated[str, Field(min_length=1)]
 Positive = Annotated[Decimal, BeforeValidator(read_positive)]
 NotNegative = Annotated[Decimal, BeforeValidator(read_not_negative)]
-Interval = Annotated[Decimal, BeforeValidator(_read_interval)]
-Fee = Annotated[Decimal | None, BeforeValidator(read_fee)]
 Switch = Annotated[bool, BeforeValidator(_read_switch)]
-Whole = Annotated[int, BeforeValidator(read_whole)]
 Currency = Annotated[str, BeforeValidator(_read_currency)]
 
 
@@ -290,10 +287,11 @@ class BotConfigDTO(Section):
     skip_price_timeout: Switch = False
     skip_permission_check: Switch = False
     amount_per_grid: Positive  # A, quote per buy
-    interval: Interval  # i, a fraction
+    interval: Annotated[Decimal, BeforeValidator(_read_interval)]  # i, a fraction
     n_open_buy_orders: Annotated[int, BeforeValidator(read_within(1, MAX_OPEN_ORDERS))]  # n
     max_investment: Positive  # M, quote
-    fee: Fee = None  # f, a fraction per side; None: the account's maker fee is asked for
+    # f, a fraction per side; None: the account's maker fee is asked for
+    fee: Annotated[Decimal | None, BeforeValidator(read_fee)] = None
 
     @model_validator(mode="after")
     def check_together(self) -> Self:
@@ -377,7 +375,8 @@ class DemoConfigDTO(Section):
 
     start_price: Positive = Decimal(50000)  # quote
     volatility: Annotated[Decimal, BeforeValidator(_read_volatility)] = Decimal("0.001")  # typical move per tick
-    seed: Whole | None = None  # the same seed gives the same prices; None: other prices for every new book
+    # The same seed gives the same prices; None: other prices for every new book.
+    seed: Annotated[int, BeforeValidator(read_whole)] | None = None
     speed: Annotated[Decimal, BeforeValidator(_read_speed)] = Decimal(5)  # ticks per second
 
 

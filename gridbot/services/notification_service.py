@@ -71,16 +71,9 @@ class NotificationService:
             courier.start()
 
     def on_event(self, event: events.Event) -> None:
-        """Take note of an event. Returns at once and raises nothing, whatever state the channels are in."""
+        """Take note of an event. Returns at once, whatever state the channels are in."""
         kind = KINDS.get(type(event))
-        if kind is None or not self._couriers:
-            return
-        try:
-            text = self._describe(event)
-        except Exception:
-            LOG.exception("no words for a %s; nobody was told", type(event).__name__)
-            return
-        if text:
+        if kind is not None and (text := self._describe(event)):
             for courier in self._couriers:
                 courier.put(text, kind)
 

@@ -9,6 +9,7 @@ from typing import Self
 
 import pytest
 
+from gridbot.core.event_bus import EventBus
 from gridbot.exceptions import GridBotError
 from gridbot.interfaces.notification import INotificationChannel
 from gridbot.models.configuration import NotificationConfigDTO
@@ -333,9 +334,10 @@ def test_an_event_nobody_can_describe_does_not_reach_the_trade(caplog: pytest.Lo
     def broken(_event: Event) -> str:
         raise KeyError("price")
 
-    service = NotificationService([Phone()], broken)
-    service.on_event(fill(1))
-    assert "no words for a OrderExecuted" in caplog.text
+    service, bus = NotificationService([Phone()], broken), EventBus()
+    bus.subscribe(Event, service.on_event)
+    bus.publish(fill(1))
+    assert "a listener failed on OrderExecuted" in caplog.text
     assert service.close() is True
 
 
