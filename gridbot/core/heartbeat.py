@@ -199,10 +199,9 @@ def _send(config_path: str, text: str) -> bool:
     for channel in channels:
         try:
             taken.append(bool(channel.send(f"{settings.bot.name}: {text}")))
-        except GridBotError as exc:
-            _say(f"{type(channel).__name__}: {exc.message}")
         except Exception as exc:  # noqa: BLE001 - a stranger's error, which may hold a secret: its class only
-            _say(f"{type(channel).__name__}: {type(exc).__name__}")
+            why = exc.message if isinstance(exc, GridBotError) else type(exc).__name__
+            _say(f"{type(channel).__name__}: {why}")
     return any(taken)
 
 
