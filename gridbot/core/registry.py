@@ -46,7 +46,7 @@ def resolve(kind: str, name: str, directory: Path | None = None) -> type[Any]:
     The class that ``name`` stands for.
 
     kind       "exchange", "strategy" or "channel"
-    name       a name of the tables above, or a dotted path package.module:Class
+    name       a name of the tables above, or a dotted path package.module:Class: the settings take no other
     directory  where config.ini lies: modules there, and in the working directory, can be imported
 
     Raises ConfigurationError saying what is missing and what would be right.
@@ -54,10 +54,7 @@ def resolve(kind: str, name: str, directory: Path | None = None) -> type[Any]:
     key, known, interface_path = KINDS[kind]
     where = f"{key} = {name}"
     path = known.get(name, name)
-    module_name, colon, class_name = path.partition(":")
-    if not colon:
-        hint = did_you_mean(name, list(known)) or f"choose one of {', '.join(known)}."
-        raise ConfigurationError(f"{where}: unknown; {hint} Your own is named package.module:Class")
+    module_name, _, class_name = path.partition(":")
     if path == name:
         _make_importable(directory)
     found = _load(where, module_name, class_name)

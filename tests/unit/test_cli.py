@@ -432,8 +432,6 @@ def test_a_class_of_one_s_own_is_found_beside_config_ini(beside_config: Path) ->
         ("exchange", "own_bell_module:Bell", "Bell is not a subclass of IExchangeFactory"),
         ("channel", "own_absent_module:Bell", "there is no module 'own_absent_module'"),
         ("channel", "own_broken_module:Bell", "failed with ZeroDivisionError: division by zero"),
-        ("exchange", "kraken", 'unknown; did you mean "Kraken"?'),
-        ("strategy", "hedge", "unknown; choose one of GridHODL, GridSell, SWING, cDCA."),
     ],
 )
 def test_a_name_that_leads_nowhere_is_refused_with_help(beside_config: Path, kind: str, name: str, says: str) -> None:
