@@ -83,27 +83,24 @@ def read_books(settings: Settings) -> Books:
 
 
 def check_owner(db: DBConnect, settings: Settings, path: Path) -> None:
-    """Return when the database at ``path`` holds the books of this bot. Raises ConfigurationError naming both."""
-    configuration = Configuration(db, settings.bot.userref)
+    """
+    Return when the database at ``path`` holds the books of this bot. Raises ConfigurationError naming both: books of
+    another exchange or pair would be told in the wrong currency, or as play money.
+    """
+    bot, configuration = settings.bot, Configuration(db, settings.bot.userref)
     if not configuration.exists:
         known = ", ".join(str(row[0]) for row in db.execute("SELECT userref FROM configuration"))
         raise ConfigurationError(
-            f"{settings.config_path}, [bot] userref = {settings.bot.userref}: {path} holds no bot with this "
+            f"{settings.config_path}, [bot] userref = {bot.userref}: {path} holds no bot with this "
             f"number; {f'it holds {known}' if known else 'it holds none yet: the bot has not seen its first price'}"
         )
-    check_market(configuration.get().market, settings, path)
-
-
-def check_market(market: str, settings: Settings, path: Path) -> None:
-    """Books of another exchange or pair would be told in the wrong currency, or as play money."""
-    bot = settings.bot
-    name = exchange_name(bot)
+    market, name = configuration.get().market, exchange_name(bot)
     name = market.rpartition(" ")[0] if ":" in name else name  # one's own class may call itself anything
-    if market != f"{name} {bot.base_currency}/{bot.quote_currency}":
+    wanted = f"{name} {bot.base_currency}/{bot.quote_currency}"
+    if market != wanted:
         raise ConfigurationError(
-            f"{path}: holds the books of {market}, and the settings ask for {name} "
-            f"{bot.base_currency}/{bot.quote_currency}. Name the config.ini they belong to (--config FILE); every "
-            "exchange and every pair needs a database of its own ([database] path)"
+            f"{path}: holds the books of {market}, and the settings ask for {wanted}. Name the config.ini they belong "
+            "to (--config FILE); every exchange and every pair needs a database of its own ([database] path)"
         )
 
 

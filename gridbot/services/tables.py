@@ -41,16 +41,14 @@ class Table:
         columns = [column for column in self.columns if column.on_terminal]
         lines = [[column.title for column in columns]]
         for row in (*self.rows, *([self.totals] if self.totals else [])):
-            cells = zip(row, self.columns, strict=True)
-            lines.append([_for_terminal(cell, column) for cell, column in cells if column.on_terminal])
+            pairs = zip(row, self.columns, strict=True)
+            lines.append([_for_terminal(cell, column) for cell, column in pairs if column.on_terminal])
         widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+        sides = ["<" if column.kind in ("text", "time", "day") else ">" for column in columns]
         out = []
         for line in lines:
-            aligned = [
-                cell.ljust(width) if column.kind in ("text", "time", "day") else cell.rjust(width)
-                for cell, width, column in zip(line, widths, columns, strict=True)
-            ]
-            out.append("  ".join(aligned).rstrip())
+            cells = zip(line, sides, widths, strict=True)
+            out.append("  ".join(f"{cell:{side}{width}}" for cell, side, width in cells).rstrip())
         rule = "-" * max(map(len, out))
         out.insert(1, rule)
         if self.totals:
