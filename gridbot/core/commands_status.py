@@ -24,7 +24,7 @@ from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, PLACING
 from gridbot.services.status_report import away, headline, ladder
 from gridbot.services.tables import moment
 from gridbot.strategies.grid_market import UNPAID
-from gridbot.strategies.grid_rules import shift_up_threshold
+from gridbot.strategies.grid_rules import level_below, shift_up_threshold
 
 # Why no buy is placed for a while, in plain words.
 PAUSES = {
@@ -114,7 +114,7 @@ class _View:
         lowest, step = min(prices, default=self.price), step_of(self.units.price_decimals)
         lines = []
         for _ in range(number):
-            lowest = truncate(min(lowest, self.price) / (ONE + self.bot.interval), step)
+            lowest = truncate(level_below(lowest, self.price, self.bot.interval), step)
             lines.append(f"buy @ {shown(lowest, self.units.price_decimals)}: {self._why_no_buy()}")
         return lines
 

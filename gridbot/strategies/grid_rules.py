@@ -67,11 +67,14 @@ def grid_settings(config: BotConfigDTO, pair: AssetPairInfoSchema, fee: Decimal 
 
 
 def buy_price(reference: Decimal, ticker: Decimal, settings: GridSettings) -> Decimal:
+    """``level_below``, cut to the tick."""
+    return settings.pair.truncate_price(level_below(reference, ticker, settings.interval))
+
+
+def level_below(reference: Decimal, ticker: Decimal, interval: Decimal) -> Decimal:
     """One interval below ``reference``, or below the ticker where that would be above the ticker."""
-    price = reference / (ONE + settings.interval)
-    if price > ticker:
-        price = ticker / (ONE + settings.interval)
-    return settings.pair.truncate_price(price)
+    price = reference / (ONE + interval)
+    return price if price <= ticker else ticker / (ONE + interval)
 
 
 def first_level(ticker: Decimal, settings: GridSettings) -> Decimal:

@@ -524,8 +524,12 @@ def test_status_names_the_missing_levels_at_the_prices_that_the_bot_would_place(
     for path in Path().glob("*.db*"):
         path.unlink()
     trade_for_a_while(ticks=1, quote="350")
+    levels = sorted(whole, reverse=True)
     out = run(capsys, "status")[1]
-    assert re.findall(r"^missing +buy @ ([\d.]+)", out, re.MULTILINE) == sorted(whole, reverse=True)[3:]
+    assert re.findall(r"^missing +buy @ ([\d.]+)", out, re.MULTILINE) == levels[3:]
+    just_below = str(D(levels[2]) * D("0.999"))  # and above the level that comes next
+    out = run(capsys, "status", "--price", just_below)[1]
+    assert re.findall(r"^missing +buy @ ([\d.]+)", out, re.MULTILINE) == levels[3:]
 
 
 def test_status_says_that_the_limit_is_reached(capsys: pytest.CaptureFixture[str]) -> None:
