@@ -135,11 +135,12 @@ def known_price(books: Books, asked: Decimal | None, now: float) -> tuple[Decima
         price, origin, at = first.price, "the highest buy", first.placed_at
     else:
         raise ConfigurationError("no price is known yet: nothing was traded and no order is open. Name one: --price P")
-    if books.buys:
-        price = max(price, books.buys[0].price)
-    if books.sells:
-        price = min(price, books.sells[0].price)
-    return price, f"from {origin}, {duration(now - at)} ago; --price sets another"
+    origin = f"from {origin}, {duration(now - at)} ago"
+    if books.buys and price < books.buys[0].price:
+        price, origin = books.buys[0].price, "at least, from the highest open buy"
+    if books.sells and price > books.sells[0].price:
+        price, origin = books.sells[0].price, "at most, from the lowest open sell"
+    return price, f"{origin}; --price sets another"
 
 
 def run_report_arguments(parser: argparse.ArgumentParser) -> None:

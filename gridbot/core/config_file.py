@@ -120,9 +120,7 @@ class _Reader:
             self._refuse("notification", "channels", needs)
         self._check_secret(parts["kraken"])
         database = Path(database_path(str(self.path), self.raw))
-        # It would be moved aside as a database that is damaged.
-        if os.path.realpath(database) == os.path.realpath(self.path):
-            self._refuse("database", "path", "is this very file. Name another, for example gridbot.db")
+        self._check_files(database, parts["logging"].file if parts["logging"] else None)
         if self.refusals or bot is None or notification is None:
             lines = "\n".join(f"  {line}" for line in self.refusals)
             several = f"{self.path}: {len(self.refusals)} things must be mended before the bot can start:\n{lines}"
@@ -159,6 +157,14 @@ class _Reader:
                 f"{self.path}: holds {' and '.join(held)}, and other users may read it (mode {mode:o}). "
                 f"Run: chmod 600 {self.path}"
             )
+
+    def _check_files(self, database: Path, log: Path | None) -> None:
+        """Each has one use: settings are no damaged database to be moved aside, and a log grows and is renamed."""
+        if os.path.realpath(database) == os.path.realpath(self.path):
+            self._refuse("database", "path", "is this very file. Name another, for example gridbot.db")
+        others = (os.path.realpath(self.path), os.path.realpath(database))
+        if log is not None and (os.path.realpath(log) in others or log.suffix == ".db"):
+            self._refuse("logging", "file", "is the settings or a database. Name another, for example gridbot.log")
 
     def _take_key_from_environment(self) -> None:
         secret = os.environ.get("GRIDBOT_API_SECRET_KEY", "").strip()

@@ -147,27 +147,28 @@ def test_a_killed_demo_is_valued_at_the_market_s_price_and_not_at_that_of_its_la
     lowest_sell = min((price for side, price in book if side == "sell"), default=D("Infinity"))
     code, out, _ = run(capsys, "status", "--json")
     assert code == 0
-    assert json.loads(out)["price_origin"].startswith("from what the bot saw")
-    assert D(json.loads(out)["price"]) == min(max(D(json.loads(document)["price"]), highest_buy), lowest_sell)
+    seen, told = D(json.loads(document)["price"]), json.loads(out)
+    assert D(told["price"]) == min(max(seen, highest_buy), lowest_sell)
+    assert D(told["price"]) != seen or told["price_origin"].startswith("from what the bot saw")
 
 
 @pytest.mark.parametrize(
-    ("buys", "sells", "price"),
+    ("buys", "sells", "price", "origin"),
     [
-        ((), (), 49000),
-        ((48000,), (50000,), 49000),
-        ((49500,), (), 49500),
-        ((), (48500,), 48500),
-        ((49100,), (49200,), 49100),
+        ((), (), 49000, "from what the bot saw, 1 s ago"),
+        ((48000,), (50000,), 49000, "from what the bot saw, 1 s ago"),
+        ((49500,), (), 49500, "at least, from the highest open buy"),
+        ((), (48500,), 48500, "at most, from the lowest open sell"),
+        ((49100,), (49200,), 49100, "at least, from the highest open buy"),
     ],
 )
 def test_coins_are_not_valued_at_a_price_that_would_have_filled_an_open_order(
-    buys: tuple[int, ...], sells: tuple[int, ...], price: int
+    buys: tuple[int, ...], sells: tuple[int, ...], price: int, origin: str
 ) -> None:
     orders = {"buys": buys, "sells": sells}
     book = {name: [SimpleNamespace(price=D(price)) for price in prices] for name, prices in orders.items()}
     books = SimpleNamespace(rows=[], snapshot={"at": 1.0, "price": "49000"}, simulated=True, **book)
-    assert known_price(books, None, 2.0)[0] == price  # type: ignore[arg-type]
+    assert known_price(books, None, 2.0) == (price, f"{origin}; --price sets another")  # type: ignore[arg-type]
 
 
 # ---- audit -------------------------------------------------------------------------------------

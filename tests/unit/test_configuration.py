@@ -95,6 +95,12 @@ def test_the_settings_themselves_are_not_taken_for_a_damaged_database(write: Wri
     assert told.startswith("config.ini, [database] path = ./config.ini: is this very file. Name another")
 
 
+@pytest.mark.parametrize("name", ["config.ini", "./gridbot.db", "gridbot.exchange.db"])
+def test_a_log_that_would_spoil_the_settings_or_a_database_is_refused(write: Write, name: str) -> None:
+    told = refusal(write(more=f"[logging]\nfile = {name}\n"))
+    assert told.startswith(f"config.ini, [logging] file = {name}: is the settings or a database. Name another")
+
+
 def bot(**changes: Any) -> BotConfigDTO:
     values = {
         "name": "mine",
