@@ -6,6 +6,7 @@ base hears what happened, asks the rules, and hands what they want to the desk. 
 thread, reads no clock but the exchange's through the desk, and never waits.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -46,6 +47,9 @@ from gridbot.strategies.grid_retry import (
 )
 from gridbot.strategies.grid_sync import ACCEPTED, SETTLE_PAUSE
 
+LOG = logging.getLogger(__name__)
+
+LIMITED = "limited"  # pause, to say it once: max_investment is reached
 UNPLACEABLE = "unplaceable"  # pause, to say it once: new settings with which no buy and sell could be placed
 OUT_OF_ORDER = 60.0  # seconds: an older price was told late; older by more, and the two clocks do not compare
 MAX_STEPS = 50  # a grid check settles in three or four; more means two rules undo each other
@@ -370,6 +374,12 @@ class GridStrategyBase(GridRetry):
             volume = grid.settings.pair.truncate_volume(grid.settings.amount_per_grid / too_small.price)
             wanted = "the level stays empty: raise amount_per_grid"
             self._tell_once(MINIMUM, OrderRefused(BUY, too_small.price, volume, too_small.reason, wanted))
+        limit = next((waiting for waiting in decision.waiting if waiting.cause is Cause.LIMIT), None)
+        if limit is None:
+            pauses.end(LIMITED)
+        elif not pauses.known(LIMITED):
+            pauses.begin(LIMITED)
+            LOG.info("%s. The missing buys are placed when sells have made room", limit.reason)
         if not any(waiting.cause is Cause.FUNDS for waiting in decision.waiting):
             if not decision.intents:
                 pauses.end(FUNDS)

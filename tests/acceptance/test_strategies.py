@@ -139,6 +139,16 @@ def test_the_limit_stops_buying(strategy: str) -> None:
     assert world.told(FundsShort) == world.told(OrderRefused) == []  # it is what its owner asked for
 
 
+def test_that_the_limit_is_reached_is_said_once_until_there_is_room(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="gridbot.strategies")
+    world = World("GridSell", changes={"max_investment": Decimal(510)}).start("50000").price("49500", "49400", "49300")
+    said = [record.getMessage() for record in caplog.records if "max_investment" in record.getMessage()]
+    assert len(said) == 1
+    assert "max_investment 510.00 reached: " in said[0]
+    world.price("50000", "49000")
+    assert len([record for record in caplog.records if "max_investment" in record.getMessage()]) == 2
+
+
 @pytest.mark.parametrize("strategy", ALL)
 def test_short_of_funds_is_said_once_and_asked_again_after_ten_seconds(strategy: str) -> None:
     world = World(strategy, quote=Decimal(250)).start("50000")
