@@ -1,9 +1,9 @@
 """
 The life of a grid: messages come in, the rules decide, the order desk acts.
 
-What a strategy *is* stands in its own file: it answers questions ("what follows this buy?"). This
-base hears what happened, asks the rules, and hands what they want to the desk. It runs on one
-thread, reads no clock but the exchange's through the desk, and never waits.
+What makes a strategy stands in its own file: it answers questions ("what follows this buy?"). This base hears what
+happened, asks the rules, and hands what they want to the desk. It runs on one thread, takes the time of day from the
+exchange (through the desk) only, and never waits.
 """
 
 import logging
@@ -49,9 +49,12 @@ from gridbot.strategies.grid_sync import ACCEPTED, SETTLE_PAUSE
 
 LOG = logging.getLogger(__name__)
 
-LIMITED = "limited"  # pause, to say it once: max_investment is reached
-UNPLACEABLE = "unplaceable"  # pause, to say it once: new settings with which no buy and sell could be placed
-OUT_OF_ORDER = 60.0  # seconds: an older price was told late; older by more, and the two clocks do not compare
+# Pauses that make a message go out once.
+LIMITED = "limited"  # max_investment is reached
+UNPLACEABLE = "unplaceable"  # with new settings no order could be placed
+# Seconds. A price up to this much older than the last is late and ignored; more than 60 s apart means that the
+# clocks disagree: accept the price.
+OUT_OF_ORDER = 60.0
 MAX_STEPS = 50  # a grid check settles in three or four; more means two rules undo each other
 
 
@@ -63,7 +66,7 @@ class GridStrategyBase(GridRetry):
         self._websocket = surroundings.websocket
         self._report = surroundings.report
         self.waiting: tuple[Waiting, ...] = ()
-        self._cancelled = 0  # buys, by the present shift of the grid: a slow exchange takes them in portions
+        self._cancelled = 0  # buys cancelled so far by this shift of the grid; a slow exchange needs several rounds
 
     def _check_near_buy_orders(self, grid: GridView) -> Decision:
         """Buys too near each other: the higher is cancelled."""
@@ -176,15 +179,15 @@ class GridStrategyBase(GridRetry):
         self._after_the_end_of(finished)
 
     def _is_ours_after_all(self, update: ExecutionsUpdateSchema) -> bool:
-        """An order that the book does not know: is it ours, since its answer was lost or because of its userref?"""
+        """Whether an order unknown to the book is ours: its placement got no answer, or it carries our userref."""
         if update.order_id in self._desk.provisional:
-            return True  # over, but its fills were booked in sum: this may be one of them
+            return True  # over, but booked as a sum: this may be one of its fills
         if update.userref != self._config.userref:
             return False
         if self._desk.settle_by_message(update):
             return True
         if self._adopt_told(update):
-            self._find_its_buy(update.order_id, is_live=True)  # one that its owner edits has another id
+            self._find_its_buy(update.order_id, is_live=True)  # an order that the owner edits gets another id
             self._tell_of_a_stranger(update.order_id)
             return True
         if not self._desk.knows(update.order_id):
@@ -194,12 +197,12 @@ class GridStrategyBase(GridRetry):
 
     def _after_the_end_of(self, finished: Finished) -> None:
         """
-        A grid check that waited for its own cancellations goes on; an order that the exchange cancels is not placed
-        again at once.
+        Go on with a grid check that waited for the bot's own cancellations. Do not replace at once an order that the
+        exchange cancelled.
         """
         order = finished.order
         if order.side == SELL and not finished.is_filled:
-            # Perhaps its owner has edited it: then it comes back under another id, told before or after this end.
+            # Perhaps the owner edited it: then it comes back under another id, reported before or after this end.
             for sell in self._desk.book.sells():
                 self._find_its_buy(sell.txid, is_live=order.sells != SURPLUS)
         if order.cancel_requested:
@@ -210,7 +213,7 @@ class GridStrategyBase(GridRetry):
                 self._check_price_range()
         elif finished.is_filled:
             self._desk.pauses.end(short_lived(order.side, order.sells))
-            # A check that has waited for this fill goes on; where executions have told of another price, with the next.
+            # Go on with the check that waited for this fill; if the price has changed since, the next check decides.
             if order.txid == self._due and self._due_until and self.ticker == self._due_at:
                 self._due = ""
                 self._check_price_range()
@@ -218,7 +221,9 @@ class GridStrategyBase(GridRetry):
             self._wait_before_another(finished)
 
     def _check_price_range(self) -> None:
-        """Bring the grid into the order the rules want; ends with the band in which it stays so."""
+        """
+        Carry out what the rules want until they want nothing more; then note the price band in which that stays so.
+        """
         self.band = rules.NO_BAND
         pauses = self._desk.pauses
         if not self.is_ready or not pauses.over(UNFINISHED):
@@ -263,9 +268,9 @@ class GridStrategyBase(GridRetry):
 
     def _next_step(self, grid: GridView) -> Decision:
         """
-        What the first check with something to do wants; with nothing to do, why a level is missing. A grid
-        that the price has left is moved before it is completed: a level added now would only be cancelled
-        again, and while the exchange slows cancellations down that would go on for ever.
+        What the first check with something to do wants; if none has, why levels are missing. A grid that the price has
+        left is moved before it is completed: otherwise a level added now would only be cancelled again, endlessly while
+        the exchange slows cancellations down.
         """
         waiting: tuple[Waiting, ...] = ()
         for check in (
@@ -283,7 +288,7 @@ class GridStrategyBase(GridRetry):
         return Decision(waiting=waiting)
 
     def _make_room(self, grid: GridView) -> Decision:
-        """While a sell finds no place on the exchange, the lowest buy is cancelled; the next after growing pauses."""
+        """Cancel the lowest buy while a sell finds no place on the exchange; the next one after growing pauses."""
         pauses = self._desk.pauses
         if pauses.over(CROWDED) or not pauses.over(GIVING_WAY) or not grid.buys:
             return Decision()
@@ -292,9 +297,9 @@ class GridStrategyBase(GridRetry):
 
     def _carry_out(self, intents: tuple[Intent, ...]) -> int:
         """
-        Carry out the intents one by one, and return how many were done: only when all were does the grid check go on.
-        It breaks off when the bot is asked to stop, when an order cannot be placed, and on a slow exchange after
-        LONGEST_ABSENCE, so that fills told meanwhile get their sells first.
+        Carry out the intents one by one, and return how many were done; the grid check goes on only if all were. Breaks
+        off when the bot is asked to stop, when an order cannot be placed, and on a slow exchange after LONGEST_ABSENCE,
+        so that fills reported meanwhile get their sells first.
         """
         until = self._clock.monotonic() + LONGEST_ABSENCE
         for done, intent in enumerate(intents):
@@ -313,7 +318,7 @@ class GridStrategyBase(GridRetry):
         return len(intents)
 
     def _place_extra_sell(self, intent: PlaceSell) -> bool:
-        """The extra sell rests on free base alone, so the exchange is asked for it first."""
+        """The extra sell uses free base only, so the exchange is asked for the balance first."""
         if not self._may_sell(EXTRA):
             return False
         if not self._desk.funds.is_told:
@@ -339,9 +344,9 @@ class GridStrategyBase(GridRetry):
 
     def _check_configuration_changes(self) -> bool:
         """
-        Another amount_per_grid or interval than the stored one: all open buys are cancelled, and when they are gone the
-        new values are stored. True while that is under way. Where no order of the new size could be placed, or would
-        pay, the buys stay as they are, no other is placed, and the owner is told.
+        If amount_per_grid or interval differ from the stored ones: cancel all open buys, and store the new values once
+        they are gone. True while that is under way. If an order of the new size could not be placed, or would not pay,
+        the buys stay, no others are placed, and the owner is told.
         """
         stored = self._desk.configuration.get()
         wanted = (self.settings.amount_per_grid, self.settings.interval)
@@ -365,7 +370,7 @@ class GridStrategyBase(GridRetry):
         return False
 
     def _tell_shortage(self, grid: GridView, decision: Decision) -> None:
-        """Levels are missing because an order would be too small, or for want of money: said once until it is over."""
+        """Tell the owner, once, that levels are missing: an order would be too small, or money is short."""
         pauses = self._desk.pauses
         too_small = next((waiting for waiting in decision.waiting if waiting.cause is Cause.MINIMUM), None)
         if too_small is None:
@@ -400,7 +405,7 @@ class GridStrategyBase(GridRetry):
 
     @property
     def _investment(self) -> Decimal:
-        """Sum of price x volume over every open order and every placement on its way, in quote."""
+        """See ``GridView.investment``; in quote."""
         return self.view().investment
 
     @property

@@ -1,4 +1,4 @@
-"""What the exchange asks of an order and takes for it: learnt at the start, and again while the bot runs."""
+"""What the exchange demands of an order, and its fee: read at the start, and again while the bot runs."""
 
 import logging
 import math
@@ -18,8 +18,9 @@ from gridbot.strategies.grid_orders import GridOrders, Surroundings
 LOG = logging.getLogger(__name__)
 
 MINIMUM = "minimum"  # pause: an order would be too small
-UNPAID = "unpaid"  # pauses, to say it once: the fee is too high for buys
-UNDERRATED = "underrated"  # more is taken than [grid] fee says
+# Pauses that make a message go out once.
+UNPAID = "unpaid"  # the fee is so high that no buy would pay
+UNDERRATED = "underrated"  # the exchange takes more than [grid] fee says
 BASIS_POINT = Decimal("0.0001")
 RULES_AGE = 86400.0  # seconds after which the pair's rules and the fee are asked for again
 REFUSED_AGE = 600.0  # the same while an order is refused, perhaps because of them
@@ -31,13 +32,13 @@ class GridMarket(GridOrders):
     def __init__(self, surroundings: Surroundings) -> None:
         super().__init__(surroundings)
         self._clock = surroundings.clock
-        self._symbol = ""  # known once the exchange was asked for the pair
+        self._symbol = ""  # known once the exchange has described the pair
         self._rules_read_at = 0.0  # monotonic
         self._ticker_time = 0.0  # by the exchange's clock
-        self._fee_taken = ZERO  # a fraction: of the last buy, where that is more than the settings say
+        self._fee_taken = ZERO  # of the last buy, as a fraction, if it is more than [grid] fee; else 0
 
     def _note_price(self, price: Decimal, time: float) -> None:
-        """An execution newer than the last ticker is the last traded price; of one moment, the later told."""
+        """An execution newer than the last ticker is the last traded price; at equal times the later report counts."""
         if time >= self._ticker_time:
             self.ticker = price
             self._ticker_time = time
@@ -54,8 +55,9 @@ class GridMarket(GridOrders):
 
     def _held_back_unless_paying(self, settings: GridSettings) -> GridSettings:
         """
-        A fee that eats the interval, or the room for a buy, is refused at the first start. Later, when the exchange
-        has raised it, what was bought must still be sold: then only buys are held back. Raises ConfigurationError.
+        Raises ConfigurationError at the first start if the fee takes the whole interval, or if the limit leaves no room
+        for one buy. Later, when the exchange has raised the fee, what was bought must still be sold: then only buys are
+        held back.
         """
         try:
             check_interval_pays(settings.interval, max(settings.fee, self._fee_taken))
@@ -70,10 +72,12 @@ class GridMarket(GridOrders):
 
     def _compare_fee(self, finished: Finished) -> None:
         """
-        A buy is post-only, so the fee of a filled one is the account's maker fee, unless its owner made it take. Where
-        [grid] fee says less, cycles earn less than the bot counts on: that is told once, and where they would lose, no
-        buy follows. Where the fee came from the exchange it is asked for again. A simulated order proves nothing: it
-        keeps the fee of its day.
+        Compare the fee of a filled buy with the fee the bot counts on. A buy is post-only and pays the maker fee,
+        unless the owner edited it into a taker order, which is left out.
+
+        If [grid] fee is too low, cycles earn less than expected: the owner is told once, and if cycles would lose, no
+        more buys are placed. If the fee came from the exchange, the bot asks again. A simulated order proves nothing:
+        it keeps the fee of the day on which it was placed.
         """
         if finished.order.side != BUY or not finished.executed or finished.has_taken or self._config.simulated:
             return
@@ -98,13 +102,13 @@ class GridMarket(GridOrders):
             self.settings = self._held_back_unless_paying(replace(self.settings, held_back=""))
 
     def _refresh_asset_information(self) -> None:
-        """The exchange may change what it asks of an order, and the fee: asked for daily, and after a refusal."""
+        """Ask again for the pair's rules and the fee: once a day, and every ten minutes while an order is refused."""
         age = self._clock.monotonic() - self._rules_read_at
         pauses = self._desk.pauses
         is_refused = len(self._desk.unsold) or any(map(pauses.known, (PLACING, BUYING, UNPAID, MINIMUM)))
         if age < (REFUSED_AGE if is_refused else RULES_AGE):
             return
-        self._rules_read_at = self._clock.monotonic()  # also where it fails: not again at once
+        self._rules_read_at = self._clock.monotonic()  # before asking: a failure must not be repeated at once
         before = self.settings
         try:
             self._retrieve_asset_information()
@@ -119,8 +123,8 @@ class GridMarket(GridOrders):
 
     def _check_market(self) -> None:
         """
-        The database holds the orders of one market; another one would find none of them, or sell play money. Raises
-        ConfigurationError.
+        Raises ConfigurationError if the database belongs to another market: its orders would not be found here, and
+        coins bought with play money might be sold for real.
         """
         stored = self._desk.configuration
         if stored.exists and stored.get().market != self.market:

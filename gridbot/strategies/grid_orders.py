@@ -58,15 +58,15 @@ class GridOrders(ABC):
         self._desk = surroundings.desk
         self._publish = surroundings.publish
         self.market = f"{surroundings.rest_api.get_exchange_domain().EXCHANGE} {surroundings.rest_api.rest_symbol}"
-        self.settings: GridSettings  # there once the exchange was asked for the pair
+        self.settings: GridSettings  # there once the exchange has described the pair
         self.ticker = ZERO
         self._without_buy: deque[Finished] = deque()  # filled sells whose buy could not be placed yet
 
     @abstractmethod
     def sell_after(self, buy: UnsoldBuy) -> PlaceSell | None:
         """
-        The sell that follows a filled buy, None when the base is kept. Raises OrderTooSmall. Asked when the fill is
-        booked, and again when the sell is placed: it must ask nothing of the exchange.
+        The sell that follows a filled buy; None to keep the base. Raises OrderTooSmall. Called when the fill is booked
+        and again when the sell is placed, so it must only compute and ask nothing of the exchange.
         """
 
     def _get_buy_order_price(self, last_price: Decimal) -> Decimal:
@@ -78,7 +78,7 @@ class GridOrders(ABC):
         return rules.sell_price(last_price, self.ticker, self.settings)
 
     def _record(self, finished: Finished) -> None:
-        """What must not be forgotten of an order that is over; part of the transaction that ends it."""
+        """Store what must not be forgotten of an order that is over; part of the transaction that ends it."""
         order = finished.order
         if order.side == SELL:
             if not finished.is_filled and order.sells != EXTRA:
@@ -93,7 +93,7 @@ class GridOrders(ABC):
             self._desk.add_to_surplus(finished.executed, order.price)
 
     def _keeps(self, buy: UnsoldBuy) -> bool:
-        """True when the strategy never sells what was bought; not when a sell is only too small for now."""
+        """True when the strategy never sells what was bought; False when a sell is only too small for now."""
         try:
             return self._asked_for_a_sell(buy) is None
         except OrderTooSmall:
@@ -101,8 +101,8 @@ class GridOrders(ABC):
 
     def _keep_for_sale(self, order: BookOrder, at: float) -> None:
         """
-        A sell was cancelled. What it did not sell waits for another sell, as its buy or as surplus; but it is left to
-        the owner where he has said ``forget``, and where the bot knows of no buy that brought it in.
+        A sell was cancelled. What it did not sell waits for another sell: under its buy, or as surplus if it has no buy
+        or is too small. It is left to the owner after a ``forget``, and if the bot knows no buy that brought it in.
         """
         rest = order.rest
         for txid in (order.sells, order.txid):
@@ -110,7 +110,7 @@ class GridOrders(ABC):
                 self._desk.forgotten.leave(txid, rest)
                 return
         if order.sells in ("", UNKNOWN) and order.placed_at > self._desk.configuration.get().created_at:
-            # Somebody may have offered coins under our userref that the bot has never bought.
+            # The owner, or another bot with our userref, may have offered coins that this bot never bought.
             self._publish(
                 Trouble(
                     f"the sell {order.txid} carried this bot's userref and was not placed by it. It was cancelled, and "
@@ -123,7 +123,7 @@ class GridOrders(ABC):
         if rows := self._desk.trades.of_order(order.sells):
             price = rows[0].info.price
             sold = sum((row.info.volume for row in self._desk.trades.sales_of(order.sells)), ZERO)
-            # Amended by hand it may have sold coins that the bot never bought.
+            # A sell amended by hand may have sold more coins than the bot had bought.
             rest = min(rest, sum((row.info.volume for row in rows), ZERO) - sold)
         buy = UnsoldBuy(order.sells, price, rest, at)
         if rest <= 0 or self._keeps(buy):
@@ -134,7 +134,7 @@ class GridOrders(ABC):
             self._desk.unsold.add(buy)
 
     def _handle_arbitrage(self, finished: Finished) -> Placement | None:
-        """What follows an order that is over, written down; where a message told of it in the same transaction."""
+        """Write down what follows an order that is over; if a message reported its end, in the same transaction."""
         if finished.is_filled:
             return self.handle_filled_order_event(finished)
         return self._handle_cancel_order(finished)
@@ -153,7 +153,7 @@ class GridOrders(ABC):
         return None
 
     def _announce(self, finished: Finished) -> None:
-        """Tell the listeners; for a sell that closed a cycle with what it brought."""
+        """Publish the end of an order; for a sell that closed a cycle, with its profit and the base that was kept."""
         order = finished.order
         if not finished.is_filled:
             # Kraken calls our own cancellations "User requested", which would worry the user.
@@ -176,7 +176,9 @@ class GridOrders(ABC):
         )
 
     def _next_buy(self, sold: Finished) -> Placement | None:
-        """The buy one interval below a filled sell; when it must wait, it comes before the grid is completed."""
+        """
+        Write down the buy one interval below a filled sell; if it must wait, it comes before the grid is completed.
+        """
         if not self._may_buy():
             self._without_buy.append(sold)
             return None
@@ -187,12 +189,12 @@ class GridOrders(ABC):
         return None
 
     def _add_missed_buy_orders(self) -> None:
-        """The buys that follow sells which were filled while nothing could be placed, in that order."""
+        """Place the buys after sells that were filled while nothing could be placed, in the order of those sells."""
         while self._without_buy and self._may_buy():
             self._send(self._next_buy(self._without_buy.popleft()))
 
     def _new_sell_order(self, buy: UnsoldBuy) -> Placement | None:
-        """Write down the sell for a filled buy; None when it must wait: the buy then stays unsold."""
+        """Write down the sell for a filled buy; None if it must wait: the buy then stays unsold."""
         if not self._may_sell(buy.txid):
             return None
         try:
@@ -203,7 +205,9 @@ class GridOrders(ABC):
         return self._write_down_sell(intent) if intent is not None else None
 
     def _asked_for_a_sell(self, buy: UnsoldBuy) -> PlaceSell | None:
-        """What ``sell_after`` answers. Raises OrderTooSmall; ConfigurationError when it is no answer."""
+        """
+        What ``sell_after`` returns. Raises OrderTooSmall; ConfigurationError if it is neither None nor a PlaceSell.
+        """
         intent = self.sell_after(buy)
         is_sell = (
             isinstance(intent, PlaceSell) and isinstance(intent.price, Decimal) and isinstance(intent.volume, Decimal)
@@ -233,9 +237,9 @@ class GridOrders(ABC):
 
     def _write_down_sell(self, intent: PlaceSell) -> Placement | None:
         """
-        Write down a sell, of a lot less where the free base is short by rounding dust. Where more is missing it is put
-        off. When its turn comes again and the exchange, asked anew, still tells too little, it is tried all the same:
-        balances are only a hint.
+        Write down a sell, one lot smaller if only rounding dust is missing from the free base. If more is missing, it
+        is put off. If at the next try the exchange still reports too little, the bot sends it anyway: balances are only
+        a hint.
         """
         free = self._desk.funds.base_available
         volume = rules.sellable_volume(intent.volume, free, self.settings.pair.lot)
@@ -254,14 +258,14 @@ class GridOrders(ABC):
         self._put_off(what, OrderRefused(SELL, price, volume, reason, "it is kept and sold when it can be"), reason)
 
     def _put_off(self, what: str, event: Event, why: str = "") -> None:
-        """Tried again after growing pauses, and told the first time only."""
+        """Begin a growing pause for ``what``; the event is published the first time only."""
         said_before = self._desk.pauses.known(what)
         self._desk.pauses.begin(what, why=why)
         if not said_before:
             self._publish(event)
 
     def _tell_once(self, what: str, event: Event) -> None:
-        """Told now, and not again before the pause ``what`` is ended."""
+        """Publish the event, and do not repeat it before the pause ``what`` is ended."""
         if not self._desk.pauses.known(what):
             self._desk.pauses.begin(what)
             self._publish(event)
@@ -275,7 +279,7 @@ class GridOrders(ABC):
         return self._desk.may_place() and all(map(pauses.over, (BUYING, CROSSING, CROWDED)))
 
     def new_buy_order(self, order_price: Decimal) -> BookOrder | None:
-        """Place a buy at ``order_price``, cut to the tick. None when it is not, or not known to be, placed."""
+        """Place a buy at ``order_price``, cut to the tick. None if it was not placed, or if its fate is unknown."""
         price = self.settings.pair.truncate_price(order_price)
         return self._desk.place(PlaceBuy(price, rules.buy_volume(price, self.settings), "by request"))
 
@@ -284,7 +288,7 @@ class GridOrders(ABC):
             self._desk.send(placement)
 
     def _add_missed_sell_orders(self) -> None:
-        """Sells for filled buys that have none yet, as far as they can be placed now."""
+        """Place the sells that filled buys still lack, as far as that is possible now."""
         asked = False
         for buy in self._desk.unsold.all():
             if self._desk.pauses.known(buy.txid) and self._desk.pauses.over(buy.txid) and not asked:
@@ -312,5 +316,5 @@ class GridOrders(ABC):
 
 
 def short_lived(side: str, sells: str) -> str:
-    """The pause after an order that the exchange took and cancelled again at once."""
+    """Name of the pause after an order that was cancelled soon after the exchange took it."""
     return CROSSING if side == BUY else f"short-lived {sells}"

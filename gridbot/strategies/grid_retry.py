@@ -1,4 +1,4 @@
-"""What is looked at once a second, because it could not be done at once or was not told: nothing here waits."""
+"""What the bot tries once a second because it could not be done at once, or was not reported: nothing here waits."""
 
 import logging
 
@@ -28,35 +28,35 @@ CANCELS = "cancels"  # before it is asked how cancellations ended
 SETTLING = "settling"  # before it is asked what became of orders of unknown fate
 BLIND, BLIND_TOLD = "blind", "blind, and told"  # without the feed of executions
 UNFINISHED = "unfinished"  # a grid that takes long to build or to move
-PASSED = "passed"  # the price has passed an order whose fill nobody told
+PASSED = "passed"  # the price has passed an order, and its fill was not reported
 # Seconds.
 FUNDS_PAUSE, LONGEST_FUNDS_PAUSE = 10.0, 60.0
 LONGEST_SETTLE_PAUSE = 20.0  # one look-up costs 5 of Kraken's counter of 15, which loses 1 in 3 s
-BLIND_SPACING = 60.0  # so often executions are asked for without their feed
-LONGEST_ABSENCE = 3.0  # of orders in a row, before the feed is listened to again
-LISTENING = 0.2  # so long nothing is placed, and thousands of messages can be heard
-YOUNG = 60.0  # an order that the exchange cancels at a lower age is not simply placed again
-PASSED_PATIENCE = 10.0  # within which a fill should be told, once the price has passed its order
-DUE_PATIENCE = 2.0  # within which nothing is decided before such a fill is told
+BLIND_SPACING = 60.0  # between two comparisons over REST while the feed of executions is down
+LONGEST_ABSENCE = 3.0  # of placing and cancelling in a row, before the bot reads the feed again
+LISTENING = 0.2  # without placing anything: enough to read thousands of messages
+YOUNG = 60.0  # an order that the exchange cancels before this age is replaced only after a pause
+PASSED_PATIENCE = 10.0  # a fill should be reported this long after the price has passed its order
+DUE_PATIENCE = 2.0  # the grid check waits this long for such a fill
 
 BY_HAND = "User requested"  # Kraken's words for a cancellation by its owner: the first one costs no pause
 
 
 class GridRetry(GridSync):
-    """Unknown fates, lost confirmations, untold fills, sells that found no place: again, at growing pauses."""
+    """Tries again, at growing pauses: unknown fates, unconfirmed cancellations, unreported fills, delayed sells."""
 
     def __init__(self, surroundings: Surroundings) -> None:
         super().__init__(surroundings)
-        self._passed: set[str] = set()  # orders that the price has been beyond
-        self._due = ""  # the buy whose fill a grid check waits for
-        self._due_at = ZERO  # the price that check was asked with
-        self._due_until = 0.0  # monotonic; 0.0: it has waited long enough
+        self._passed: set[str] = set()  # txids of open orders that the price has passed
+        self._due = ""  # txid of the buy whose fill a grid check waits for
+        self._due_at = ZERO  # the price at that check
+        self._due_until = 0.0  # monotonic; 0.0: the check has waited long enough
 
     @property
     def wants_price(self) -> bool:
         """
-        True when refused buys may be tried again, or all else is there after a lost connection. That takes a price,
-        and a quiet pair does not tell one.
+        True when the engine should ask for the price, because a quiet pair's feed may not report one for long: refused
+        buys may be tried again, or after a lost connection only the price is missing.
         """
         if self._waiting_for == {"ticker"}:
             return True
@@ -79,7 +79,7 @@ class GridRetry(GridSync):
             LOG.warning("%s; trying again later", exc)
 
     def _retry_what_waits(self) -> None:
-        self._look_for_untold_fills()
+        self._look_for_unreported_fills()
         if self._due and 0 < self._due_until <= self._clock.monotonic():
             self._due_until = 0.0
             self._check_price_range()
@@ -98,8 +98,8 @@ class GridRetry(GridSync):
             self._desk.refresh_funds()
             self.band = rules.NO_BAND
 
-    def _look_for_untold_fills(self) -> None:
-        """The price has passed an order of ours and nobody told of its fill: the message may be lost, or late."""
+    def _look_for_unreported_fills(self) -> None:
+        """Ask the exchange when the price has passed an order of ours but no fill was reported: it may be lost."""
         book, pauses = self._desk.book, self._desk.pauses
         self._passed |= {highest.txid for highest in book.buys()[:1] if self.ticker < highest.price}
         self._passed |= {lowest.txid for lowest in book.sells()[:1] if self.ticker > lowest.price}
@@ -113,7 +113,7 @@ class GridRetry(GridSync):
         elif pauses.over(PASSED):
             pauses.begin(PASSED, longest=self.regular_spacing)
             self._passed.clear()
-            self._desk.request_sync("the price has passed an order whose fill nobody told")
+            self._desk.request_sync("the price has passed an order whose fill was not reported")
 
     def _assign_all_pending_transactions(self) -> None:
         """Placements of unknown fate: ask the exchange, at growing intervals."""
@@ -128,14 +128,14 @@ class GridRetry(GridSync):
             pauses.end(SETTLING)
 
     def _look_up_cancels(self) -> None:
-        """Cancellations the feed has not confirmed."""
+        """Look up the cancellations that the feed has not confirmed."""
         self._assign_order_by_txid(*self._desk.book.unconfirmed_cancels())
         if not self._desk.book.unconfirmed_cancels():
             self._desk.pauses.end(CANCELS)
             self._check_price_range()
 
     def _assign_order_by_txid(self, *txids: str) -> None:
-        """Ask the exchange for orders of the book, all in one call, and book its answer."""
+        """Ask the exchange for these orders of the book, all in one call, and book its answer."""
         for info in self._rest_api.get_orders_info(list(txids)).values():
             if info.status == self._rest_api.get_exchange_domain().OPEN:
                 self._desk.book.forget_cancel_request(info.txid)
@@ -143,8 +143,8 @@ class GridRetry(GridSync):
 
     def _look_while_blind(self) -> None:
         """
-        The feed of executions stays away: say so, and ask over REST, so that filled buys get their sells. At the
-        start, too, once a price is known, and late enough for REST to show whatever an earlier life has sent.
+        While the feed of executions is down: tell the owner, and ask over REST, so that filled buys get their sells. At
+        the start, too, once a price is known; but only after REST must show every order that an earlier process sent.
         """
         if self._blind_since is None or not self._desk.pauses.over(BLIND):
             return
@@ -166,8 +166,8 @@ class GridRetry(GridSync):
 
     def _fill_is_due(self) -> bool:
         """
-        True for a moment while the price is below an open buy. Its fill comes over another connection than the price,
-        and may be told later: levels would be counted from a buy that is there no more.
+        True for up to 2 s while the price is below an open buy. The fill arrives on another connection than the price,
+        and perhaps later; without waiting, levels would be computed from a buy that is already filled.
         """
         top = next(iter(self._desk.book.buys()), None)
         if top is None or self.ticker >= top.price:
@@ -179,18 +179,21 @@ class GridRetry(GridSync):
         return self._clock.monotonic() < self._due_until
 
     def _sell_first(self) -> None:
-        """Filled buys whose sell was held up because no order at all could be placed: they come before any new buy."""
+        """Place the sells that waited because no order could be placed at all: they come before any new buy."""
         for buy in self._desk.unsold.all():
             if not self._desk.pauses.known(buy.txid):
                 self._send(self._new_sell_order(buy))
 
     def _wait_before_another(self, finished: Finished) -> None:
-        """Growing pauses for what the exchange cancels soon after it took it; by its owner a short one, or none."""
+        """
+        Begin a growing pause when an order is cancelled soon after it was placed. The first cancellation by the owner
+        costs a short pause (sell) or none (buy).
+        """
         order, pauses = finished.order, self._desk.pauses
         what = short_lived(order.side, order.sells)
         by_its_owner = finished.reason == BY_HAND and not pauses.known(what)
         first, longest = (0.0, LONGEST_CROSSING_PAUSE) if order.side == BUY else (EDITING, LONGEST_PAUSE)
         if finished.at - order.placed_at < YOUNG and not by_its_owner:
             first = 1.0
-        if pauses.over(what):  # several at one stroke count once
+        if pauses.over(what):  # several orders cancelled together count once
             pauses.begin(what, first=first, longest=longest)

@@ -35,9 +35,9 @@ from gridbot.models.money import ONE, ZERO, percent, shown, step_of
 # The ticker must clear the second interval by a little, so that a price resting on the threshold
 # does not move the grid to and fro.
 SHIFT_UP_MARGIN = Decimal("1.001")
-# Seconds within which two times of the exchange may be told in either order.
+# Seconds: the exchange may report two events that are closer than this in either order.
 SAME_MOMENT = 5.0
-# A sale returns the quote spent up to cutting, and to what a fee that has changed since then makes of it.
+# A sell returns the quote spent on its buy, or slightly less: volumes are cut, and the fee may have changed since.
 NEARLY = Decimal("0.99")
 
 TWO = Decimal(2)
@@ -48,8 +48,8 @@ NO_BAND: Band = (ONE, ZERO)
 
 def grid_settings(config: BotConfigDTO, pair: AssetPairInfoSchema, fee: Decimal | None) -> GridSettings:
     """
-    The numbers of the rules. Raises ConfigurationError where no fee is known. Whether orders are large enough is
-    looked at once a price is known: see ``check_first_cycle``.
+    The numbers of the rules. Raises ConfigurationError if no fee is known. ``check_first_cycle`` checks later, once a
+    price is known, whether orders are large enough.
     """
     if fee is None:
         raise ConfigurationError(
@@ -90,8 +90,8 @@ def first_level(ticker: Decimal, settings: GridSettings) -> Decimal:
 
 def sell_price(bought_at: Decimal, ticker: Decimal, settings: GridSettings) -> Decimal:
     """
-    One interval above the buy, or above the ticker where that would be below the ticker. Where the cut to a wide
-    tick, or a fee that has grown since the buy, would take all of the gain: the first tick that pays.
+    One interval above the buy; one interval above the ticker if the ticker has passed that price. If cutting to a wide
+    tick, or a fee raised since the buy, would take all of the gain: the first tick that pays.
     """
     price = bought_at * (ONE + settings.interval)
     if price < ticker:
@@ -108,7 +108,7 @@ def _first_that_pays(bought_at: Decimal, settings: GridSettings) -> Decimal:
 
 
 def _pays(bought_at: Decimal, sold_at: Decimal, settings: GridSettings) -> bool:
-    """Is anything left of the gain after two fees?"""
+    """True if some gain is left after two fees."""
     return sold_at * (ONE - settings.fee) > bought_at * (ONE + settings.fee)
 
 
@@ -172,7 +172,7 @@ def smallest_interval(ticker: Decimal, settings: GridSettings) -> Decimal:
 
 
 def smallest_amount(price: Decimal, settings: GridSettings) -> Decimal:
-    """The smallest amount_per_grid, to the cent, of which a buy and its sell near ``price`` are large enough."""
+    """The smallest amount_per_grid, rounded up to the cent, whose buy and sell near ``price`` are large enough."""
     pair = settings.pair
     top = price * (ONE + settings.interval)  # sells stand above the price
     least = max(pair.ordermin * top, pair.costmin + pair.lot * top)
@@ -232,9 +232,9 @@ def surplus_sell(remaining: Decimal, max_price: Decimal, ticker: Decimal, settin
 
 def buy_behind(sell: BookOrder, unsold: tuple[UnsoldBuy, ...], settings: GridSettings) -> UnsoldBuy | None:
     """
-    The buy that a sell of unknown origin sells: filled before the sell was placed, cheaper, and such that
-    the sell returns the quote spent and no more base than was bought; of several the one that it stands one
-    interval above, else the dearest, because the interval may have been another one then. None: there is none.
+    The buy that a sell of unknown origin sells; None if no buy fits. A buy fits if it was filled before the sell was
+    placed, was cheaper, and the sell returns the quote spent and sells no more base than was bought. Of several, take
+    the one exactly one interval below the sell; else the dearest, because the interval may have been different then.
     """
     placed_at = sell.placed_at or math.inf  # 0: the exchange did not say when
     returned = sell.volume * sell.price * (ONE - TWO * settings.fee)
@@ -357,7 +357,7 @@ def check_extra_sell_order(grid: GridView) -> Decision:
     settings = grid.settings
     if grid.sells or grid.unsold or grid.pending or len(grid.buys) != settings.n_open_buy_orders:
         return Decision()
-    free = _base_of_nobody(grid)
+    free = _base_without_a_buy(grid)
     if free * grid.ticker <= settings.amount_with_fee:
         return Decision()
     price = extra_sell_price(grid.ticker, grid.highest_buy_price, settings)
@@ -374,9 +374,10 @@ def quiet_band(grid: GridView, decision: Decision) -> Band:
     """
     (low, high): while low <= ticker <= high the grid check would decide what it decided just now.
 
-    With nothing to do only the shift-up depends on the price, and it needs a rise: the band has no lower end, and while
-    buys are held back, which keeps the grid where it is, no upper end either. Where levels are missing for want of
-    money, what brings some takes the band away. A level below the pair's minimums, or something to do: no band.
+    With nothing to do, only the shift-up depends on the price, and it needs a rise: the band has no lower end. While
+    buys are held back the grid stays where it is, so the band has no upper end either. Where levels are missing for
+    lack of money, the band is reset when money comes in. Something to do, or a level below the pair's minimums: no
+    band.
     """
     if decision.intents or any(w.cause is Cause.MINIMUM for w in decision.waiting):
         return NO_BAND
@@ -387,17 +388,17 @@ def quiet_band(grid: GridView, decision: Decision) -> Band:
 
 def extra_sell_band(grid: GridView, band: Band) -> Band:
     """SWING: ``band`` cut off at the price from which the free base would be worth an extra sell."""
-    free = _base_of_nobody(grid)
+    free = _base_without_a_buy(grid)
     if grid.sells or free <= 0:
         return band
-    # Above that price the rule was asked and said no for another reason: it is asked again every time.
+    # Above that price the rule said no for another reason, which may pass: it is asked again at every ticker.
     return band[0], min(band[1], grid.settings.amount_with_fee / free)
 
 
-def _base_of_nobody(grid: GridView) -> Decimal:
+def _base_without_a_buy(grid: GridView) -> Decimal:
     """
-    Free base without what open and cancelled buys have brought in so far: that has its own sells; and without what
-    the owner has taken for himself.
+    Free base that no buy of the grid brought in: without the executed parts of open and cancelled buys, which get their
+    own sells, and without what the owner has taken (``forget``).
     """
     return grid.base_available - grid.surplus - grid.left_to_owner - sum((buy.executed for buy in grid.buys), ZERO)
 

@@ -1,7 +1,7 @@
 """
-Catching up: the comparison with the exchange at the start and after every doubt.
+Catching up: compares the bot's book with the exchange at the start, and again after every doubt.
 
-Nothing here waits. What cannot be done now is noted as a pause, and grid_retry looks again.
+Nothing here waits. What cannot be done now gets a pause, and grid_retry tries it again later.
 """
 
 import logging
@@ -22,40 +22,40 @@ LOG = logging.getLogger(__name__)
 ACCEPTED = ("pending_new", "new")  # events of an order that is open and has nothing executed yet
 
 SYNC = "synchronisation"  # a pause
-SYNC_PAUSE = 1.0  # seconds between two synchronisations, whatever asks for them; longer for each in a row
+SYNC_PAUSE = 1.0  # seconds between two synchronisations, whatever asks for them; doubled for each in a row
 LONGEST_SYNC_PAUSE = 8.0
 FAILURE_PAUSE, LONGEST_FAILURE_PAUSE = 5.0, 60.0
-CALM = 2 * LONGEST_FAILURE_PAUSE  # after so long without a synchronisation the next pause is a short one again
+CALM = 2 * LONGEST_FAILURE_PAUSE  # seconds without a synchronisation after which the next pause is short again
 SETTLE_PAUSE = 3.0
-REGULAR_SPACING = 600.0  # a slow look at the whole book, whatever the feed says
-SYNCED_AGE = 3600.0  # so far back a restart asks for closed orders, at most, while all is well
+REGULAR_SPACING = 600.0  # seconds between two comparisons of the whole book while nothing is in doubt
+SYNCED_AGE = 3600.0  # seconds: an older ``synced_at`` is renewed, so that a restart need not look back far
 DAY = 86400.0
-MEMORY = 7 * DAY  # after the loss of the database the exchange is asked for so much of the past
-EDITING = 3.0  # seconds: so much later than its cancellation an edited order may come back
-SECOND_LOOK = 70.0  # after a doubt: REST may have answered from a minute ago
-LONGEST_BLINDNESS = 300.0  # seconds after which the owner is told
-FAILING = "failing"  # pause, to say it once: no comparison succeeds
-PHANTOMS, STRANGER = "phantoms", "stranger"  # pauses, to say it once, and once a day
-PHANTOM_AGE = 300.0  # seconds: a young order may be unknown to an exchange that answers from a minute ago
+MEMORY = 7 * DAY  # seconds: how far back a new database asks for orders, because an older one may be lost
+EDITING = 3.0  # seconds between the cancellation of an order that the owner edits and its return under a new txid
+SECOND_LOOK = 70.0  # seconds: after a doubt compare once more, because REST may answer with data a minute old
+LONGEST_BLINDNESS = 300.0  # seconds without executions, or without a successful comparison, until the owner is told
+FAILING = "failing"  # pause that makes a message go out once: no comparison succeeds
+PHANTOMS, STRANGER = "phantoms", "stranger"  # two more of them; the second lasts a day
+PHANTOM_AGE = 300.0  # seconds: REST may answer with data a minute old, so a younger order may still be missing from it
 
 
 class GridSync(GridMarket):
-    """What a strategy does about the time in which it did not look."""
+    """How a strategy catches up with the exchange after a start or a gap."""
 
-    # Seconds. A backtest, whose exchange tells everything and forgets nothing, sets it to infinity.
+    # Seconds. A backtest sets it to infinity: its exchange reports everything at once.
     regular_spacing = REGULAR_SPACING
 
     def __init__(self, surroundings: Surroundings) -> None:
         super().__init__(surroundings)
         self._sync = surroundings.sync
-        self.band: rules.Band = rules.NO_BAND  # a ticker from low to high changes nothing; low > high: none is quiet
-        self._waiting_for = {"ticker", "executions"}  # why nothing may be decided yet
+        self.band: rules.Band = rules.NO_BAND  # a ticker from low to high changes nothing; low > high: every ticker may
+        self._waiting_for = {"ticker", "executions"}  # what is missing before anything may be decided
         self._started_at: float | None = None  # when the first synchronisation was done
-        self._looked_back_at = 0.0  # when closed orders were last asked for, exchange's clock
+        self._looked_back_at = 0.0  # when closed orders were last asked for; unix seconds, exchange's clock
         self._last_sync = self._clock.monotonic()
-        self.next_look = self._clock.monotonic() + self.regular_spacing  # when the whole book is compared again unasked
-        self._early: list[ExecutionsUpdateSchema] = []  # told before the first synchronisation
-        self._blind_since: float | None = None  # since when the executions were not heard, monotonic
+        self.next_look = self._clock.monotonic() + self.regular_spacing  # when to compare the whole book again
+        self._early: list[ExecutionsUpdateSchema] = []  # reported before the first synchronisation
+        self._blind_since: float | None = None  # since when the feed of executions is down, monotonic
         self._failing_since: float | None = None  # since when no comparison has succeeded, monotonic
 
     def _check_price_range(self) -> None:
@@ -73,8 +73,8 @@ class GridSync(GridMarket):
 
     def _prepare_for_trading(self) -> None:
         """
-        Compare the book with the exchange and catch up: at the start, and again after every lost
-        connection or doubt. Raises TemporaryFailure; it is then tried again later.
+        Compare the book with the exchange and catch up: at the start, and again after every lost connection or doubt.
+        Raises TemporaryFailure; the caller tries again later.
         """
         if self._clock.monotonic() - self._last_sync > CALM:
             self._desk.pauses.end(SYNC)
@@ -83,7 +83,7 @@ class GridSync(GridMarket):
         if self.is_ready:
             self._refresh_asset_information()
         doubt = bool(self._desk.sync_reason)
-        self._adopt_unknown(self._early)  # REST may not show them yet, and their levels are taken
+        self._adopt_unknown(self._early)  # REST may not list them yet; their levels must not be bought twice
         since = self._look_back_to()
         self._sync_order_book(since)
         now, stored = self._desk.now(), self._desk.configuration
@@ -106,25 +106,25 @@ class GridSync(GridMarket):
 
     def _check_amount(self) -> None:
         """
-        A bot that never traded is told at once that its orders are too small, or cannot pay. One with a
-        history starts all the same: what it holds must be sold. Raises ConfigurationError.
+        Raises ConfigurationError when the orders of a bot that never traded would be too small, or would earn nothing.
+        A bot with a history starts all the same: what it holds must be sold.
         """
         if not self._desk.configuration.exists and not len(self._desk.book):
             rules.check_first_cycle(self.ticker, self.settings, self._asked_for_a_sell)
 
     def remember_the_time(self) -> None:
-        """At a stop by request: everything up to now was heard, the next start need not look further back."""
+        """Called at a requested stop: the bot heard everything so far, so the next start need not look further back."""
         is_certain = not self._waiting_for and not self._desk.sync_reason
         if is_certain and self._desk.configuration.is_synced:
             self._desk.configuration.update(synced_at=self._desk.now())
 
     def _hear(self, updates: list[ExecutionsUpdateSchema]) -> None:
-        """News of our orders; what is told before the first synchronisation has no book to go into yet, and waits."""
+        """Handle reports about our orders; before the first synchronisation there is no book yet, and they wait."""
         for update in updates:
             order = self._desk.book.get(update.order_id)
             price = update.last_price
             if price is None and order is not None and update.exec_type == "filled":
-                price = order.price  # told without its execution
+                price = order.price  # a "filled" event does not name the price of its execution
             if price and (order is not None or update.symbol == self._symbol):
                 self._note_price(price, update.time or self._desk.now())
             if self.is_ready:
@@ -136,17 +136,19 @@ class GridSync(GridMarket):
         try:
             self._on_execution(update)
         except TemporaryFailure as exc:
-            # What this news called for failed; the news behind it must be heard all the same.
+            # What had to follow this report failed; the reports after it must be booked all the same.
             self._desk.request_sync(f"{exc}; an order's news was answered only in part")
 
     def _look_back_to(self) -> float | None:
         """
-        Since when the exchange must be asked for closed orders; None when the feed has told of all that ended.
+        From when on to ask for closed orders (unix seconds); None if the feed already reported every closed order.
 
-        A new database may follow one that was lost, and nobody knows when. The last days are asked for, so that a buy
-        without a sell gets one, and none gets two: at once while orders of ours are open; else the grid comes first,
-        and the second look asks, a minute later. The first look of every start is repeated once the lag of REST is
-        over: it may have been answered from before the start, and the database may be an older copy.
+        A new database may follow one that was lost at an unknown time. Then look back 7 days, so that each buy ends
+        with one sell: right away if orders of ours are open, else with the second look a minute later, so that the grid
+        comes first.
+
+        The first look of every start is repeated once the lag of REST is over: the answer may date from before the
+        start, and the database may be an older copy.
         """
         stored = self._desk.configuration
         if not stored.exists:
@@ -163,7 +165,7 @@ class GridSync(GridMarket):
         is_new = not stored.exists
         away = None if self._blind_since is None else self._clock.monotonic() - self._blind_since
         if is_new:
-            if since is None and len(self._desk.book):  # the feed had not told of these
+            if since is None and len(self._desk.book):  # REST lists open orders that the feed did not report
                 news = self._sync(now - MEMORY)
             amount, interval = self.settings.amount_per_grid, self.settings.interval
             stored.create(self.market, amount, interval, now, synced_at=now - MEMORY)
@@ -194,7 +196,7 @@ class GridSync(GridMarket):
         if "executions" not in self._waiting_for:
             self._blind_since = None
         for sell in self._desk.book.sells():
-            self._find_its_buy(sell.txid)  # the feed told of it, and REST does not show it yet
+            self._find_its_buy(sell.txid)  # the feed reported it, and REST may not list it yet
         self._add_missed_sell_orders()
         for done in sorted(finished, key=lambda done: done.at):
             if done.is_filled and done.order.side == SELL:
@@ -202,18 +204,19 @@ class GridSync(GridMarket):
 
     def _find_unknown_orders(self, opened: list[ExecutionsUpdateSchema]) -> None:
         """
-        Adopt what only the snapshot of the feed shows: it names every open order and is never behind, as REST may be.
+        Adopt open orders of ours that only the snapshot of the feed shows: it lists every open order and is never
+        behind, as REST may be.
 
-        At a start such orders mean that the database was lost, or an older copy brought back; so does a new database
-        after a sudden end. Whatever ran with the lost one may have sent an order that is still on its way: the first
-        comparison waits until the exchange must refuse it; longer where REST shows other open orders than the feed,
-        and is behind.
+        At a start such orders mean that the database was lost, or replaced by an older copy. A new database after a
+        sudden end (``left_suddenly``) means the same. The bot with the lost database may have sent an order that is
+        still on its way. So the first comparison waits until the exchange must refuse that order; it waits longer if
+        REST lists other open orders than the feed, because REST is then behind.
         """
         adopted = self._adopt_unknown(opened)
         lost = not self._desk.configuration.exists and (len(self._desk.book) or self._rest_api.left_suddenly)
         if not self.is_ready and (adopted or lost):
-            told = {update.order_id for update in opened if update.userref == self._config.userref}
-            seconds = self._rest_api.answers_lag if self._rest_is_behind(told) else DEADLINE + SETTLE_PAUSE
+            ours = {update.order_id for update in opened if update.userref == self._config.userref}
+            seconds = self._rest_api.answers_lag if self._rest_is_behind(ours) else DEADLINE + SETTLE_PAUSE
             self._desk.pauses.begin(SYNC, at_least=seconds)
             LOG.warning(
                 "the database is new or old (open orders of ours that it does not know: %d), and an order may still "
@@ -222,21 +225,23 @@ class GridSync(GridMarket):
                 seconds,
             )
 
-    def _adopt_unknown(self, told: list[ExecutionsUpdateSchema]) -> list[ExecutionsUpdateSchema]:
-        """Of what the feed told, the open orders of ours that neither the book nor a placement on its way explains."""
-        ours = [update for update in told if update.userref == self._config.userref]
+    def _adopt_unknown(self, reported: list[ExecutionsUpdateSchema]) -> list[ExecutionsUpdateSchema]:
+        """
+        Adopt and return the ``reported`` open orders of ours that neither the book nor a pending placement explains.
+        """
+        ours = [update for update in reported if update.userref == self._config.userref]
         return [update for update in ours if not self._desk.settle_by_message(update) and self._adopt_told(update)]
 
-    def _rest_is_behind(self, told: set[str]) -> bool:
-        """True when REST shows other open orders than the feed has just told."""
+    def _rest_is_behind(self, reported: set[str]) -> bool:
+        """True when REST lists other open orders than the feed has just ``reported``, or does not answer."""
         try:
             shown = self._rest_api.get_open_orders(self._config.userref)
         except TemporaryFailure:
             return True
-        return {order.txid for order in shown if order.pair == self._rest_api.rest_altname} != told
+        return {order.txid for order in shown if order.pair == self._rest_api.rest_altname} != reported
 
     def _adopt_told(self, update: ExecutionsUpdateSchema) -> bool:
-        """True when the feed told of an open order with our userref that was unknown; it is ours now."""
+        """Adopt an open order with our userref that the feed reported and the bot did not know; True if it was one."""
         price, volume, side = update.limit_price, update.order_qty, update.side
         over = update.exec_type not in ACCEPTED
         if over or not (price and volume and side) or self._desk.knows(update.order_id):
@@ -268,7 +273,7 @@ class GridSync(GridMarket):
         )
 
     def _tell_of_others(self) -> None:
-        """A userref that was changed leaves a whole grid behind."""
+        """Warn of open orders under other userrefs: an owner who changes [bot] userref leaves a whole grid behind."""
         for userref, count in self._desk.book.of_others().items():
             self._publish(
                 Trouble(
@@ -279,7 +284,7 @@ class GridSync(GridMarket):
             )
 
     def _tell_of_a_stranger(self, txid: str) -> None:
-        """Two bots with one userref sell each other's coins: said once a day."""
+        """Warn, once a day: two bots with one userref sell each other's coins."""
         if not self._desk.pauses.over(STRANGER):
             return
         self._desk.pauses.begin(STRANGER, first=DAY, longest=DAY)
@@ -292,7 +297,7 @@ class GridSync(GridMarket):
         )
 
     def _tell_of_phantoms(self, news: News) -> None:
-        """Absence proves nothing, but orders of the book that the exchange has never heard of must not go unsaid."""
+        """Warn of orders in the book that the exchange does not know. They stay in the book: absence proves nothing."""
         reported = {info.txid for info in news.reports}
         old = self._desk.now() - PHANTOM_AGE
         phantoms = [order.txid for order in self._desk.book if order.txid not in reported and order.placed_at < old]
@@ -310,12 +315,12 @@ class GridSync(GridMarket):
 
     def _find_its_buy(self, txid: str, is_live: bool = False) -> None:
         """
-        An adopted sell may be the one that an unsold buy waits for, placed at a time that an older copy of the
-        database does not know: that buy must not be sold twice.
+        Find the unsold buy of an adopted sell, so that this buy is not sold twice: an older copy of the database does
+        not know that its sell was placed.
 
-        is_live  the sell was told while the bot looked on. Then its owner may have edited another sell into it; and
-                 where it fits no buy, that buy may be told in a moment: nothing is decided yet, unless a sell of the
-                 surplus, which has no buy, has just ended
+        is_live  the feed reported the sell while the bot was running. Then the owner may have edited another sell into
+                 this one. If it fits no buy, the report of its buy may follow in a moment: nothing is decided yet,
+                 unless a sell of the surplus, which has no buy, has just ended
         """
         sell = self._desk.book.get(txid)
         if sell is None or sell.sells not in ("", UNKNOWN):
@@ -332,15 +337,15 @@ class GridSync(GridMarket):
                     self._desk.add_to_surplus(buy.volume - sell.volume, buy.price)
         elif (
             not sell.sells
-            and not on_their_way  # it may be such a one, with figures that were told wrong
+            and not on_their_way  # this sell may be one of them, reported with wrong figures
             and (not is_live or not self._desk.pauses.over(short_lived(SELL, SURPLUS)))
         ):
             self._desk.is_sold_without_a_buy(sell)
 
     def _buy_of_an_edited(self, sell: BookOrder) -> UnsoldBuy | None:
         """
-        The buy whose own sell was cancelled in the very moment in which this one was placed: its owner has edited it,
-        and any price and volume may be his wish.
+        The buy whose own sell was cancelled within 3 s of this sell: the owner edited one into the other, so that any
+        price and volume are possible.
         """
         for buy in self._desk.unsold.all():
             bought_at = max((row.info.time for row in self._desk.trades.of_order(buy.txid)), default=math.inf)
@@ -351,7 +356,7 @@ class GridSync(GridMarket):
     def _update_order_book_handle_closed_order(
         self, info: OrderInfoSchema, trades: list[TradeInfoSchema]
     ) -> Finished | None:
-        """Book the exchange's report of one order; what follows is placed by the caller."""
+        """Book the exchange's report of one order; the caller places what follows."""
         with self._desk.atomic():
             finished = self._desk.book_report(info, trades)
             if finished is not None:
@@ -362,7 +367,7 @@ class GridSync(GridMarket):
         return finished
 
     def _is_of_this_life(self, finished: Finished) -> bool:
-        """False for an order that ended before the database was lost: it was told, and answered, back then."""
+        """False for an order that ended before this database was created: the earlier bot has dealt with it."""
         return finished.at >= self._desk.configuration.get().created_at - SECOND_LOOK
 
     def _tell_what_happened(self, away: float | None, finished: list[Finished], news: News) -> None:
@@ -380,21 +385,21 @@ class GridSync(GridMarket):
         )
 
     def _handle_closed_meanwhile(self, info: OrderInfoSchema) -> None:
-        """An order turned out to be over, by a look-up instead of a message: the same follows."""
+        """Book an order that a look-up, not a message, reported; if it is over, place what follows."""
         trades = self._rest_api.get_trades_info(list(info.trades)) if info.trades else {}
         finished = self._update_order_book_handle_closed_order(info, list(trades.values()))
         if finished is not None:
             self._send(self._handle_arbitrage(finished))
 
     def _synchronise_if_due(self) -> None:
-        """The synchronisation, once everything it needs is there."""
+        """Synchronise, unless something it needs is still missing."""
         if not self._waiting_for:
             self._try_to_prepare()
 
     def _try_to_prepare(self) -> None:
         """
-        Not too often, and never waiting for room among the requests: until there is some, what the feed tells is booked
-        and answered.
+        Synchronise, but not too often, and not before the exchange's request limit has room for it. Until then the bot
+        books and answers what the feed reports.
         """
         if not self._desk.pauses.over(SYNC) or self._rest_api.comparison_wait:
             return

@@ -15,7 +15,7 @@ class SwingStrategy(GridHODLStrategy):
     """
 
     def describe(self) -> str:
-        """The grid in one sentence, and a plain word on the coins that will be sold although no buy brought them in."""
+        """The grid in one sentence, and a warning about coins that will be sold although no buy brought them in."""
         pair = self.settings.pair
         if self._desk.own_at_start[0] == 0:
             return super().describe() + self._still_for_sale()
@@ -30,7 +30,7 @@ class SwingStrategy(GridHODLStrategy):
         )
 
     def _still_for_sale(self) -> str:
-        """An extra sell from before the owner wanted the coins kept: it stays, as every open order does."""
+        """A note on an extra sell from before the owner set own_base = 0: it stays open, as every open order does."""
         extra = sum((o.rest for o in self._desk.book.sells() if o.sells == EXTRA), ZERO)
         if not extra:
             return ""
@@ -40,7 +40,7 @@ class SwingStrategy(GridHODLStrategy):
         )
 
     def base_from_before(self) -> Decimal:
-        """Free base, extra sells included, beyond what is left of the bot's own buys. Not for every price."""
+        """Free base, extra sells included, beyond what is left of the bot's own buys. Slow: reads all trades."""
         desk = self._desk
         extra = sum((o.rest for o in desk.book.sells() if o.sells == EXTRA), ZERO)
         others = sum((o.rest for o in desk.book.sells() if o.sells != EXTRA), ZERO)
