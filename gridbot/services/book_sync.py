@@ -1,9 +1,9 @@
 """
-Book synchronisation: our book against the exchange's, after a start, a lost connection, or doubt.
+Book synchronisation: compares our book with the exchange's, after a start, a lost connection, or doubt.
 
-Asks, adopts open orders that carry our userref, settles placements of unknown fate, and returns
-what else the exchange reports of our orders; the strategy books each report together with what
-follows from it. Absence proves nothing: an order the exchange does not mention stays in the book.
+Asks the exchange, adopts open orders that carry our userref, settles placements of unknown fate, and returns everything
+else that the exchange reports of our orders; the strategy books each report together with what follows from it. Absence
+proves nothing: an order the exchange does not mention stays in the book.
 """
 
 from gridbot.interfaces.exchange import IExchangeRESTService
@@ -22,11 +22,10 @@ class BookSync:
 
     def run(self, since: float | None = None) -> News:
         """
-        One comparison. Raises TemporaryFailure, and has then changed nothing that the next one
-        would not find again.
+        One comparison. Raises TemporaryFailure, and has then changed nothing that the next one would not find again.
 
-        since  also look at every order closed after then (unix seconds): after an absence, orders
-               that were placed and executed without our knowing it
+        since  also look at every order closed after then (unix seconds): after an absence, this finds orders
+               that were placed and executed unnoticed
         """
         desk = self._desk
         desk.sync_reason = ""
@@ -41,8 +40,8 @@ class BookSync:
         reports = {info.txid: info for info in (*opened, *closed)}
         reports |= self._asked_for(reports)
         for txid, info in reports.items():
-            told_of = txid in desk.strangers or (since is not None and info in closed)
-            if told_of and info.vol_exec > ZERO and not desk.knows(txid):
+            may_be_ours = txid in desk.strangers or (since is not None and info in closed)
+            if may_be_ours and info.vol_exec > ZERO and not desk.knows(txid):
                 desk.adopt(info)
         desk.strangers = {txid for txid in desk.strangers if txid not in reports and not desk.knows(txid)}
         news = News(
@@ -60,7 +59,7 @@ class BookSync:
         return news
 
     def _asked_for(self, reports: dict[str, OrderInfoSchema]) -> dict[str, OrderInfoSchema]:
-        """Orders of ours that the lists did not mention: of the book, booked in sum, told of by the feed."""
+        """Ask for orders of ours that the lists did not mention: in the book, booked as a sum, reported by the feed."""
         desk = self._desk
         wanted = dict.fromkeys([*(order.txid for order in desk.book), *desk.provisional, *sorted(desk.strangers)])
         missing = [txid for txid in wanted if txid not in reports]
@@ -72,7 +71,7 @@ class BookSync:
         return {txid: info for txid, info in found.items() if txid in ours}
 
     def _closed(self, since: float | None) -> list[OrderInfoSchema]:
-        """Closed orders that may be news: all since then, and those that may be placements on their way."""
+        """Closed orders: all since then, and all that may be placements of unknown fate; [] if there is neither."""
         starts = [] if since is None else [since - CLOCK_TOLERANCE - self._rest.answers_lag]
         if len(self._desk.pending):
             starts.append(self._desk.written_since())
@@ -81,11 +80,11 @@ class BookSync:
         return self._ours(self._rest.get_closed_orders(self._userref, trades=True, start=min(starts)))
 
     def _ours(self, infos: list[OrderInfoSchema]) -> list[OrderInfoSchema]:
-        """Only our pair: other bots of the owner may share a userref by mistake."""
+        """Only our pair: the owner's other bots may use the same userref by mistake."""
         return [i for i in infos if i.pair == self._rest.rest_altname and i.userref == self._userref]
 
     def _executions(self, reports: list[OrderInfoSchema]) -> dict[str, list[TradeInfoSchema]]:
-        """Executions of orders that are booked in sum, or of which more was executed than is booked."""
+        """By order id: executions of orders that are booked as a sum, or of which more was executed than is booked."""
         wanted: list[str] = []
         for info in reports:
             order = self._desk.book.get(info.txid)

@@ -1,9 +1,8 @@
 """
 The books: open orders, executions, unsold buys, surplus and funds of one bot, on disk and in memory.
 
-What is booked is only what the exchange reported, by feed or by REST. Fills count by execution id,
-orders by txid; an order that is over never comes back. The same news in any order and any number of
-times ends in the same books.
+Only what the exchange reported, by feed or by REST, is booked. Fills are identified by execution id, orders by txid; an
+order that is over never comes back. The same reports in any order and any number of times end in the same books.
 """
 
 import logging
@@ -43,15 +42,14 @@ from gridbot.services.ledger import EXACT, PROVISIONAL, by_cycle, holding, spoke
 
 LOG = logging.getLogger(__name__)
 
-SLOW_TIME = 5.0  # seconds; deadlines are made from this time, and are twice as long
-LEAP = 60.0  # seconds; a time that differs by more from what it should be is believed when it is told twice alike
+SLOW_TIME = 5.0  # seconds; a slower answer is too inexact: deadlines, 10 s ahead, are computed from this time
+LEAP = 60.0  # seconds; a larger jump of the exchange's time is accepted only if a second reading agrees
 
 
 class Finished(NamedTuple):
     """
-    An order that has just left the book. ``status`` in the exchange's words; amounts as booked;
-    ``is_filled``: executed as far as its owner wanted it to be, amendments included; ``has_taken``: not all of it as
-    a maker.
+    An order that has just left the book. ``status`` in the exchange's words; amounts as booked; ``is_filled``: all of
+    its volume was executed, amendments included; ``has_taken``: at least one fill paid the taker fee.
     """
 
     order: BookOrder
@@ -90,14 +88,14 @@ class Bookkeeping:
         self.trades = Trades(db, userref)
         self.finished = FinishedOrders(db, userref)
         self.funds = Funds()
-        self.own_at_start: tuple[Decimal | None, Decimal | None] = (None, None)  # base, quote; None: not told
+        self.own_at_start: tuple[Decimal | None, Decimal | None] = (None, None)  # own_base, own_quote; None: not set
         self._traded: tuple[Decimal, Decimal] | None = None  # summed up when it is first asked for
-        self.strangers: set[str] = set()  # orders told with our userref that we know nothing of
+        self.strangers: set[str] = set()  # orders with our userref that the feed reported and the bot does not know
         self.sync_reason = ""  # why the whole book should be compared with the exchange soon; "" for no reason
-        self.provisional = {row.info.txid for row in self.trades.provisional()}  # booked in sum, to be itemised
+        self.provisional = {row.info.txid for row in self.trades.provisional()}  # orders booked as a sum
         self._totals = {order.txid: self._stored_totals(order.txid) for order in self.book if order.executed}
-        self._takers: set[str] = set()  # orders of the book that were executed at other than the maker's fee
-        self._amended_at: dict[str, float] = {}  # by the word of the feed; REST may not know it yet
+        self._takers: set[str] = set()  # orders of the book with a fill that paid the taker fee
+        self._amended_at: dict[str, float] = {}  # when the feed reported it; REST may not know it yet
         self._time_offset = clock.time() - clock.monotonic()  # exchange's unix time minus our monotonic clock
 
     def _stored_totals(self, txid: str) -> tuple[Decimal, Decimal]:
@@ -107,20 +105,23 @@ class Bookkeeping:
 
     def set_time(self) -> None:
         """
-        Ask the exchange for its time; our own clock may be wrong by hours, and so may one answer. Raises
+        Ask the exchange for its time, because our own clock may be wrong by hours; so may one answer. Raises
         TemporaryFailure.
         """
-        offset = self._offset_told()
+        offset = self._offset_reported()
         leap = offset - self._time_offset
-        if abs(leap) > LEAP and abs(self._offset_told() - offset) > SLOW_TIME:
+        if abs(leap) > LEAP and abs(self._offset_reported() - offset) > SLOW_TIME:
             raise TemporaryFailure(f"the exchange's time leapt by {leap:.0f} s, and asked again it told another one")
         self._time_offset = offset
 
-    def _offset_told(self) -> float:
-        """By the exchange. An answer that was long on its way says less than is known already."""
+    def _offset_reported(self) -> float:
+        """
+        The exchange's time minus our monotonic clock, asked anew. An answer that agrees with the known offset keeps it;
+        one that does not, and took more than 5 s, is too inexact. Raises TemporaryFailure.
+        """
         asked = self._clock.monotonic()
-        told = self._rest.get_server_time()
-        earliest, latest = told - self._clock.monotonic(), told - asked
+        server = self._rest.get_server_time()
+        earliest, latest = server - self._clock.monotonic(), server - asked
         if earliest <= self._time_offset <= latest:
             return self._time_offset
         if latest - earliest > SLOW_TIME:
@@ -136,7 +137,7 @@ class Bookkeeping:
         self.funds_are(self._rest.get_pair_balance())
 
     def funds_are(self, balance: PairBalanceSchema) -> None:
-        """The exchange's own figures; everything that led to them is booked."""
+        """Take over the exchange's figures; everything that led to them must be booked already."""
         self.funds.take_over(balance, self._own_share())
 
     @property
@@ -147,7 +148,7 @@ class Bookkeeping:
         return self._traded
 
     def held(self) -> Decimal:
-        """Base of the bot's own buys that is not sold yet. Reads every execution: not for every price."""
+        """Base of the bot's own buys that is not sold yet. Slow: reads all trades; do not call per tick."""
         waiting = spoken_for(self.book, self.pending.all(), self.unsold.all())
         before = self.own_at_start[0]
         if self.configuration.exists:
@@ -156,23 +157,23 @@ class Bookkeeping:
 
     @property
     def left_to_owner(self) -> Decimal:
-        """Base that the bot bought and must not sell. Where own_base is told, ``funds`` has taken it off already."""
+        """Base that the bot bought and must not sell; 0 if own_base is set: ``funds`` has subtracted it already."""
         return self.forgotten.volume if self.own_at_start[0] is None else ZERO
 
     def _own_share(self) -> OwnShare:
-        """What the bot was told is its own, changed by its trades, and what of it no order of ours binds."""
-        told_base, told_quote = self.own_at_start
-        if told_base is None and told_quote is None:
+        """own_base and own_quote, changed by the bot's trades, and the part of them that its orders do not bind."""
+        own_base, own_quote = self.own_at_start
+        if own_base is None and own_quote is None:
             return EVERYTHING
         base, quote = self.traded
-        base += (told_base or ZERO) - self.forgotten.volume
-        quote += told_quote or ZERO
+        base += (own_base or ZERO) - self.forgotten.volume
+        quote += own_quote or ZERO
         pending = self.pending.all()
         bound_base, bound_quote = bound_by(self.book, pending, self.funds.fee)
-        # Extra sells of coins that were the bot's own until own_base was lowered must not eat up what the grid
-        # has bought: what still waits for its sell is its own whatever was told. Not more than that, or extra
-        # sells would never be over.
-        on_its_way = {placement.sells for placement in pending}  # bound already; the books still name it as unsold
+        # After own_base was lowered, extra sells of coins that were the bot's own before must not use up what the
+        # grid has bought: what still waits for its sell belongs to the bot, whatever own_base says. Not more than
+        # that, or extra sells would never end.
+        on_its_way = {placement.sells for placement in pending}  # bound already; the buy is still listed as unsold
         to_sell = ZERO
         if self.configuration.exists and SURPLUS not in on_its_way:
             to_sell = self.configuration.get().vol_of_unfilled_remaining
@@ -181,8 +182,8 @@ class Bookkeeping:
         orders, placements = [o for o in self.book if o.sells != EXTRA], [p for p in pending if p.sells != EXTRA]
         bound_by_grid, _ = bound_by(orders, placements, self.funds.fee)
         return OwnShare(
-            base=None if told_base is None else max(base, to_sell + bound_by_grid),
-            quote=None if told_quote is None else quote,
+            base=None if own_base is None else max(base, to_sell + bound_by_grid),
+            quote=None if own_quote is None else quote,
             base_free=max(base - bound_base, to_sell),
             quote_free=quote - bound_quote,
         )
@@ -192,7 +193,7 @@ class Bookkeeping:
         return self._db.atomic()
 
     def request_sync(self, why: str) -> None:
-        """Something does not fit: compare the whole book with the exchange soon, at a bounded pace."""
+        """Something does not fit: have the whole book compared with the exchange soon; how often is limited."""
         LOG.info("%s; comparing with the exchange", why)
         self.sync_reason = why
 
@@ -201,7 +202,7 @@ class Bookkeeping:
         return self.book.get(txid) is not None or txid in self.finished or bool(self.trades.of_order(txid))
 
     def adopt(self, info: OrderInfoSchema) -> None:
-        """An order with our userref that the book does not know; one that is over leaves it with its report."""
+        """Add an order with our userref that the book does not know. Booking its report removes it if it is over."""
         order = BookOrder(info.txid, info.side, info.price, info.vol, placed_at=info.opened_at)
         self.book.add(order)
         self.funds.hold(order.side, order.price, order.volume)
@@ -215,8 +216,8 @@ class Bookkeeping:
 
     def is_sold_without_a_buy(self, sell: BookOrder) -> None:
         """
-        An adopted sell that belongs to no buy sells what cancelled buys had executed, if there is any now. That is
-        decided once and for all: what later buys leave over is not what this sell sells.
+        An adopted sell fits no buy: it sells the surplus of cancelled buys, if there is any now. This is decided once;
+        what later buys leave over is not sold by it.
         """
         surplus = bool(self.configuration.get().vol_of_unfilled_remaining)
         LOG.info("the adopted sell %s fits no buy%s", sell.txid, ", and is taken off the surplus" if surplus else "")
@@ -226,8 +227,8 @@ class Bookkeeping:
 
     def book_message(self, update: ExecutionsUpdateSchema) -> Finished | None:
         """
-        Book one event of the feed, inside ``atomic``. The order, when the event ended it; None
-        for everything else: an order that goes on, one that is not ours, one that is over already.
+        Book one event of the feed, inside ``atomic``. Returns the order if the event ended it. None for everything
+        else: an order that goes on, one that is not ours, one that is over already.
         """
         order = self.book.get(update.order_id)
         trade = self._execution(update, order)
@@ -241,23 +242,23 @@ class Bookkeeping:
             self._amended(order, update.limit_price, update.order_qty)
             self._amended_at[order.txid] = self.now()
         order = self._order(order.txid)
-        told_executed = max(update.cum_qty or ZERO, order.executed)
+        executed = max(update.cum_qty or ZERO, order.executed)
         is_filled = "filled" in (update.order_status, update.exec_type)
         if is_filled and update.cum_qty is None:
-            told_executed = order.volume
+            executed = order.volume
         ended = update.exec_type in (self._domain.CANCELED, self._domain.EXPIRED)
-        goes_on = update.order_status == "partially_filled" and told_executed > order.volume
+        goes_on = update.order_status == "partially_filled" and executed > order.volume
         if goes_on:
             self.request_sync(f"order {order.txid} goes on beyond its volume: it was amended")
-        filled = is_filled or (told_executed >= order.volume and not goes_on)
+        filled = is_filled or (executed >= order.volume and not goes_on)
         if not ended and not filled:
             return None
         at = update.time or self.now()
-        self._book_missing(order, told_executed, update.cum_cost, None, at)
+        self._book_missing(order, executed, update.cum_cost, None, at)
         return self._finish(order.txid, update.exec_type if ended else self._domain.CLOSED, at, update.reason)
 
     def _execution(self, update: ExecutionsUpdateSchema, order: BookOrder | None) -> TradeInfoSchema | None:
-        """The execution that an event tells of; None when it tells of none, or not all that must be booked."""
+        """The execution that an event reports; None if it reports none, or not everything that must be booked."""
         if not (update.exec_type == "trade" and update.exec_id and update.last_qty and update.last_price):
             return None
         cost = update.last_price * update.last_qty if update.cost is None else update.cost
@@ -269,12 +270,12 @@ class Bookkeeping:
             price=update.last_price,
             volume=update.last_qty,
             cost=cost,
-            fee=cost * self.funds.fee if update.fee is None else update.fee,  # told with every execution, so far
+            fee=cost * self.funds.fee if update.fee is None else update.fee,  # so far always reported
             time=update.time or self.now(),
         )
 
     def book_report(self, info: OrderInfoSchema, trades: list[TradeInfoSchema]) -> Finished | None:
-        """Book what REST says of an order in the book, with its executions as far as they are known."""
+        """Book what REST reports of an order in the book, with its known executions. Returns it if it is over."""
         order = self.book.get(info.txid)
         if order is None:
             return None
@@ -293,8 +294,8 @@ class Bookkeeping:
 
     def fit(self, trades: list[TradeInfoSchema], executed: Decimal) -> bool:
         """
-        May all of these be booked? Not when together with those booked one by one they are more than was ``executed``:
-        then the exchange has told some of them twice, once one by one and once in sum.
+        False if these trades, with those already booked one by one, would book more than was ``executed``: the exchange
+        has then reported some fills twice, one by one and as a sum.
         """
         booked = [row.info for row in self.trades.of_order(trades[0].txid)] if trades else []
         by_id = {t.exec_id: t.volume for t in (*booked, *trades) if not t.exec_id.startswith(PROVISIONAL)}
@@ -307,7 +308,7 @@ class Bookkeeping:
         return order
 
     def _book_trade(self, order: BookOrder, trade: TradeInfoSchema) -> None:
-        """Book an execution that was told; where its order is booked in sum, in place of so much of that sum."""
+        """Book a reported execution; if its order is booked as a sum, it replaces that part of the sum."""
         if isinstance(trade, TakerTradeSchema):
             self._takers.add(order.txid)
         if order.txid in self.provisional:
@@ -316,7 +317,7 @@ class Bookkeeping:
             self._book_execution(order, trade)
 
     def _book_execution(self, order: BookOrder, trade: TradeInfoSchema) -> None:
-        """Add it to the trades, the order, the sums and the funds. One that is booked already changes nothing."""
+        """Add an execution to the trades, the order, the totals and the funds. One already booked changes nothing."""
         with self._db.atomic():
             if not self.trades.add(trade, order.sells):
                 return
@@ -331,7 +332,7 @@ class Bookkeeping:
     def _book_missing(
         self, order: BookOrder, executed: Decimal, cost: Decimal | None, fee: Decimal | None, at: float
     ) -> None:
-        """The exchange says more was executed than was told fill by fill: book the difference in sum."""
+        """If the exchange reports more executed than the fills reported one by one, book the difference as a sum."""
         missing = executed - order.executed
         if missing <= 0:
             return
@@ -352,10 +353,10 @@ class Bookkeeping:
             ),
         )
         self.provisional.add(order.txid)
-        self.request_sync(f"order {order.txid} was executed without every fill being told")
+        self.request_sync(f"order {order.txid} was executed, but not every fill was reported")
 
     def itemise(self, trade: TradeInfoSchema) -> None:
-        """An execution takes the place of so much of its order as was booked in sum. Once, as ever."""
+        """Replace a part of what was booked as a sum by one of its executions. One already booked changes nothing."""
         rows = self.trades.of_order(trade.txid)
         if trade.exec_id in {row.info.exec_id for row in rows}:
             return
@@ -369,7 +370,7 @@ class Bookkeeping:
                     self.trades.add(_without(row.info, taken), row.sells)
                 to_place -= taken
             order = self.book.get(trade.txid)
-            if order is not None and to_place > 0:  # more than was booked in sum: so much is new
+            if order is not None and to_place > 0:  # more than the sum held: this part is new
                 self.book.set_executed(order.txid, order.executed + to_place)
                 share = to_place / trade.volume
                 self.funds.executed(order.side, order.price, to_place, trade.cost * share, trade.fee * share)
@@ -377,10 +378,10 @@ class Bookkeeping:
             self._totals[trade.txid] = self._stored_totals(trade.txid)
         if not any(row.info.exec_id.startswith(PROVISIONAL) for row in self.trades.of_order(trade.txid)):
             self.provisional.discard(trade.txid)
-        self._traded = None  # the sum was off by what was not known
+        self._traded = None  # add up again: what was booked as a sum was an estimate
 
     def _finish(self, txid: str, status: str, at: float, reason: str) -> Finished:
-        """Out of the book, for good."""
+        """Take an order out of the book, for good."""
         order = self._order(txid)
         if order.executed >= order.volume > ZERO:
             status = self._domain.CLOSED
@@ -395,13 +396,13 @@ class Bookkeeping:
         return Finished(order, status, order.executed, cost, fee, at, status == self._domain.CLOSED, reason, has_taken)
 
     def _amended(self, order: BookOrder, price: Decimal, volume: Decimal) -> None:
-        """Its owner changed it by hand."""
+        """The owner changed the price or volume of an open order by hand."""
         self.funds.release(order.side, order.price, order.rest)
         self.book.amend(order.txid, price, volume)
         self.funds.hold(order.side, price, volume - order.executed)
 
     def add_to_surplus(self, volume: Decimal, price: Decimal) -> None:
-        """Base of a cancelled order that is still to be sold."""
+        """Remember base of a cancelled order that is still to be sold."""
         stored = self.configuration.get()
         self.configuration.update(
             vol_of_unfilled_remaining=stored.vol_of_unfilled_remaining + volume,
@@ -420,7 +421,7 @@ class Bookkeeping:
 def flow(
     trades: Iterable[TradeInfoSchema | Amounts], base: Decimal = ZERO, quote: Decimal = ZERO
 ) -> tuple[Decimal, Decimal]:
-    """What executions change, fees included, beyond what is given: (base, quote)."""
+    """(base, quote) after these executions, fees included, starting from the given amounts."""
     with localcontext(EXACT):
         for trade in trades:
             sign = 1 if trade.side == BUY else -1
@@ -430,6 +431,6 @@ def flow(
 
 
 def _without(row: TradeInfoSchema, volume: Decimal) -> TradeInfoSchema:
-    """What is left of an amount booked in sum when ``volume`` of it is known one by one."""
+    """What is left of a sum when ``volume`` of it has been reported fill by fill."""
     share = (row.volume - volume) / row.volume
     return row.model_copy(update={"volume": row.volume - volume, "cost": row.cost * share, "fee": row.fee * share})

@@ -1,8 +1,8 @@
 """
-What the account has free, as told by the exchange and carried on by our own orders and executions.
+What the account has free: the exchange's figures, updated by our own orders and executions.
 
-An estimate that saves a question before every order: the exchange has the last word, and
-``EOrder:Insufficient funds`` makes us ask again.
+An estimate that saves a question before every order: the exchange has the last word, and ``EOrder:Insufficient funds``
+makes the bot ask again.
 """
 
 from collections.abc import Iterable
@@ -16,11 +16,11 @@ from gridbot.models.money import ONE, ZERO
 
 @dataclass(frozen=True)
 class OwnShare:
-    """What of the account is the bot's own: base and quote, in all and free of its orders. None: everything."""
+    """The bot's share of the account: total, and not bound by its orders. None: no limit."""
 
     base: Decimal | None = None
     quote: Decimal | None = None
-    base_free: Decimal = ZERO  # counts only when ``base`` is told, ``quote_free`` likewise
+    base_free: Decimal = ZERO  # ignored if ``base`` is None; ``quote_free`` likewise
     quote_free: Decimal = ZERO
 
 
@@ -36,7 +36,7 @@ class Funds:
         self.quote_balance = ZERO
         self._base = ZERO
         self._quote = ZERO
-        self.is_told = False  # True while the free amounts are the exchange's own, and no order has changed them since
+        self.is_told = False  # True while the free amounts are the exchange's figures, not yet changed by our orders
 
     @property
     def base_available(self) -> Decimal:
@@ -50,8 +50,8 @@ class Funds:
 
     def take_over(self, balance: PairBalanceSchema, own: OwnShare) -> None:
         """
-        The exchange's own figures, of which at most ``own`` is the bot's. Both change by the same amounts
-        from now on, so the lesser of the two stays the lesser.
+        Take over the exchange's figures, limited to the bot's ``own`` share. Both change by the same amounts from now
+        on, so the lesser of the two stays the lesser.
         """
         self.base_balance, self.quote_balance = balance.base_balance, balance.quote_balance
         self._base, self._quote = balance.base_available, balance.quote_available
@@ -68,7 +68,7 @@ class Funds:
         self.release(side, price, -volume)
 
     def release(self, side: str, price: Decimal, volume: Decimal) -> None:
-        """So much of an order binds money no longer."""
+        """This much of an order no longer binds money."""
         self.is_told = False
         if side == BUY:
             self._quote += price * volume * (ONE + self.fee)
@@ -86,7 +86,7 @@ class Funds:
 
 
 def bound_by(orders: Iterable[BookOrder], pending: Iterable[Placement], fee: Decimal) -> tuple[Decimal, Decimal]:
-    """What orders bind: (base, quote with the fee)."""
+    """What orders bind: (base, quote including the fee)."""
     held = [(o.side, o.price, o.rest) for o in orders]
     held += [(p.side, p.price, p.volume) for p in pending]
     base = sum((volume for side, _, volume in held if side != BUY), ZERO)

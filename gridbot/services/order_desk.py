@@ -1,9 +1,9 @@
 """
 The order desk: the only place that sends, cancels and books orders.
 
-Kraken has no idempotent placement, so the safety lies in the order of the steps. They are numbered
-in ``write_down`` and ``send``; a process that dies between any two of them finds the placement in
-``pending_txids`` at its next start, and asks the exchange before anything else is placed (``settle``).
+Kraken has no idempotent placement, so safety lies in the order of the steps. They are numbered in ``write_down`` and
+``send``. If the process dies between two of them, the next start finds the placement in ``pending_txids`` and asks the
+exchange before it places anything else (``settle``).
 """
 
 import logging
@@ -36,21 +36,21 @@ from gridbot.services.pauses import Pauses
 
 LOG = logging.getLogger(__name__)
 
-# The exchange must refuse an order that reaches its engine later than this after it was written
-# down. Kraken allows 2 to 60 s and tells its time in whole seconds.
+# Seconds. The exchange must refuse an order that reaches its engine later than this after it was
+# written down. Kraken allows 2 to 60 s and reports its time in whole seconds.
 DEADLINE = 10.0
-# An order is looked for from this long before it was written down: clocks and their rounding.
+# Seconds. An order is looked for from this long before it was written down: clocks differ and are rounded.
 CLOCK_TOLERANCE = 5.0
-# Orders that ended longer ago than this are mentioned by no reply that is still on its way.
+# Seconds. No answer that is still on its way mentions an order that ended longer ago than this.
 FORGET_AFTER = 7 * 86400.0
-# "It is not there" is believed after this many look-ups that found nothing, all after the lag.
+# A placement is given up after this many look-ups that did not find it, all of them after the lag of REST.
 CLEAN_SWEEPS = 2
-# Buys must not take (post), and both sides pay their fee in quote (fciq), so that a buy of V brings V.
+# Buys must never take (post), and both sides pay their fee in quote (fciq), so that a buy of V brings V.
 FLAGS = {BUY: "post,fciq", SELL: "fciq"}
 
 # Pauses, by name, and the longest of them in seconds.
 PLACING = "placing"  # any order at all: the exchange wants none for now
-HALTED = "halted"  # that has lasted for long: told once
+HALTED = "halted"  # PLACING has lasted for long, and the owner was told
 BUYING = "buys"
 CROSSING = "crossing"  # post-only buys that would have crossed: the price moves faster than we place
 CROWDED = "crowded"  # a sell found no place among the open orders that the exchange allows
@@ -82,7 +82,7 @@ class OrderDesk(Bookkeeping):
         return not len(self.pending) and self.pauses.over(PLACING)
 
     def place(self, intent: PlaceBuy | PlaceSell) -> BookOrder | None:
-        """Write down, then send. None when the order is not on the exchange, or not known to be."""
+        """Write down, then send. None if the order is not on the exchange, or if its fate is unknown."""
         return self.send(self.write_down(intent))
 
     def write_down(self, intent: PlaceBuy | PlaceSell) -> Placement:
@@ -121,8 +121,8 @@ class OrderDesk(Bookkeeping):
 
     def accepted(self, placement: Placement, txid: str) -> BookOrder:
         """
-        The placement is on the exchange: out of pending, into the book (or in it already, as an order of unknown
-        origin), the buy no longer unsold.
+        The placement is on the exchange: move it from pending into the book (where it may already be, as an order of
+        unknown origin); its buy is no longer unsold.
         """
         known = self.book.get(txid)
         order = BookOrder(
@@ -139,7 +139,7 @@ class OrderDesk(Bookkeeping):
                 self.book.add(order)
             else:
                 self.book.set_sells(txid, placement.sells)
-                self.funds.release(placement.side, placement.price, placement.volume)  # it was bound twice
+                self.funds.release(placement.side, placement.price, placement.volume)  # bound twice
             if placement.sells == SURPLUS:
                 self._take_from_surplus(placement.volume)
             elif placement.sells:
@@ -173,7 +173,7 @@ class OrderDesk(Bookkeeping):
             self._refused(placement, exc, why)
 
     def _refused(self, placement: Placement, exc: OrderRejected, why: str) -> None:
-        """This order and no other: a pause of its own; a further refusal tells nothing new, and is not told."""
+        """The exchange refused this order, not every order: begin a pause for it. The owner is told the first time."""
         what = placement.sells or BUYING
         said_before = self.pauses.known(what)
         is_crowded = isinstance(exc, TooManyOrders) and placement.sells_what_was_bought
@@ -183,10 +183,10 @@ class OrderDesk(Bookkeeping):
         longest = LONGEST_CROWDED_PAUSE if is_crowded else LONGEST_PAUSE
         seconds = self.pauses.begin(what, longest=longest, why=why)
         if is_crowded:
-            # The place that comes free is the sell's: no buy before it was tried again.
+            # The next free place is for this sell: no buy before the sell was tried again.
             self.pauses.begin(CROWDED, at_least=2 * seconds, why=why)
         elif placement.sells:
-            self.pauses.end(CROWDED)  # the place is there, and something else is missing
+            self.pauses.end(CROWDED)  # there was a place; something else is missing
         if said_before:
             return
         consequence = f"it stays wanted; next try in {seconds:.0f} s, then at growing intervals"
@@ -197,7 +197,7 @@ class OrderDesk(Bookkeeping):
         self._publish(OrderRefused(placement.side, placement.price, placement.volume, why, consequence))
 
     def _in_figures(self, placement: Placement) -> str:
-        """What an order needs, and what there is as far as the bot knows: in quote for a buy, in base for a sell."""
+        """What an order needs, and what is free as far as the bot knows: in quote for a buy, in base for a sell."""
         need, have = placement.volume, self.funds.base_available
         if placement.side == BUY:
             need, have = need * placement.price * (ONE + self.funds.fee), self.funds.quote_available
@@ -211,9 +211,8 @@ class OrderDesk(Bookkeeping):
 
     def settle(self, reported: list[OrderInfoSchema]) -> None:
         """
-        Find the placements on their way among the orders that the exchange ``reported`` (open *and*
-        closed). A placement that is not among them is given up after its deadline, the lag of REST, and
-        CLEAN_SWEEPS look-ups.
+        Find the placements of unknown fate among the orders that the exchange ``reported`` (open *and* closed). One
+        that is not there is given up after its deadline, the lag of REST, and CLEAN_SWEEPS look-ups.
         """
         for placement in self._on_their_way():
             fitting = [i for i in reported if _fits(placement, i.side, i.price, i.vol, i.opened_at)]
@@ -221,7 +220,7 @@ class OrderDesk(Bookkeeping):
             if match is None and self.now() > placement.deadline + self._rest.answers_lag:
                 self._clean_sweeps[placement.id] = self._clean_sweeps.get(placement.id, 0) + 1
                 if self._clean_sweeps[placement.id] >= CLEAN_SWEEPS:
-                    # An earlier answer may have told it wrong, so that it was adopted as an order nobody knows.
+                    # An earlier answer may have named wrong figures, so that it was adopted as of unknown origin.
                     match = next((info for info in fitting if self._is_of_unknown_origin(info.txid)), None)
                     if match is None:
                         LOG.warning("the %s did not reach the exchange", placement)
@@ -235,17 +234,17 @@ class OrderDesk(Bookkeeping):
         return order is not None and order.sells in ("", UNKNOWN)
 
     def until_absence_counts(self) -> float:
-        """Seconds until a look-up that finds none of the placements on their way proves something."""
+        """Seconds until a look-up that finds none of the placements of unknown fate proves that they are not there."""
         return max(p.deadline for p in self._on_their_way()) + self._rest.answers_lag - self.now()
 
     def written_since(self) -> float:
-        """Since when, in unix seconds, closed orders may be placements that are still on their way."""
+        """From when on (unix seconds) closed orders may be placements of unknown fate."""
         return min(p.written_at for p in self._on_their_way()) - CLOCK_TOLERANCE
 
     def _on_their_way(self) -> tuple[Placement, ...]:
         """
-        The placements of unknown fate. One whose deadline lies too far ahead was written down by a clock that was
-        wrong, nobody knows when: it was sent by now, if at all, so that its deadline is not later than one made now.
+        The placements of unknown fate. A deadline too far ahead means that our clock was wrong when the placement was
+        written down: treat it as sent at any time in the last 7 days, with the deadline of an order sent now.
         """
         now = self.now()
         for placement in self.pending.all():
@@ -254,7 +253,9 @@ class OrderDesk(Bookkeeping):
         return self.pending.all()
 
     def settle_by_message(self, update: ExecutionsUpdateSchema) -> bool:
-        """True when ``update``, of an order of ours, is about a placement on its way, which is thereby accepted."""
+        """
+        If ``update``, of an order of ours, matches a placement of unknown fate, accept the placement and return True.
+        """
         if self.knows(update.order_id):
             return False  # two sells may look alike; one that is in the book is not the one that is missing
         for placement in self.pending.all():
@@ -268,10 +269,11 @@ class OrderDesk(Bookkeeping):
 
     def cancel(self, txid: str, why: str) -> OrderInfoSchema | None:
         """
-        Ask for a cancellation. The order stays in the book until the exchange says how it ended;
-        when the exchange no longer has it open, its report is returned for booking.
-        Raises TemporaryFailure when it could not be asked; the order then counts as asked all the same,
-        and ``book.unconfirmed_cancels`` names it until its end is known.
+        Ask for a cancellation. The order stays in the book until the exchange reports how it ended. If it is no longer
+        open, the exchange's report of it is returned for booking.
+
+        Raises TemporaryFailure if the request failed. It counts as made all the same: ``book.unconfirmed_cancels``
+        names the order until its end is known. Raises AccessDenied.
         """
         LOG.debug("cancelling %s: %s", txid, why)
         self.book.mark_cancel_requested(txid)
@@ -288,8 +290,8 @@ class OrderDesk(Bookkeeping):
 
 def _fits(placement: Placement, side: str | None, price: Decimal | None, volume: Decimal | None, at: float) -> bool:
     """
-    May an order of ours with these figures, opened ``at`` (0: not told), be the placement? Kraken takes no id that
-    would tell.
+    True if an order of ours with these figures, opened ``at`` (0: not reported), may be the placement. All our orders
+    carry the same userref, so only the figures can tell.
     """
     is_alike = (side, price, volume) == (placement.side, placement.price, placement.volume)
     return is_alike and (not at or at >= placement.written_at - CLOCK_TOLERANCE)

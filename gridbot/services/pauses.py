@@ -39,8 +39,8 @@ class Pauses:
         why: str = "",
     ) -> float:
         """
-        Pause ``what``; returns for how many seconds. ``at_least``: what the exchange asked for; ``why``: the words of
-        the refusal, for the owner.
+        Pause ``what``; returns for how many seconds. ``at_least``: seconds the exchange asked for; ``why``: the words
+        of the refusal, for the owner.
         """
         length = max(min(self._length.get(what, 0.0) * 2 or first, longest), at_least)
         self._length[what] = min(length, longest)
@@ -57,7 +57,7 @@ class Pauses:
         return what in self._until
 
     def why(self, what: str) -> str:
-        """Why ``what`` was refused the last time; "" when it has succeeded since, or nobody said."""
+        """Why ``what`` was last refused; "" if it has succeeded since, or if no reason was given."""
         return self._why.get(what, "")
 
     def end(self, what: str) -> None:
