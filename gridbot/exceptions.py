@@ -2,7 +2,7 @@
 The errors of gridbot, named for the reaction they call for.
 
     GridBotError                    shown as its message, without a traceback
-    ├── ConfigurationError          mend config.ini, start again (exit code 2)
+    ├── ConfigurationError          correct config.ini, start again (exit code 2)
     ├── ExchangeError
     │   ├── TemporaryFailure        may pass by itself: a question may be asked again
     │   ├── OrderRejected           certainly not on the exchange
@@ -35,7 +35,7 @@ LONGEST_EXCERPT = 60
 
 
 def excerpt(text: str) -> str:
-    """A foreign text as an error repeats it: as much as fits in a line."""
+    """A foreign text for an error message, cut to LONGEST_EXCERPT characters."""
     return text if len(text) <= LONGEST_EXCERPT else f"{text[:LONGEST_EXCERPT]}…"
 
 
@@ -48,11 +48,11 @@ class GridBotError(Exception):
 
 
 class ConfigurationError(GridBotError):
-    """The configuration, or something it names, must be mended by its owner."""
+    """The owner must correct the configuration, or something it names."""
 
 
 def not_written(what: str, exc: OSError, advice: str) -> GridBotError:
-    """The error of a file that cannot be written; ``advice`` is for settings, and a full disk is none."""
+    """The error for a file that cannot be written. A full disk is no settings mistake: ``advice`` is then left out."""
     text = f"{what} cannot be written ({exc.strerror}). "
     passes = _PASSES.get(exc.errno or 0)
     return GridBotError(text + passes) if passes else ConfigurationError(text + advice)

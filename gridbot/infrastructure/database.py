@@ -1,6 +1,6 @@
 """
-The bot's memory on disk, table by table: read once at the start, held in memory and written through.
-A ticker reads and writes nothing here.
+The bot's memory on disk, table by table: all but the trades is read once at the start, held in memory and written
+through. A ticker reads and writes nothing here.
 """
 
 from collections.abc import Iterator
@@ -29,14 +29,16 @@ class StoredConfiguration:
     amount_per_grid: Decimal
     interval: Decimal
     created_at: float
-    synced_at: float  # up to then the exchange was asked for every order of ours; before created_at: not yet asked
+    synced_at: float  # the exchange was asked for all our orders up to then; before created_at: not yet
     highest_buy_price: Decimal = ZERO
     vol_of_unfilled_remaining: Decimal = ZERO
     vol_of_unfilled_remaining_max_price: Decimal = ZERO
-    base_before: str | None = None  # see ``base_given``; "": nobody told; None: begun before this was remembered
+    base_before: str | None = None  # see ``base_given``; "": not known; None: the database is older than this column
 
     def base_given(self, present: Decimal | None) -> Decimal | None:
-        """Base the bot was given at its first start, None when nobody told; ``present`` where it was not remembered."""
+        """
+        Base the bot had at its first start, None if not known; ``present`` if the database is older than this field.
+        """
         if self.base_before is None:
             return present
         return Decimal(self.base_before) if self.base_before else None
@@ -46,7 +48,7 @@ class Configuration(Table):
     """
     The one row of ``configuration`` for this userref.
 
-    base_before  what ``create`` remembers under this name
+    base_before  what ``create`` stores under this name
     """
 
     name = "configuration"
@@ -56,7 +58,7 @@ class Configuration(Table):
         self.base_before: str | None = None
         self._stored: StoredConfiguration | None = None
         self._select(f.name for f in fields(StoredConfiguration) if f.default is MISSING)  # those must be there
-        for row in self._rows("*"):  # a report may read what another gridbot has written: columns may differ
+        for row in self._rows("*"):  # a report may read what another version has written: columns may differ
             known = {field.name for field in fields(StoredConfiguration)}
             self._stored = StoredConfiguration(**{name: value for name, value in row.items() if name in known})
 
@@ -74,7 +76,7 @@ class Configuration(Table):
     def create(
         self, market: str, amount_per_grid: Decimal, interval: Decimal, now: float, synced_at: float | None = None
     ) -> None:
-        """The first start with this userref. ``synced_at`` when it is not ``now``."""
+        """Store the values of the first start with this userref. ``synced_at``: if it is not ``now``."""
         synced_at = now if synced_at is None else synced_at
         self._write(
             StoredConfiguration(
@@ -84,7 +86,7 @@ class Configuration(Table):
 
     @property
     def is_synced(self) -> bool:
-        """False while the exchange was not asked for the time before ``created_at``."""
+        """False while the exchange was not yet asked for orders from before ``created_at``."""
         return self.exists and self.get().synced_at >= self.get().created_at
 
     def update(self, **changes: Decimal | float) -> None:
@@ -147,11 +149,11 @@ class Orderbook(Table):
         self._change(txid, executed=executed)
 
     def set_sells(self, txid: str, sells: str) -> None:
-        """What an open sell sells has become known."""
+        """Store what an open sell sells, once it is known."""
         self._change(txid, sells=sells)
 
     def amend(self, txid: str, price: Decimal, volume: Decimal) -> None:
-        """An open order was given another price or volume by hand."""
+        """Store the new price and volume of an open order that the owner changed by hand."""
         self._change(txid, price=price, volume=volume)
 
     def _change(self, txid: str, **changes: Any) -> None:
@@ -160,7 +162,7 @@ class Orderbook(Table):
         self._keep(self._orders[txid]._replace(**changes))
 
     def mark_cancel_requested(self, txid: str) -> None:
-        """Asked to be cancelled. Only in memory: after a restart the exchange tells how it ended."""
+        """Its cancellation was requested. Only in memory: after a restart the exchange reports how it ended."""
         self._keep(self._orders[txid]._replace(cancel_requested=True))
         self._cancel_requested[txid] = None
 
@@ -211,7 +213,7 @@ class PendingTXIDs(Table):
         return self._placements[number]
 
     def redate(self, placement: Placement, written_at: float, deadline: float) -> None:
-        """It was written down by a clock that was wrong. Only in memory: the next start sees the same."""
+        """Correct the times of a placement that a wrong clock wrote. Only in memory: the next start does it again."""
         self._placements[placement.id] = placement._replace(written_at=written_at, deadline=deadline)
 
     def remove(self, placement: Placement) -> None:
@@ -252,7 +254,7 @@ class UnsoldBuyOrderTXIDs(Table):
 
 
 class ForgottenOrders(Table):
-    """Buys, and sells that belong to none, whose base the owner has taken for himself: it is not sold again."""
+    """Buys, and sells without a buy, whose base the owner has taken (``forget``): the bot does not sell it again."""
 
     name = "forgotten_orders"
 
@@ -265,16 +267,18 @@ class ForgottenOrders(Table):
 
     @property
     def volume(self) -> Decimal:
-        """Base that was left to the owner so far."""
+        """Base that has been left to the owner so far."""
         return sum(self._volumes.values(), ZERO)
 
     def add(self, txid: str, at: float, volume: Decimal) -> None:
-        """The owner said so, at a time of his own clock. ``volume``: what no order offers any more."""
+        """
+        The owner forgets an order, ``at`` a time of this machine's clock. ``volume``: what no order offers any more.
+        """
         self._insert({"txid": txid, "at": at, "volume": volume}, "ON CONFLICT (userref, txid) DO NOTHING")
         self._volumes.setdefault(txid, volume)
 
     def leave(self, txid: str, volume: Decimal) -> None:
-        """So much more of it was offered, and is not any longer."""
+        """A sell of a forgotten order ended: add the ``volume`` that it did not sell."""
         self._volumes[txid] += volume
         sql = f"UPDATE {self.name} SET volume = ? WHERE userref = ? AND txid = ?"
         self._db.execute(sql, (as_text(self._volumes[txid]), self._userref, txid))
@@ -289,7 +293,7 @@ class Trade:
 
 
 class Amounts(NamedTuple):
-    """Of an execution what it changed."""
+    """What one execution changed."""
 
     side: str
     volume: Decimal
@@ -298,7 +302,7 @@ class Amounts(NamedTuple):
 
 
 class SlimTrade(NamedTuple):
-    """A row of ``trades`` without its price, in a third of the room: for whoever looks at all of them at once."""
+    """A row of ``trades`` without its price, in a third of the memory: for code that reads all of them at once."""
 
     exec_id: str
     txid: str
@@ -325,7 +329,7 @@ class Trades(Table):
 
     def __init__(self, db: DBConnect, userref: int) -> None:
         super().__init__(db, userref)
-        self.news: set[str] = set()  # cycles with executions booked since the profit lines last took them
+        self.news: set[str] = set()  # cycles with executions booked since the profit lines last read this
 
     def add(self, trade: TradeInfoSchema, sells: str = "") -> bool:
         """Book an execution; False when it was already known."""
@@ -334,7 +338,7 @@ class Trades(Table):
         return bool(self._insert(row, "ON CONFLICT (userref, exec_id) DO NOTHING").rowcount)
 
     def remove(self, exec_id: str) -> None:
-        """Take back a provisional row, once the exchange has told the executions it stood for."""
+        """Take back a provisional row, once the exchange has reported executions in its place."""
         self._delete("exec_id =", exec_id)
 
     def of_order(self, txid: str) -> list[Trade]:
@@ -347,7 +351,7 @@ class Trades(Table):
         return self._read("AND side = 'sell' AND sells = ?", (buy,), "INDEXED BY trades_by_sale")
 
     def provisional(self) -> list[Trade]:
-        """Rows that stand for executions whose single fills were not told yet."""
+        """Rows that stand for fills that were not reported one by one yet."""
         return self._read("AND exec_id LIKE '?%'", ())
 
     def all(self) -> list[Trade]:
@@ -359,7 +363,7 @@ class Trades(Table):
         return [SlimTrade(**row) for row in self._rows(SlimTrade._fields, "ORDER BY time, exec_id")]
 
     def cycles(self) -> set[str]:
-        """Every buy that was executed or that some sell was placed for, and what stands in place of one."""
+        """Every buy id, executed or named by a sell, plus the markers in its place: SURPLUS, EXTRA, UNKNOWN (or "")."""
         return {row[0] for row in self._select(("DISTINCT CASE side WHEN 'buy' THEN txid ELSE sells END",))}
 
     def of_cycle(self, buy: str) -> list[Trade]:
@@ -371,9 +375,9 @@ class Trades(Table):
         return int(self._select(("count(*)",)).fetchone()[0])
 
     def amounts(self) -> Iterator[Amounts]:
-        """Of every execution, in no order; read one by one, for a running bot has no room for all of them."""
+        """What each execution changed, in no order; row by row, because all of them may not fit into memory."""
         for row in self._rows((*Amounts._fields, "exec_id")):
-            del row["exec_id"]  # only to be named, where the row cannot be
+            del row["exec_id"]  # read only so that an error can name the row
             yield Amounts(**row)
 
     def _read(self, where: str, values: tuple[object, ...], hint: str = "") -> list[Trade]:

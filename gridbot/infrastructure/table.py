@@ -15,7 +15,7 @@ from gridbot.infrastructure.connection import DBConnect
 from gridbot.models import stored
 from gridbot.models.money import as_text
 
-# How columns are read that hold numbers as text, and times; the others are taken as they are.
+# How to read columns that hold times, or numbers as text; other columns are taken as they are.
 AMOUNTS = {"amount_per_grid", "interval", "price", "volume", "executed", "cost", "fee", "highest_buy_price"}
 AMOUNTS |= {"vol_of_unfilled_remaining", "vol_of_unfilled_remaining_max_price"}
 TIMES = ("created_at", "synced_at", "placed_at", "written_at", "deadline", "filled_at", "at", "time")
@@ -37,7 +37,7 @@ class Table:
         return self._db.execute(sql, (self._userref, *values))
 
     def _rows(self, *what: Any) -> Iterator[dict[str, Any]]:
-        """The same, by the names of the columns, numbers in text as Decimal. Raises DatabaseError."""
+        """As ``_select``, each row by the names of its columns, numbers in text as Decimal. Raises DatabaseError."""
         found = self._select(*what)
         names = [column[0] for column in found.description]
         row: tuple[Any, ...] = ()
@@ -50,7 +50,7 @@ class Table:
             raise self._impossible(dict(zip(names, row, strict=True))) from None
 
     def _impossible(self, row: dict[str, Any], column: str = "") -> DatabaseError:
-        """The error of a row that cannot be, because of ``column`` or of the first that cannot be read."""
+        """The error for a row with an impossible value: in ``column``, or else in the first that cannot be read."""
         for name in () if column else (name for name in row if name in READ):
             try:
                 READ[name](row[name])
@@ -67,7 +67,7 @@ class Table:
         return self._db.execute(_insertion(self.name, tuple(row), conflict), (self._userref, *as_stored(row)))
 
     def _put(self, row: dict[str, Any]) -> None:
-        """The one row of this userref, in place of the one before."""
+        """Write the one row of this userref, in place of the one before."""
         changes = ", ".join(f"{name} = excluded.{name}" for name in row)
         self._insert(row, f"ON CONFLICT (userref) DO UPDATE SET {changes}")
 

@@ -1,4 +1,4 @@
-"""The clock: the only way to time, handed in from outside, so that tests, backtest and replay own it."""
+"""The clock: the only way to the time, passed in so that tests, backtest and replay control it."""
 
 from abc import ABC, abstractmethod
 
@@ -16,7 +16,7 @@ class IClock(ABC):
 
     @abstractmethod
     def wait(self, seconds: float) -> bool:
-        """Wait, at most so long. True: a stop was requested, do not go on waiting."""
+        """Wait for so many seconds at most. True if a stop was requested: do not go on waiting."""
 
     @abstractmethod
     def stopping(self) -> bool:

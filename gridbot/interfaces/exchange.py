@@ -32,24 +32,24 @@ class IExchangeRESTService(ABC):
     """
     Questions and orders. One call at a time, from the main thread.
 
-    ``answers_lag``: seconds by which answers about orders may be behind the truth; an order of unknown
-    fate is not given up before that.
+    ``answers_lag``: seconds by which answers about orders may be out of date; an order of unknown fate is not given up
+    before that.
     """
 
     answers_lag = 60.0
 
     @property
     def left_suddenly(self) -> bool:
-        """True when an earlier process was cut off minutes ago at the most: what it sent may still arrive."""
+        """True if an earlier process ended suddenly, minutes ago at most: an order it sent may still arrive."""
         return False
 
     def is_foreign(self, txid: str) -> bool:
-        """True for an order that certainly was not placed here, as a simulated exchange sees by the id."""
+        """True for an order that was certainly placed elsewhere, as a simulated exchange recognises by the id."""
         return False
 
     @property
     def comparison_wait(self) -> float:
-        """Seconds until the whole book can be asked for without waiting for the exchange's limit of requests."""
+        """Seconds until the exchange's request limit has room for a comparison of the whole book."""
         return 0.0
 
     @abstractmethod
@@ -81,13 +81,13 @@ class IExchangeRESTService(ABC):
     @abstractmethod
     def get_maker_fee(self) -> Decimal | None:
         """
-        The account's present maker fee for the pair, as a fraction; None when the exchange does not
-        tell. Not in the reference, which read a fee ladder that Kraken no longer sends.
+        The account's present maker fee for the pair, as a fraction; None when the exchange does not report it. Not in
+        the reference, which read a fee ladder that Kraken no longer sends.
         """
 
     @abstractmethod
     def get_last_price(self) -> Decimal:
-        """The last traded price. For a pair so quiet that its feed is silent."""
+        """The last traded price, asked for when a quiet pair's feed reports none."""
 
     @property
     @abstractmethod
@@ -152,8 +152,8 @@ class IExchangeRESTService(ABC):
     @abstractmethod
     def cancel_order(self, txid: str) -> None:
         """
-        Ask for the cancellation of one order. Returning means the exchange took the request, not
-        that the order is gone: the feed or ``get_orders_info`` tells that.
+        Ask for the cancellation of one order. Returning means the exchange took the request, not that the order is
+        gone: the feed or ``get_orders_info`` reports that.
 
         Raises UnknownOrderError when there is no such open order (it may be filled: look it up).
         """
@@ -185,8 +185,8 @@ class IExchangeRESTService(ABC):
         """
         One order, asked for up to ``max_tries - tries`` times with growing pauses.
 
-        Raises UnknownOrderError when it cannot be had and ``exit_on_fail`` is False, BotStateError
-        when it is True: a named error in place of the reference's ``None``.
+        If the exchange does not report it: raises BotStateError, or UnknownOrderError if ``exit_on_fail`` is False.
+        These errors replace the reference's ``None``.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""What happened, for whoever listens: notifications, screen, status. Listening never changes a trade."""
+"""What happened, for those who listen: notifications, screen, log. Listening never changes a trade."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -40,8 +40,8 @@ class OrderPlaced(Event):
 @dataclass(frozen=True)
 class OrderExecuted(Event):
     """
-    An order was completely filled. For a sell that closed a cycle: ``profit`` is the quote it brought
-    above what the sold part of its buy cost, fees included, ``base_kept`` what was bought and not sold.
+    An order was completely filled. For a sell that closed a cycle: ``profit`` is the quote it brought minus the cost of
+    the part of the buy that was sold, fees included; ``base_kept`` is what was bought and not sold.
     """
 
     side: str
@@ -76,7 +76,7 @@ class GridShifted(Event):
 
 @dataclass(frozen=True)
 class FundsShort(Event):
-    """Not enough free money for an order; said once until it was enough again."""
+    """Not enough free money for an order; published once, and again only after there was enough."""
 
     side: str
     currency: str

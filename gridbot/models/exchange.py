@@ -1,5 +1,5 @@
 """
-What an exchange tells the bot, as frozen and strict models: a float where money belongs is refused.
+What an exchange reports to the bot, as frozen and strict models: a float where money belongs is refused.
 
 Times are unix seconds on the exchange's clock (float: they are not money).
 """
@@ -33,8 +33,8 @@ class ExchangeModel(BaseModel):
 
 class ExchangeDomain(ExchangeModel):
     """
-    How an exchange names itself and the states of an order: in Kraken's words, unless it says otherwise. Sides are
-    "buy" and "sell" everywhere in the bot, whatever stands here: an adapter translates its own.
+    How an exchange names itself and the states of an order; the defaults are Kraken's words. Inside the bot sides are
+    always "buy" and "sell", whatever stands here: an adapter translates its own.
     """
 
     EXCHANGE: str
@@ -168,11 +168,11 @@ class TradeInfoSchema(ExchangeModel):
 
 
 class TakerTradeSchema(TradeInfoSchema):
-    """An execution of which the exchange says that the order took: that may cost another fee. Booked like any other."""
+    """An execution that the exchange reports as a taker's, perhaps with another fee. Booked like any other."""
 
 
 class TickerUpdateSchema(ExchangeModel):
-    """The last traded price; ``time`` is 0 when the exchange did not say when."""
+    """The last traded price; ``time`` is 0 when the exchange did not report it."""
 
     symbol: Text
     last: Positive
@@ -200,7 +200,7 @@ class ExecutionsUpdateSchema(ExchangeModel):
     fee: Decimal | None = None  # in quote
     cum_qty: NotNegative | None = None
     cum_cost: NotNegative | None = None
-    maker: bool = True  # False: an execution of which the exchange says that the order took
+    maker: bool = True  # False: the exchange reports this execution as a taker's
     time: float = 0.0
     reason: str = ""
 
@@ -209,8 +209,8 @@ class OnMessageSchema(ExchangeModel):
     """
     One message of the feed: ``channel`` "ticker" or "executions", or one of the feed's own.
 
-    type      "snapshot" | "update" of the exchange, and "lost" when the connection is gone. Of "executions": what
-              happens meanwhile must be asked for after the next snapshot. Of "ticker": the price known is old.
+    type      "snapshot" or "update" as the exchange sends them; "lost" when the connection is gone. Of "executions":
+              after the next snapshot the bot must ask what happened meanwhile. Of "ticker": the known price is old.
     """
 
     channel: Text
@@ -227,4 +227,4 @@ class News:
     trades: dict[str, list[TradeInfoSchema]]
     adopted: list[OrderInfoSchema]
     balance: PairBalanceSchema  # what the account has now, all of this news included
-    strangers: list[str]  # orders that the feed had told of and nobody knew; the book has them now
+    strangers: list[str]  # orders that the feed reported and the bot did not know; the book has them now

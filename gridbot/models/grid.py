@@ -30,7 +30,7 @@ class BookOrder(NamedTuple):
     placed_at: float  # unix seconds on the exchange's clock
     executed: Decimal = ZERO
     sells: str = ""  # a sell: the txid of the buy it sells, SURPLUS, EXTRA or UNKNOWN; "": just adopted
-    cancel_requested: bool = False  # asked to be cancelled, not yet confirmed
+    cancel_requested: bool = False  # its cancellation was requested and is not confirmed yet
 
     @property
     def rest(self) -> Decimal:
@@ -84,7 +84,7 @@ class GridSettings:
     n_open_buy_orders: int  # n
     max_investment: Decimal  # M, in quote
     pair: AssetPairInfoSchema
-    held_back: str = ""  # why no buy is placed for now, whatever else allows it; "": nothing is in the way
+    held_back: str = ""  # why no buy may be placed for now; "": buys are allowed
 
     @property
     def amount_with_fee(self) -> Decimal:
@@ -116,8 +116,8 @@ class GridView:
 
 def invested(orders: Iterable[BookOrder], pending: Iterable[Placement], unsold: Iterable[UnsoldBuy]) -> Decimal:
     """
-    Sum of price x volume, in quote, over open orders, placements on their way, and filled buys whose sell is neither;
-    without these every sell that has to wait would make room for one more buy.
+    Sum of price x volume, in quote, over open orders, placements on their way, and filled buys whose sell is neither
+    open nor on its way. Without the last, every sell that has to wait would make room for one more buy.
     """
     on_the_way = {placement.sells for placement in pending}
     waiting = (buy for buy in unsold if buy.txid not in on_the_way)

@@ -25,8 +25,8 @@ def from_json(text: str) -> Any:
 
 def is_cost_of(price: Decimal, volume: Decimal, cost: Decimal) -> bool:
     """
-    Whether an execution can have cost that: within one percent, and what is lost by cutting to the fifth decimal or
-    to the last that is told, noughts aside.
+    True if ``cost`` can be the cost of an execution: price x volume to within 1 %, plus one unit of the last
+    significant digit of ``cost`` (5 decimals at most), because it may be cut.
 
     >>> is_cost_of(Decimal("147.25"), Decimal("0.0001"), Decimal("0.01000"))
     True
@@ -139,7 +139,7 @@ def percent(fraction: Decimal, decimals: int = 2) -> str:
 
 def signed_percent(fraction: Decimal) -> str:
     """
-    The same with its sign: a gain, a distance. A loss stays one, however small.
+    A fraction as percent with its sign, for gains and distances. A loss keeps its minus, however small.
 
     >>> signed_percent(Decimal("-0.0101")), signed_percent(Decimal("-0.00004")), signed_percent(ZERO)
     ('-1.01 %', '-0.00 %', '+0.00 %')

@@ -1,11 +1,11 @@
-"""What stands in a database file, before anybody believes it: a disk, or a hand, may have changed it."""
+"""Checks of values from a database file: a failing disk, or somebody's hand, may have changed them."""
 
 from decimal import Decimal
 from typing import Any
 
 from gridbot.exceptions import excerpt
 
-LARGEST = Decimal(10) ** 31  # what lies beyond is no amount, and spoils every calculation with it
+LARGEST = Decimal(10) ** 31  # a larger number is no amount, and would spoil every calculation
 LATEST = 253402300800.0  # unix seconds: the year 10000, which no calendar here knows
 IMPOSSIBLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what readers raise
 
@@ -26,6 +26,6 @@ def time(value: Any) -> float:
 
 
 def cannot_be(where: str, value: object, row: object = "") -> str:
-    """In words: ``where`` is table and column, ``row`` the id of the row."""
+    """The text for an impossible value: ``where`` is table and column, ``row`` the id of the row."""
     text = repr(str(value) if isinstance(value, Decimal) else value)
     return f"{where} = {excerpt(text)}{f' (row {row})' if row != '' else ''} cannot be"
