@@ -1,8 +1,8 @@
 """
 Telegram, over its bot API: one POST for each message.
 
-The address of every request holds the token. So nothing that was raised by, or logged below, this
-module leaves it with its own words: errors are told by their class, urllib3's log is filtered.
+The address of every request holds the token. So no text of an exception, and nothing that the HTTP library logs, may
+leave this module unchanged: errors are reported by their class, urllib3's log is filtered.
 """
 
 import logging
@@ -21,7 +21,7 @@ CUT_MARK = "\n… (cut)"
 TIMEOUT = 5.0, 10.0  # seconds to connect, and to wait for the answer
 TOO_MANY_REQUESTS = 429
 
-# What each refusal means; none of them passes by itself.
+# What each refusal means; the owner must act on all of them.
 REFUSALS = {
     400: "check chat_id and thread_id",
     401: "the token is wrong or was revoked: ask @BotFather for it",
@@ -57,9 +57,10 @@ class TelegramNotificationChannel(INotificationChannel):
 
     def send(self, message: str) -> bool:
         """
-        Send one message, cut at 4096 characters; True when Telegram has taken it. Raises TemporaryFailure when it
-        wants no more for a while (429), ConfigurationError when it refuses the settings, GridBotError when it cannot
-        be reached or does not work; none holds the token.
+        Send one message, cut at 4096 characters; True when Telegram has taken it. No error holds the token.
+
+        Raises TemporaryFailure when Telegram wants no more messages for a while (429), ConfigurationError when it
+        refuses the settings, GridBotError when it cannot be reached or does not work.
         """
         payload = {**self._where, "text": _cut(message)}
         try:
@@ -68,16 +69,16 @@ class TelegramNotificationChannel(INotificationChannel):
             problem = "Telegram did not answer in time"
         except requests.ConnectionError:
             problem = "Telegram cannot be reached"
-        except Exception as exc:  # noqa: BLE001 - whatever it is, its text may hold the URL
+        except Exception as exc:  # noqa: BLE001 - the text of any exception may hold the URL
             problem = f"Telegram could not be asked ({type(exc).__name__})"
         else:
             self._refuse_bad(response)
             return True
-        # Raised here, where no exception of requests, which shows the URL, can hang on to it.
+        # Raised outside ``except``: an exception of requests, which shows the URL, would else be attached to it.
         raise GridBotError(problem)
 
     def _refuse_bad(self, response: requests.Response) -> None:
-        """Raise what ``send`` promises unless Telegram says, in its own words, that it took the message."""
+        """Raise what ``send`` promises, unless the answer says that Telegram took the message."""
         status, answer = response.status_code, _answer(response)
         if answer.get("ok") is True:
             return
@@ -103,7 +104,7 @@ def _cut(message: str) -> str:
 
 
 def _answer(response: requests.Response) -> dict[str, Any]:
-    """The JSON object Telegram sent; empty when it is none (a proxy's page, half a reply)."""
+    """The JSON object Telegram sent; empty for any other answer (a proxy's page, half a reply)."""
     try:
         answer = response.json()
     except ValueError:

@@ -1,6 +1,4 @@
-"""
-Kraken as gridbot knows it: the two halves of the adapter, and the factory that ``exchange = Kraken`` names.
-"""
+"""Kraken: the two halves of the adapter, and the factory that ``exchange = Kraken`` names."""
 
 from pathlib import Path
 
@@ -30,7 +28,7 @@ class KrakenExchange(IExchangeFactory):
 
 
 def public_kraken(setup: ExchangeSetup) -> Exchange:
-    """Kraken's live prices and pair rules without a key: nothing private is ever called."""
+    """Kraken's live prices and pair rules without a key: no private call is ever made."""
     return _kraken(setup, "", "", None)
 
 

@@ -1,8 +1,8 @@
 """
-Kraken's error strings, and what each of them calls for. A table and the few lines that read it.
+Kraken's error strings, and what each of them calls for: a table and the few lines that read it.
 
-An error means one thing for a question and another for an order: after "internal error" a question
-is asked again, but an order may be in the book. No network, no clock.
+An error means one thing for a question and another for an order: after "internal error" a question is asked again, but
+an order may be in Kraken's book. No network, no clock.
 
     SAFE   nothing happened, and nothing is in the way: ask or decide again
     BIZ    this request is not possible as it stands
@@ -38,7 +38,7 @@ class PermissionMissing(AccessDenied):
 
 
 class UnknownMethod(AccessDenied):
-    """Kraken, or what stands in its place, does not have this call."""
+    """Kraken, or the server at [kraken] rest_url, does not have this call."""
 
 
 class CancelUnderWay(TemporaryFailure):
@@ -46,11 +46,11 @@ class CancelUnderWay(TemporaryFailure):
 
 
 class UnlistedRefusal(ExchangeError):
-    """A refusal of what was asked for, in words that the table does not know."""
+    """Kraken refused the request itself, in words that the table does not list."""
 
 
 class Outcome(IntEnum):
-    """From harmless to worst: of several errors in one reply the worst decides."""
+    """From harmless to worst: if one reply holds several errors, the worst decides."""
 
     SAFE = 0
     BIZ = 1
@@ -62,12 +62,12 @@ class Outcome(IntEnum):
 SAFE, BIZ, BACK, FATAL, AMBIG = Outcome
 
 LOCKOUT = 15 * 60.0  # seconds a key stays locked after too many bad requests
-MARKET_MODE = 30.0  # seconds until a market mode is worth another look
+MARKET_MODE = 30.0  # seconds until the market's mode may have changed
 BUSY = 5.0
 SLOW_DOWN = 15.0  # seconds in which the slowest REST counter loses five points
 SLOW_ORDERS = 5.0  # the same of the matching engine's counter; a sell may be waiting
 SHORT = 1.0
-# Beyond this a time in "Throttled: <unix time>" is not believed.
+# Seconds. A longer wait in "Throttled: <unix time>" is cut to this.
 LONGEST_THROTTLE = 60.0
 
 
@@ -77,7 +77,7 @@ class Row:
     One error string: ``text`` up to its second colon, without blanks after the first.
 
     pause     seconds to leave Kraken alone
-    question  exception for a question where the class does not name it
+    question  exception for a question, if the Outcome alone does not decide it
     order     the same for AddOrder
     """
 
@@ -176,10 +176,10 @@ _FUNDING = Row("EFunding:*", BIZ, BIZ, _OUR_BUG)
 
 
 def row_of(error: str) -> Row:
-    """The row for one error string, never None: what is unknown is treated as the worst it may be."""
+    """The row for one error string, never None: an unknown error is treated as the worst it may be."""
     lower = error.lower()
     if "cl_ord_id" in lower or "dupli" in lower:
-        return _DUPLICATE  # its text is not documented: whatever speaks of a double means "it may exist"
+        return _DUPLICATE  # not documented: any mention of a duplicate means that the order may exist
     category, _, rest = error.partition(":")
     text = f"{category.strip()}:{rest.split(':')[0].strip()}"
     if row := _BY_TEXT.get(text):

@@ -1,9 +1,9 @@
 """
 Kraken's websocket feed: prices on the public socket, our executions on the private one.
 
-Two threads put raw frames on the main loop's queue (kraken_socket); ``on_message`` reads them on the
-main thread. It watches over the private channel: a gap in its numbers, a frame that cannot be read or
-a lost connection is reported as "lost", and a new connection brings a fresh snapshot.
+Two threads put raw frames on the main loop's queue (kraken_socket); ``on_message`` reads them on the main thread. It
+checks the private channel: a gap in the sequence numbers, a frame that cannot be read or a lost connection is reported
+as "lost", and a new connection brings a fresh snapshot.
 """
 
 import json
@@ -28,7 +28,7 @@ WS_URL = "wss://ws.kraken.com/v2"
 WS_AUTH_URL = "wss://ws-auth.kraken.com/v2"
 PUBLIC, PRIVATE = "public", "private"
 PRIVATE_CHANNELS = frozenset({"executions", "balances"})
-# A connection whose subscriptions bring nothing for so long is taken down, heartbeats or not.
+# Seconds. A connection whose subscriptions bring nothing for so long is closed, even if heartbeats arrive.
 PATIENCE = 20.0
 CLOSING = 0.4  # seconds that close() waits for each thread
 SHOWN = 120  # characters of an unreadable frame that are logged
@@ -43,9 +43,9 @@ class _Line:
     """
     What the main thread knows of one connection.
 
-    number    its own; frames of older connections are dropped
-    dead      given up: what it still brings is not believed
-    since     steady clock when it was first heard of
+    number    of this connection; frames of older connections are dropped
+    dead      given up: later frames are ignored
+    since     monotonic time of its first frame
     answered  its subscription brought something (executions: the snapshot)
     expected  the next ``sequence``
     heard     the last frames about our orders
@@ -64,10 +64,10 @@ class _Line:
 
 class KrakenWebSocketService(IExchangeWebSocketService):
     """
-    The feed of one pair. The documented constructor took keys, an event bus and the state machine; this
-    one asks ``rest`` for tokens (one key, one nonce) and reports through the queue given to ``start``.
+    The feed of one pair. The documented constructor took keys, an event bus and the state machine; this one asks
+    ``rest`` for tokens (one key, one nonce) and reports through the queue given to ``start``.
 
-    private  False: prices only; nothing that needs a key is ever called
+    private  False: prices only; no call needs a key
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class KrakenWebSocketService(IExchangeWebSocketService):
         self.unreadable = 0  # frames that could not be read, since the start
 
     def get_required_subscriptions(self, rest_api: IExchangeRESTService) -> list[dict[str, Any]]:
-        """Ticker of the pair (an update per trade) and, unless public only, our executions."""
+        """Ticker of the pair (one update per trade) and, if the feed is private too, our executions."""
         ticker = {"channel": "ticker", "symbol": [rest_api.ws_symbol], "event_trigger": "trades", "snapshot": True}
         executions = {
             "channel": "executions",
@@ -124,7 +124,7 @@ class KrakenWebSocketService(IExchangeWebSocketService):
             self._open(name)
 
     def close(self) -> None:
-        """See the interface. A thread that is just connecting ends later by itself."""
+        """See the interface. A thread that is still connecting ends a little later."""
         for socket in self._sockets.values():
             socket.close()
         for socket in self._sockets.values():
@@ -173,11 +173,11 @@ class KrakenWebSocketService(IExchangeWebSocketService):
                 LOG.info("Kraken's %s feed is connected again", line.name)
             return []
         line.dead = True
-        # Without a snapshot nothing was known on this connection: the loss was told before.
+        # Before the snapshot of this connection the loss of the one before still stands: it was reported then.
         return self._loss(line) if line.answered else []
 
     def _give_up(self, line: _Line, why: str) -> list[OnMessageSchema]:
-        """Take the present connection down; what it may still bring is not believed."""
+        """Close the present connection; what it may still bring is ignored."""
         LOG.warning("Kraken's %s feed: %s; connecting anew", line.name, why)
         line.dead = True
         if socket := self._sockets.get(line.name):
@@ -226,10 +226,10 @@ class KrakenWebSocketService(IExchangeWebSocketService):
         LOG.debug("executions: %s", frame)
         kind, sequence = frame["type"], frame.get("sequence")
         if sequence is not None and type(sequence) is not int:
-            raise ValueError("the number of the message is none")  # after a NaN no gap would ever show again
-        is_last = sequence == line.expected - 1  # a snapshot like an older one is a new one all the same
+            raise ValueError("the number of the message is none")  # after a NaN every gap would go unnoticed
+        is_last = sequence == line.expected - 1  # an older snapshot may look the same as a new one
         if sequence is not None and frame in line.heard and (is_last or kind != "snapshot"):
-            return []  # told twice
+            return []  # sent twice
         # Counting begins with a snapshot, at whatever number.
         if sequence not in (None, line.expected) and kind != "snapshot":
             return self._give_up(line, f"message {line.expected} about our orders was due, and {sequence} came")
@@ -253,7 +253,7 @@ class KrakenWebSocketService(IExchangeWebSocketService):
         return False
 
     def _answer(self, line: _Line, frame: dict[str, Any]) -> list[OnMessageSchema]:
-        """Acknowledgements; a refused subscription ends the connection, and the next has a new token."""
+        """Acknowledgements. A refused subscription ends the connection; the next one has a new token."""
         if frame["method"] != "subscribe":
             return []
         if not frame.get("success"):

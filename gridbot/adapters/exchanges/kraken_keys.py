@@ -1,6 +1,4 @@
-"""
-May this key do what the bot needs, and no more? Asked of Kraken, never guessed; places nothing.
-"""
+"""Checks that the API key may do what the bot needs, and no more. Kraken is asked; nothing is placed."""
 
 import logging
 from collections.abc import Callable
@@ -14,10 +12,10 @@ from gridbot.exceptions import AccessDenied, ConfigurationError, ExchangeError, 
 
 LOG = logging.getLogger(__name__)
 
-# An order that would be far too cheap to be executed, and that is only checked, never placed.
+# An order that Kraken only checks (``validate``) and never places; at this price it would not fill anyway.
 ORDER = {"ordertype": "limit", "type": "buy", "volume": Decimal(10), "price": Decimal(10), "validate": True}
 NOBODYS = {"cl_ord_id": "gridbot-probe"}  # no order carries this client order id
-# A right as GetApiKeyInfo calls it, its tick on the page where the owner sets it, and a call that needs it.
+# Name of a right in GetApiKeyInfo: its tick on Kraken's page for API keys, and a call that needs it.
 NEEDED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "query-funds": ("Query Funds", "Balance", {}),
     "query-open-trades": ("Query open orders & trades", "OpenOrders", {}),
@@ -26,15 +24,15 @@ NEEDED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "close-trades": ("Cancel & close orders", "CancelOrder", NOBODYS),
     "create-ws-token": ("WebSocket interface", "GetWebSocketsToken", {}),
 }
-# A key can be made for a stretch of time alone; orders outside it are not shown, and would be placed again.
+# A key can be limited to a period; orders outside it are not shown, and the bot would place them again.
 PERIOD = {"query_from": "queryFrom", "query_to": "queryTo"}
 
 
 def check_permissions(client: KrakenClient, altname: Callable[[], str]) -> None:
     """
-    Return when the key has every right of NEEDED, shows all of the time, and may not withdraw.
+    Return if the key has every right of NEEDED, is limited to no query period, and may not withdraw.
 
-    altname  name of the pair, for the probes where Kraken cannot be asked directly
+    altname  returns the name of the pair, for the probes used where Kraken does not describe the key
 
     Raises AccessDenied naming the ticks to set or to take away.
     """
@@ -68,7 +66,7 @@ def check_permissions(client: KrakenClient, altname: Callable[[], str]) -> None:
 
 
 def _probe(client: KrakenClient, altname: str) -> tuple[list[str], list[str]]:
-    """Missing and dangerous rights, found by trying. Nothing is placed, cancelled or moved."""
+    """Missing and dangerous rights, found by trying calls. Nothing is placed, cancelled or moved."""
     missing = []
     for tick, method, params in NEEDED.values():
         pair = {"pair": altname} if params is ORDER else {}

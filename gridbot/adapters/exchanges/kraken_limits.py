@@ -1,27 +1,27 @@
 """
-Kraken's request counters, kept on our side so that Kraken never has to refuse: too many refusals lock
-the key. Counters rise with every request and fall with time; no waiting and no network in here.
+Kraken's request counters, kept on our side so that Kraken never has to refuse: too many refusals lock the key. Counters
+rise with every request and fall with time; nothing waits here, and nothing uses the network.
 """
 
 from collections.abc import Callable
 
 from gridbot.interfaces.clock import IClock
 
-# REST calls that do not cost 1. Older pages say 2 for the dear ones; the dearer reading is the safe one. Placing and
-# cancelling are counted by the matching engine instead.
+# REST calls that do not cost 1. Older pages of Kraken say 2 where this says 4; the higher cost is the safe reading.
+# Placing and cancelling are counted by the matching engine instead.
 REST_COSTS = {"ClosedOrders": 4, "TradesHistory": 4, "Ledgers": 4, "AddOrder": 0, "CancelOrder": 0}
 COMPARISON_COST = 8  # OpenOrders, ClosedOrders, QueryOrders, QueryTrades, BalanceEx
 
-ADD_COST = 1  # also when the order is refused
+ADD_COST = 1  # points; also for an order that is refused
 # What cancelling costs by the age of the order: (younger than so many seconds, cost).
 CANCEL_COSTS = ((5, 8), (10, 6), (15, 5), (45, 4), (90, 2), (300, 1))
 MARGIN = 3.0  # kept free after a refusal, so that the next request is not the next refusal
 OLD = 300.0  # seconds after which a cancellation is free
 
 
-# Of each trading tier, maximum and decay per second: of the REST counter, and of the engine's.
+# (maximum, decay per second) of the REST counter and of the engine's counter, for each trading tier.
 STARTER = (15.0, 0.33), (60.0, 1.0)
-# ``maxratecount`` of the executions channel, the only place where Kraken tells the tier, is the engine's maximum.
+# Kraken shows the tier only in ``maxratecount`` of the executions channel, which is the engine's maximum.
 TIERS = (STARTER, ((20.0, 0.5), (125.0, 2.34)), ((20.0, 1.0), (180.0, 3.75)))
 
 
@@ -47,7 +47,7 @@ class Counter:
 
     @property
     def value(self) -> float:
-        """What the counter stands at now."""
+        """The present value of the counter."""
         now = self._now()
         self._value = max(0.0, self._value - (now - self._at) * self._decay)
         self._at = now
@@ -63,7 +63,9 @@ class Counter:
         self._value = self.value + cost
 
     def fill(self) -> None:
-        """Kraken says that the limit is reached: its count is right, ours was too low. Nobody knows by how much."""
+        """
+        Kraken says that the limit is reached: our count was too low, by an unknown amount. Set it above the maximum.
+        """
         self._value = max(self.value, self.maximum + MARGIN)
 
     def set_limits(self, maximum: float, decay: float) -> None:
@@ -82,7 +84,7 @@ class KrakenLimits:
         self._placed: dict[str, float] = {}  # txid -> when, steady clock; orders younger than 300 s only
 
     def raise_to(self, maxratecount: int) -> None:
-        """Take over the tier that ``maxratecount`` tells; never one below the present."""
+        """Switch to the tier with this ``maxratecount``, but never to a lower tier than the present one."""
         for rest, engine in TIERS:
             if self.engine.maximum < engine[0] <= maxratecount:
                 self.rest.set_limits(*rest)
@@ -101,6 +103,6 @@ class KrakenLimits:
         self._placed.pop(txid, None)
 
     def cost_of_cancelling(self, txid: str) -> int:
-        """Points for cancelling ``txid`` now; an order never seen counts as old."""
+        """Points for cancelling ``txid`` now; an order never seen counts as old, so 0."""
         placed = self._placed.get(txid)
         return 0 if placed is None else cancel_cost(self._now() - placed)

@@ -1,10 +1,10 @@
 """
 The nonce of an API key: a number that only ever grows, also across restarts and wrong clocks.
 
-Kraken refuses a private call whose nonce is not larger than the last one of that key. The clock of a
-Raspberry Pi may wake up in 1970, so a mark on disk says below which number nothing may be used again.
-The mark runs ten minutes ahead of the numbers in use: it is written a few times an hour, not per call.
-Not safe for several threads: its user holds a lock around "take nonce, send, read reply".
+Kraken refuses a private call whose nonce is not larger than the last one of that key. The clock of a Raspberry Pi may
+wake up in 1970, so a mark on disk says that all numbers below it may be used already. The mark runs ten minutes ahead
+of the numbers in use: it is written a few times an hour, not per call. Not safe for several threads: the caller holds a
+lock around "take nonce, send, read reply".
 """
 
 import errno
@@ -22,12 +22,12 @@ SKIP = 60 * NANOSECONDS
 RESERVED_AHEAD = 10 * 60 * NANOSECONDS
 # Kraken reads an unsigned 64 bit integer; what lies beyond this cannot be a time in nanoseconds.
 LARGEST = 2**63
-MOST_DIGITS = 40  # Python reads no number of some thousand digits, and a damaged file may hold one
+MOST_DIGITS = 40  # Python refuses to read thousands of digits, and a damaged file may hold them
 
 
 class NonceSource:
     """
-    Nanoseconds since 1970, or one more than the last number where the clock is behind it.
+    Nanoseconds since 1970, or the last number plus one while the clock is behind it.
 
     path  file of the mark; it holds one number and nothing of the key. None: no memory across restarts
     """
@@ -36,14 +36,14 @@ class NonceSource:
         self._clock = clock
         self._path = path
         self._last = 0
-        self.left_reserved = False  # the last process to use the file did not close it, and not long ago
+        self.left_reserved = False  # the last process ended without ``close``, at most ten minutes ago
         self._mark: int | None = None  # None: the file was not read yet
 
     def next(self) -> int:
         """
-        A nonce larger than all before. Raises ConfigurationError when the file cannot be read or
-        written at the start, TemporaryFailure when the disk is full; later a failing disk is logged, because
-        a number from memory still works.
+        A nonce larger than all before. Raises ConfigurationError when the file cannot be read or written at the start,
+        TemporaryFailure when the disk is full then. Later a failed write is only logged, because a number from memory
+        still works.
         """
         first = self._mark is None
         if self._mark is None:
@@ -56,13 +56,13 @@ class NonceSource:
 
     def skip_ahead(self, exchange_time: float) -> None:
         """
-        A nonce was refused: go on a minute above the last one, and above Kraken's own clock
-        (``exchange_time``, unix seconds; 0 when unknown), in case ours and the mark are both wrong.
+        A nonce was refused: go on one minute above the last one, and above Kraken's own clock (``exchange_time``, unix
+        seconds; 0 when unknown), in case our clock and the mark are both wrong.
         """
         self._last = min(max(self._last, int(exchange_time * NANOSECONDS)) + SKIP, LARGEST)
 
     def close(self) -> None:
-        """Give back what was reserved and not used, so that many restarts do not run ahead of the clock."""
+        """Give back what was reserved and not used, so that frequent restarts do not run ahead of the clock."""
         if self._mark is not None:
             self._reserve(self._last, first=False)
 

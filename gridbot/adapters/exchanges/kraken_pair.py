@@ -1,6 +1,6 @@
 """
-The names of a pair. They come from Kraken's own tables, never from rules about letters: XXBT is XBT
-and BTC, but XION is XION. The only names known by heart are the two that people and REST disagree on.
+The names of a pair. They come from Kraken's own tables, never from rules about letters: XXBT is XBT and BTC, but XION
+is XION. Only two names are built in: those of BTC and DOGE, which REST calls XBT and XDG.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ def find_pair(client: KrakenClient, base: str, quote: str) -> KrakenPair:
     """
     The pair of two configured currencies, by two or three public calls.
 
-    Raises ConfigurationError when Kraken has no such pair, TemporaryFailure when it cannot tell now.
+    Raises ConfigurationError when Kraken has no such pair, TemporaryFailure when Kraken cannot answer now.
     """
     row = _pair_row(client, base, quote)
     try:

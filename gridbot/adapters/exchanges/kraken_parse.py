@@ -1,8 +1,8 @@
 """
-Kraken's payloads as models of ours. Pure: no network, no clock, no logging.
+Kraken's payloads as our models. Pure: no network, no clock, no logging.
 
-Each docstring shows the payload it reads. Numbers become Decimal from text or from JSON numbers that
-were decoded as Decimal; a float is refused. Whatever cannot be read raises one of ``UNREADABLE``.
+Each docstring shows the payload it reads. Numbers become Decimal from text or from JSON numbers that were decoded as
+Decimal; a float is refused. A payload that cannot be read raises one of ``UNREADABLE``.
 """
 
 import re
@@ -32,19 +32,18 @@ Row = Mapping[str, Any]
 
 
 class Contradiction(ValueError):
-    """A payload that can be read, and that cannot be true; the text names the fields."""
+    """A payload that can be read but cannot be true; the text names the fields."""
 
 
-# Fields of a pair, and amounts of an execution, that are named here as there.
+# Fields of a pair, and amounts of an execution, that have the same names here as at Kraken.
 AS_THEY_ARE = ("base", "quote", "lot_decimals", "pair_decimals")
 USUAL_COST_DECIMALS = 5
 AMOUNTS = ("limit_price", "order_qty", "last_qty", "last_price", "cost", "cum_qty", "cum_cost")
 
 
-# No amount of money is larger, or smaller without being none; a slipped exponent ("1E999999") would otherwise be
-# calculated with.
+# No amount of money has a larger or smaller power of ten; a wrong exponent ("1E999999") must not be calculated with.
 LARGEST_EXPONENT, SMALLEST_EXPONENT = 30, -18
-LATEST = 4_102_444_800.0  # the year 2100: no time that is told is later
+LATEST = 4_102_444_800.0  # the year 2100: Kraken reports no later time
 LARGEST_TICK = 10_000  # in steps of the last decimal; at Kraken it is one such step
 LOWEST_FEE, HIGHEST_FEE = Decimal("-0.01"), Decimal("0.1")
 PER_CENT = Decimal("0.01")
@@ -60,14 +59,17 @@ def number(value: Any) -> Decimal:
 
 
 def id_of(value: Any) -> str:
-    """An id of Kraken's, whose form is not documented; a request names several with commas between. Raises."""
+    """
+    An id of Kraken's, whose form is not documented; no commas, which separate the ids of a request. Raises ValueError
+    or TypeError.
+    """
     if not re.fullmatch("[!-+.-~-]{1,64}", value):
         raise ValueError("not an id")
     return str(value)
 
 
 def moment(value: Any) -> float:
-    """Unix seconds; 0.0 for none, and for what can be none."""
+    """Unix seconds; 0.0 for none, and for an impossible time."""
     seconds = float(number(value or 0))
     return seconds if 0 < seconds <= LATEST else 0.0
 
@@ -115,7 +117,7 @@ def asset_pair(row: Row) -> AssetPairInfoSchema:
     "cost_decimals":5,"pair_decimals":1,"lot_decimals":8,"fees_maker":[],"ordermin":"0.00005","costmin":"0.5",
     "tick_size":"0.1","status":"online"}``
 
-    Kraken refuses a price of more than ``pair_decimals``, so that the tick is never finer, nor written with more.
+    Kraken refuses a price with more than ``pair_decimals`` decimals, so the tick is never finer, nor written with more.
     """
     step = step_of(row["pair_decimals"])
     tick = max(number(row.get("tick_size") or 0), step)
@@ -212,9 +214,12 @@ def order_info(txid: str, row: Row) -> OrderInfoSchema:
     "ordertype":"limit","price":"30010.0"},"vol":"1.25000000","vol_exec":"0.37500000","cost":"11253.7",
     "fee":"0.00000","price":"30010.0","reason":null,"trades":["TCCCTY-WE2O6-P3NB37"]}``
 
-    ``descr.price`` is the limit price; ``price`` beside it is the average of what was executed, and
-    the only one a market order has. An order amended to less than it had executed counts as what it executed; "amended"
-    is then one of the words in ``misc``. Where ``misc`` is not told, nothing can be held against it.
+    ``descr.price`` is the limit price; ``price`` beside it is the average price of what was executed, and the only one
+    of a market order. If an order was amended to a volume below what it had executed, its volume counts as what it
+    executed; ``misc`` then contains "amended". A report without ``misc`` is accepted with more executed than its
+    volume.
+
+    Raises Contradiction for figures that cannot be true together.
     """
     described, vol, vol_exec = row["descr"], number(row["vol"]), number(row["vol_exec"])
     cost, status = number(row.get("cost") or 0), row["status"]
@@ -245,7 +250,7 @@ def order_info(txid: str, row: Row) -> OrderInfoSchema:
 
 
 def userref_of(row: Row) -> int:
-    """The reference of an order; 0 for none and for the negative ones, which no bot of ours uses."""
+    """The userref of an order; 0 for none and for negative ones, which our bots never use."""
     return max(int(number(row.get("userref") or 0)), 0)
 
 
@@ -270,7 +275,7 @@ def trade_info(exec_id: str, row: Row) -> TradeInfoSchema:
 
 
 def _check_cost(price: Decimal, volume: Decimal, cost: Decimal) -> None:
-    """Of an execution. Raises Contradiction."""
+    """Raise Contradiction if the cost of an execution does not match its price and volume."""
     if not is_cost_of(price, volume, cost):
         raise Contradiction(f"price {price:f}, volume {volume:f}, cost {cost:f}")
 
@@ -295,7 +300,7 @@ def execution(row: Row) -> ExecutionsUpdateSchema:
     "cost":49.999949,"order_status":"partially_filled","cum_qty":0.00101000,"cum_cost":49.999949,
     "liquidity_ind":"m","timestamp":"2026-09-21T14:20:01.000000Z","fees":[{"asset":"USD","qty":0.12499}]}``
 
-    ``new`` and ``canceled`` bring little more than order_id, exec_type, order_status and the reference.
+    ``new`` and ``canceled`` hold little more than order_id, exec_type, order_status and order_userref.
     """
     amounts: dict[str, Any] = {name: number(row[name]) for name in AMOUNTS if row.get(name) is not None}
     if row["exec_type"] == "trade" and amounts.keys() >= {"last_price", "last_qty", "cost"}:
@@ -317,7 +322,7 @@ def execution(row: Row) -> ExecutionsUpdateSchema:
 
 
 def unix_seconds(timestamp: str | None) -> float:
-    """RFC 3339 as unix seconds; 0.0 for none, and for what can be none."""
+    """RFC 3339 as unix seconds; 0.0 for none, and for an impossible time."""
     if not timestamp:
         return 0.0
     moment = datetime.fromisoformat(timestamp)
@@ -327,7 +332,7 @@ def unix_seconds(timestamp: str | None) -> float:
 
 def rfc3339(seconds: float) -> str:
     """
-    Unix seconds for ``deadline``, cut to the whole second: earlier is the safe side.
+    Unix seconds for ``deadline``, cut to the whole second: an earlier deadline is the safe side.
 
     >>> rfc3339(1790000030.9)
     '2026-09-21T14:13:50Z'
@@ -336,7 +341,7 @@ def rfc3339(seconds: float) -> str:
 
 
 def _fee(row: Row) -> Decimal | None:
-    """In quote. Kraken says that fees are always told in quote; one told in base is converted."""
+    """In quote; None if not reported. Kraken says that fees are always in quote; one in base is converted."""
     fees = row.get("fees")
     if fees is None:
         return None

@@ -1,10 +1,10 @@
 """
-Kraken's REST interface as two ways to call it: ``ask`` for questions, which are asked again when no
-answer comes, and ``send_once`` for orders, which are not. What the answers mean stands elsewhere.
+Kraken's REST interface as two ways to call it: ``ask`` for questions, which are repeated when no answer comes, and
+``send_once`` for orders, which are not. kraken_service knows what the answers mean.
 
-One call at a time per key: a lock lies around "take nonce, send, read reply", because requests that
-overtake each other are refused. Retries of the HTTP library and redirects are off: a copy of an order
-must not travel without our knowing.
+One call at a time per key: a lock is held around "take nonce, send, read reply", because Kraken refuses requests that
+overtake each other. Retries of the HTTP library and redirects are off: a copy of an order must not be sent without the
+bot's knowledge.
 """
 
 import logging
@@ -39,24 +39,24 @@ from gridbot.interfaces.clock import IClock
 LOG = logging.getLogger(__name__)
 
 TOKEN = "GetWebSocketsToken"
-UNSHOWN = (TOKEN, "GetApiKeyInfo")  # what they answer is a secret, or tells of the key's owner, such as his IBAN
+UNSHOWN = (TOKEN, "GetApiKeyInfo")  # the answer is a secret, or holds data of the key's owner, such as the IBAN
 STOPPING = "The bot is stopping; the question to Kraken was given up"
 SHOWN = 2000  # characters of an answer that DEBUG shows
 
 USER_AGENT = "gridbot"
 
-TIMEOUTS = 3.0, 10.0  # seconds to connect, and for an answer, from the end of the request to its last byte
-SESSION_AGE = 240.0  # Kraken cuts long sessions; a cut in the middle of an order costs a search for it
-# An order never travels on a connection that was silent for so long: it may be dead without our knowing.
+TIMEOUTS = 3.0, 10.0  # seconds to connect, and from the end of the request to the last byte of the answer
+SESSION_AGE = 240.0  # seconds; Kraken cuts long sessions, and an order that was cut off must be looked for
+# Seconds. An order is never sent on a connection that was silent for so long: it may be dead.
 SESSION_IDLE = 60.0
 
-# Asked again and again: refused once after they were answered, they are asked on.
+# Questions of a running bot. Once they were answered, a later refusal counts as temporary.
 PERIODIC = {"Time", "OpenOrders", "ClosedOrders", "QueryOrders", "QueryTrades", "BalanceEx"}
 ATTEMPTS = 5
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
-# A longer wait is the caller's decision: it may have something better to do.
+# Seconds. A longer wait is left to the caller, which may have something better to do.
 LONGEST_WAIT_INSIDE = 30.0
-# So long may an order wait for its turn and for a connection; its price grows old meanwhile.
+# Seconds that an order may wait for its turn, and for a connection; its price grows old meanwhile.
 ORDER_PATIENCE = 3.0
 NONCES_REFUSED_IN_A_ROW = 4
 LOCKED = "EGeneral:Temporary lockout"
@@ -92,24 +92,25 @@ class KrakenClient:
         self.nonce = NonceSource(clock, nonce_path)
         self._answered: set[str] = set()
         self._refused_nonces = 0
-        self._locked_until = 0.0  # monotonic: until then the key is not shown
-        # Read once: looked up for every request they cost half a millisecond each time.
+        self._locked_until = 0.0  # monotonic: until then the key is not used
+        # Read once: each look-up costs half a millisecond.
         self._proxies = get_environ_proxies(self._base)
         self._turn = threading.Lock()
         self._session = requests.Session()
         self._session.trust_env = False
         for scheme in ("https://", "http://"):
             self._session.mount(scheme, transport or KrakenTransport())
-        self._connected = self._used = 0.0  # monotonic: since when, and when last
+        self._connected = self._used = 0.0  # monotonic: when the connection was made, and when it was last used
 
     def ask(self, method: str, params: Mapping[str, Any] | None = None, *, private: bool = False) -> Any:
         """
-        The ``result`` of a question. Asked up to five times with growing pauses while it fails in a
-        way that may pass; ends early when a stop is requested.
+        The ``result`` of a question. Asked up to five times with growing pauses while the failure may pass; ends early
+        when a stop is requested.
 
-        Raises TemporaryFailure after the last attempt, AccessDenied, ConfigurationError (unknown
-        names), UnknownOrderError, and ExchangeError for what Kraken will not answer at all. What a running bot needs
-        and has been answered before raises TemporaryFailure in place of these, but for orders or trades not known.
+        Raises TemporaryFailure after the last attempt, AccessDenied, ConfigurationError (unknown names),
+        UnknownOrderError, and ExchangeError for what Kraken refuses to answer. For a PERIODIC question that was
+        answered before, TemporaryFailure replaces the last three, unless Kraken does not know an order or trade that
+        was asked for.
         """
         if self._clock.stopping():
             raise TemporaryFailure(STOPPING)
@@ -149,11 +150,11 @@ class KrakenClient:
 
     def send_once(self, method: str, params: Mapping[str, Any]) -> Any:
         """
-        The ``result`` of AddOrder, sent once. Only where no connection came about is it tried again,
-        for three seconds at most.
+        The ``result`` of AddOrder, sent once. It is tried again, for three seconds at most, only while no connection
+        can be made.
 
-        Raises PlacementPaused (nothing was placed), OrderRejected and its other subclasses,
-        AccessDenied, and OrderFateUnknown when the order may exist.
+        Raises PlacementPaused (nothing was placed), OrderRejected and its other subclasses, AccessDenied, and
+        OrderFateUnknown when the order may exist.
         """
         give_up = self._clock.monotonic() + ORDER_PATIENCE
         while True:
@@ -187,7 +188,7 @@ class KrakenClient:
             self._turn.release()
 
     def close(self) -> None:
-        """Close the connection and write down how far the nonce came."""
+        """Close the connection and store the last nonce."""
         with_turn = self._turn.acquire(timeout=0.2)
         try:
             self.nonce.close()
@@ -243,7 +244,9 @@ class KrakenClient:
         return requests.Request("GET", url, {"User-Agent": USER_AGENT}).prepare()
 
     def _renew_connection(self, order: bool) -> None:
-        """Close one that is too old, or was silent for too long to carry an order: the next request makes another."""
+        """
+        Close a connection that is too old, or too long silent to carry an order; the next request makes a new one.
+        """
         now = self._clock.monotonic()
         if now - self._connected > SESSION_AGE or (order and now - self._used > SESSION_IDLE):
             self._session.close()
@@ -277,14 +280,14 @@ def _may_pass(exc: BaseException) -> bool:
 
 
 def _tell(state: RetryCallState) -> None:
-    """One line per question that does not get through, not one per attempt."""
+    """Log one line per question that fails, not one per attempt."""
     failure = state.outcome.exception() if state.outcome else None
     if isinstance(failure, TemporaryFailure):
         LOG.log(logging.WARNING if state.attempt_number == 2 else logging.DEBUG, "%s", failure.message)
 
 
 def _pause(state: RetryCallState) -> float:
-    """0.5, 1, 2, 4 s and some jitter, or as long as Kraken asked for."""
+    """0.5, 1, 2, 4 s plus a random part of up to 0.5 s (8 s at most), or as long as Kraken asked for."""
     failure = state.outcome.exception() if state.outcome else None
     asked = failure.retry_after if isinstance(failure, TemporaryFailure) else 0.0
     growing = FIRST_PAUSE * 2.0 ** (state.attempt_number - 1) + random.uniform(0, FIRST_PAUSE)

@@ -1,6 +1,6 @@
 """
-Kraken behind our interface: questions and orders of one pair. How requests travel stands in
-kraken_rest, what errors mean in kraken_errors, how payloads are read in kraken_parse.
+Kraken behind our interface: questions and orders of one pair. kraken_rest sends the requests, kraken_errors knows what
+errors mean, kraken_parse reads the payloads.
 """
 
 import logging
@@ -48,23 +48,23 @@ LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PAGE = 50  # rows of ClosedOrders
-# Left to itself Kraken makes one row of what a taker got from several makers; the feed tells them one by one.
+# By default Kraken reports one row for what a taker got from several makers; the feed reports them one by one.
 EVERY_FILL = {"consolidate_taker": False}
 ORDERS_PER_QUERY, TRADES_PER_QUERY = 50, 20
-# Where Kraken refuses a whole list for one unknown id, it is halved; so many calls at most.
+# If Kraken refuses a whole list because of one unknown id, the list is halved, in at most so many extra calls.
 MAX_QUERIES = 30
-START_MARGIN = 60.0  # seconds: our idea of the exchange's time may be a little ahead
+START_MARGIN = 60.0  # seconds: the bot's estimate of Kraken's time may be a little ahead
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 CANCEL_PAUSE = 0.3
-CLOCK_PAUSE = 10.0  # until the time is asked for again
+CLOCK_PAUSE = 10.0  # seconds until an order is tried again whose deadline was an impossible time
 
 
 class KrakenRESTService(IExchangeRESTService):
     """
     One pair of one Kraken account. With empty keys only the public questions work.
 
-    Only the engine changes the state of the bot, so the ``state_machine`` of the documented
-    constructor is gone: what goes wrong is raised.
+    Only the engine changes the state of the bot, so the ``state_machine`` of the documented constructor is gone: errors
+    are raised instead.
 
     nonce_path  file for the nonce of this key; None: not remembered across restarts
     transport   what carries the requests in place of the network; for tests
@@ -91,7 +91,7 @@ class KrakenRESTService(IExchangeRESTService):
             api_public_key, api_secret_key, clock=clock, rest_url=rest_url, nonce_path=nonce_path, transport=transport
         )
         self.limits = self.client.limits
-        self._left_out: set[str] = set()  # orders that were told of as none of the bot's
+        self._left_out: set[str] = set()  # unreadable foreign orders that were already warned about
 
     @property
     def comparison_wait(self) -> float:
@@ -99,7 +99,7 @@ class KrakenRESTService(IExchangeRESTService):
 
     @property
     def left_suddenly(self) -> bool:
-        """See the interface. The mark of the nonces tells, once one was used: a proper end gives it back."""
+        """See the interface. Known once a nonce was used: a proper end gives the reserved nonces back."""
         return self.client.nonce.left_reserved
 
     def check_exchange_status(self, tries: int = 0) -> None:
@@ -116,7 +116,7 @@ class KrakenRESTService(IExchangeRESTService):
         raise TemporaryFailure(f"Kraken is not open for trading: {problem}", LONGEST_PAUSE)
 
     def get_system_status(self) -> str:
-        """One of online, maintenance, cancel_only, post_only, or a word of tomorrow."""
+        """One of online, maintenance, cancel_only, post_only, or a word that Kraken adds later."""
         return self._asked("SystemStatus", lambda result: str(result["status"]), private=False)
 
     def check_api_key_permissions(self) -> None:
@@ -138,8 +138,8 @@ class KrakenRESTService(IExchangeRESTService):
 
     def get_asset_pair_info(self) -> AssetPairInfoSchema:
         """
-        As Kraken lists the pair now; warns when it is not open for the orders of a grid. Raises ConfigurationError
-        for one that is traded no more.
+        As Kraken lists the pair now; logs a warning if it does not take the orders of a grid. Raises ConfigurationError
+        for a pair that is no longer traded.
         """
         self.__dict__["_pair"] = find_pair(self.client, self._base, self._quote)
         info = self._pair.info
@@ -153,7 +153,7 @@ class KrakenRESTService(IExchangeRESTService):
         return info
 
     def get_maker_fee(self) -> Decimal | None:
-        """From TradeVolume, which needs the tick Query Funds; None without it or when it says nothing."""
+        """From TradeVolume, which needs the tick Query Funds; None without it, or if the answer holds no fee."""
         try:
             result = self.client.ask("TradeVolume", {"pair": self.rest_altname}, private=True)
             if not isinstance(result, dict):
@@ -195,7 +195,7 @@ class KrakenRESTService(IExchangeRESTService):
         return self._asked("BalanceEx", parse.balances)
 
     def get_pair_balance(self) -> PairBalanceSchema:
-        """See the interface. A hint, not a promise: Kraken's answer to an order decides."""
+        """See the interface. Only a hint: Kraken's answer to an order decides."""
         pair = self._pair
         return parse.pair_balance(self.get_balances(), pair.base_wallets, pair.quote_wallets)
 
@@ -240,7 +240,7 @@ class KrakenRESTService(IExchangeRESTService):
         return CreateOrderResponseSchema(txid=txid)
 
     def cancel_order(self, txid: str) -> None:
-        """See the interface. Asked twice at most: the second time does no harm."""
+        """See the interface. Asked twice at most; a second request does no harm."""
         limits = self.limits
         cost = limits.cost_of_cancelling(txid)
         if wait := limits.engine.seconds_until(cost):
@@ -278,8 +278,8 @@ class KrakenRESTService(IExchangeRESTService):
         self, userref: int, trades: bool = False, start: float | None = None
     ) -> list[OrderInfoSchema]:
         """
-        See the interface. Pages shift while orders close, so rows are known by their txid; each page
-        costs four points of the request counter, and a long history waits for it.
+        See the interface. Pages shift while orders close, so rows are identified by their txid. Each page costs four
+        points of the request counter, and a long history waits for it.
         """
         params: dict[str, Any] = {"userref": userref, "trades": trades, "closetime": "both", **EVERY_FILL}
         if start is not None:
@@ -303,15 +303,15 @@ class KrakenRESTService(IExchangeRESTService):
                 return list(found.values())
 
     def get_orders_info(self, txids: list[str]) -> dict[str, OrderInfoSchema]:
-        """See the interface; fifty to a call, with the ids of executions."""
+        """See the interface; fifty ids per call, with the ids of executions."""
         rows = self._query("QueryOrders", {"trades": True, **EVERY_FILL}, txids, ORDERS_PER_QUERY)
         return {order.txid: order for order in self._orders("QueryOrders", rows)}
 
     def _orders(self, method: str, rows: dict[str, Any], userref: int | None = None) -> list[OrderInfoSchema]:
         """
-        The orders with this reference, or all; Kraken filters already, but an ignored filter must not hurt. Raises
-        TemporaryFailure for one that cannot be read, unless it is none of the bot's: to leave out a limit order of
-        our pair could lose a fill.
+        The orders with this userref (None: all). Kraken filters already, but an ignored filter must do no harm. Raises
+        TemporaryFailure for an order that cannot be read, unless the bot never places such orders: to leave out a limit
+        order of our pair could lose a fill.
         """
         found = []
         for txid, row in rows.items():
@@ -325,7 +325,7 @@ class KrakenRESTService(IExchangeRESTService):
         return found
 
     def _leave_out(self, txid: str, described: dict[str, Any]) -> bool:
-        """Whether an order that cannot be read is of a kind or a pair that the bot never places; told once."""
+        """True if an unreadable order is of a type or a pair that the bot never places; warns once per order."""
         kind, pair = described["ordertype"], described["pair"]
         if not kind or not pair or (kind == "limit" and pair.replace("/", "") == self.rest_altname):
             return False
@@ -339,7 +339,7 @@ class KrakenRESTService(IExchangeRESTService):
         return True
 
     def get_trades_info(self, exec_ids: list[str]) -> dict[str, TradeInfoSchema]:
-        """See the interface; twenty to a call."""
+        """See the interface; twenty ids per call."""
         rows = self._query("QueryTrades", {}, exec_ids, TRADES_PER_QUERY)
         found = {}
         for exec_id, row in rows.items():
@@ -357,8 +357,8 @@ class KrakenRESTService(IExchangeRESTService):
 
     def _query(self, method: str, params: dict[str, Any], ids: list[str], at_once: int) -> dict[str, Any]:
         """
-        The rows Kraken has for ``ids``. An unknown id is left out, or fails the whole call (both are
-        reported): then the list is halved until the unknown ones stand alone, in a bounded number of calls.
+        The rows Kraken has for ``ids``. An unknown id may be left out, or may fail the whole call (both are reported):
+        then the list is halved until the unknown ids stand alone, in a limited number of calls.
         """
         wanted = list(dict.fromkeys(ids))
         batches = [wanted[i : i + at_once] for i in range(0, len(wanted), at_once)]
@@ -395,7 +395,7 @@ class KrakenRESTService(IExchangeRESTService):
         return ExchangeDomain(EXCHANGE="Kraken")
 
     def close(self) -> None:
-        """Close the connection; the file of the nonce is brought up to date."""
+        """Close the connection and bring the file of the nonce up to date."""
         self.client.close()
 
 

@@ -1,6 +1,6 @@
 """
-One websocket to Kraken, kept open by a thread that only moves bytes: frames go to a queue, what they
-mean is somebody else's business. Silence counts as a loss, because dead connections look open.
+One websocket to Kraken, kept open by a thread that only moves bytes: it puts frames on a queue, and the main thread
+reads them. Silence counts as a loss, because dead connections look open.
 """
 
 import logging
@@ -19,26 +19,26 @@ LOG = logging.getLogger(__name__)
 
 PING = '{"method":"ping"}'  # Kraken's own; whether it counts protocol pings as activity is not known
 CONNECT_TIMEOUT = 10.0
-# A connection without a frame for so long counts as dead; a healthy subscription brings a heartbeat every second.
+# Seconds without a frame after which a connection counts as dead; a subscription brings a heartbeat every second.
 SILENCE = 15.0
-# A connection that lived so long was a good one: the next one is tried at once.
+# Seconds. After a connection that lived longer the pauses begin with FIRST_PAUSE again.
 GOOD_LIFE = 30.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 MAINTENANCE_PAUSE = 5.0
-DENIED_PAUSE = 300.0  # a refused key must not be shown again and again: Kraken would lock it
-# Kraken's limit is 150 attempts in ten minutes for everything behind this address.
+DENIED_PAUSE = 300.0  # a refused key must not be used again and again: Kraken would lock it
+# Kraken allows 150 attempts in ten minutes for all programs behind one IP address.
 MOST_ATTEMPTS, WINDOW = 100, 600.0
 
 
 class Happening(Enum):
-    """What the thread reports besides frames."""
+    """What the thread reports in addition to frames."""
 
     CONNECTED = "connected"
     LOST = "lost"
 
 
 class _Ended(Exception):
-    """The end of a connection in words for the log."""
+    """Why a connection ended, in words for the log."""
 
 
 class ConnectLimiter:
@@ -50,7 +50,7 @@ class ConnectLimiter:
         self._lock = threading.Lock()
 
     def take(self) -> float:
-        """Count an attempt that is about to be made: 0. Or, when it is not allowed yet, the seconds until it is."""
+        """Count an attempt that is about to be made, and return 0. If none is allowed yet: the seconds until one is."""
         with self._lock:
             now = self._now()
             while self._attempts and self._attempts[0] + WINDOW <= now:
@@ -63,7 +63,8 @@ class ConnectLimiter:
 
 def pause_before(failures: int, at_least: float = 0.0, jitter: Callable[[], float] = random.random) -> float:
     """
-    Seconds before the next attempt after so many failures in a row: none, then doubling to a minute.
+    Seconds before the next attempt after this many failures in a row: none, then doubling up to a minute, less a random
+    part of up to half.
 
     >>> [pause_before(n, jitter=lambda: 1.0) for n in (0, 1, 2, 3, 7, 8, 99)]
     [0.0, 0.5, 1.0, 2.0, 32.0, 60.0, 60.0]
@@ -74,7 +75,8 @@ def pause_before(failures: int, at_least: float = 0.0, jitter: Callable[[], floa
 
 class KrakenSocket(threading.Thread):
     """
-    Keeps one connection to ``url`` and gives ``put`` (which socket, number of the connection, frame or happening).
+    Keeps one connection to ``url`` and gives ``put`` tuples: (name of the socket, number of the connection, frame or
+    Happening).
 
     hello  texts to send on every new connection; called on this thread and may raise GridBotError
     """
@@ -120,20 +122,20 @@ class KrakenSocket(threading.Thread):
 
     def drop(self, number: int | None = None) -> None:
         """
-        End the present connection, if it is still the one with this ``number`` (None: whichever it is);
-        a new one follows by itself and says hello again.
+        End the present connection if it still has this ``number`` (None: any). The thread makes a new one, and says
+        hello again.
         """
         if (socket := self._websocket) is not None and number in (None, self._number):
             socket.abort()  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
-        """Ask the thread to end; it does so at once unless it is just connecting."""
+        """Ask the thread to end; it does so at once unless it is still connecting."""
         self._closing.set()
         self.drop()
 
     def _live(self) -> None:
-        """One connection from its start to its end, which is always an exception."""
-        # The text is decoded strictly where it is read; checked here, each frame costs seven times as much.
+        """One connection from its start to its end; always ends with an exception."""
+        # The main thread decodes the text strictly; checking it here would make each frame cost seven times as much.
         socket = websocket.WebSocket(skip_utf8_validation=True, enable_multithread=False)
         socket.settimeout(CONNECT_TIMEOUT)
         socket.connect(  # type: ignore[no-untyped-call]
@@ -171,7 +173,7 @@ class KrakenSocket(threading.Thread):
         raise _Ended("the feed is being closed")
 
     def _tell(self, exc: Exception, failures: int) -> None:
-        """The first loss, and every tenth: a night without network must not fill the disk."""
+        """Log the first loss and every tenth: a night without network must not fill the disk."""
         level = logging.WARNING if failures % 10 == 1 or isinstance(exc, AccessDenied) else logging.DEBUG
         LOG.log(level, "Kraken's %s feed is not connected (%s); trying again", self._socket_name, _words(exc))
 

@@ -1,8 +1,8 @@
 """
-How requests travel to Kraken: one connection, nothing repeated by itself, and an answer that is complete in time.
+How requests travel to Kraken: one connection, no automatic retries, and a time limit for the complete answer.
 
-The time-out of ``requests`` counts from one byte to the next: an answer that trickles, byte by byte over a bad
-line, would hold the bot for as long as it lasts.
+The time-out of ``requests`` counts from one byte to the next. An answer that trickles byte by byte over a bad line
+would hold the bot for as long as it lasts.
 """
 
 import io
@@ -14,30 +14,30 @@ from requests.adapters import HTTPAdapter
 
 
 class KrakenTransport(HTTPAdapter):
-    """The network: an answer must be complete in the time that its first byte may take."""
+    """An HTTPAdapter whose read time-out is the limit for the complete answer."""
 
     def __init__(self) -> None:
         super().__init__(1, 1, max_retries=0)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        """As requests does, with connections of ours."""
+        """As in requests, but with connections that limit the time of an answer."""
         super().init_poolmanager(*args, **options)
         _hurry(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        """The same for a proxy; what it answers before it connects us is not counted."""
+        """The same for a proxy; the time until the proxy has connected us is not limited."""
         if proxy not in self.proxy_manager:
             _hurry(super().proxy_manager_for(proxy, **options))
         return self.proxy_manager[proxy]
 
 
 def _hurry(manager: Any) -> None:
-    """Have the manager's own kinds of pools, a SOCKS proxy has others, make connections that answer in time."""
+    """Let the manager's pools (a SOCKS proxy has its own kind) make connections that limit the time of an answer."""
     manager.pool_classes_by_scheme = {name: _in_time(pool) for name, pool in manager.pool_classes_by_scheme.items()}
 
 
 def _in_time(pool: Any) -> Any:
-    """The same kind of pool, with connections whose answers must be complete in time."""
+    """The same kind of pool, with connections that limit the time of an answer."""
 
     class Connection(pool.ConnectionCls):  # type: ignore[misc]
         def connect(self) -> None:
@@ -48,7 +48,7 @@ def _in_time(pool: Any) -> Any:
 
 
 class _Hurried:
-    """A socket whose answers must be complete in the time that it has for one byte."""
+    """A socket whose time-out limits the complete answer, not one byte of it."""
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
@@ -62,7 +62,7 @@ class _Hurried:
 
 
 class _Answer(io.RawIOBase):
-    """What the socket brings until ``end``, on the steady clock."""
+    """What the socket receives until ``end``, seconds on the monotonic clock."""
 
     def __init__(self, sock: socket.socket, end: float) -> None:
         self._sock = sock

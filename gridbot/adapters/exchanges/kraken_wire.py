@@ -1,6 +1,6 @@
 """
-How Kraken's REST requests are written and its replies opened: encoding, signature, and which failure
-of the network means what. No state, and nothing is sent here.
+How Kraken's REST requests are written and its replies opened: encoding, signature, and the meaning of each network
+failure. No state, and nothing is sent here.
 """
 
 import base64
@@ -25,15 +25,15 @@ BLOCKED_PAUSE = 60.0  # after HTTP 403 or 429: Cloudflare blocks for minutes
 
 
 class NeverSent(TemporaryFailure):
-    """No connection came about, so nothing can have arrived."""
+    """No connection was made, so Kraken received nothing."""
 
 
 class NoReadableAnswer(TemporaryFailure):
-    """Something was sent, and what came back says nothing."""
+    """The request was sent, but the answer is missing or cannot be read: Kraken may have acted on it."""
 
 
 class TurnedAway(TemporaryFailure):
-    """Refused in front of Kraken (HTTP 403 or 429): nothing arrived."""
+    """Refused in front of Kraken (HTTP 403 or 429): Kraken received nothing."""
 
 
 def sign(path: str, nonce: str, body: str, secret: bytes) -> str:
@@ -69,7 +69,7 @@ def _text(value: object) -> str:
 
 
 def was_never_sent(exc: requests.RequestException) -> bool:
-    """Only what certainly failed before the first byte left: an order may be sent again after it."""
+    """True only if the request certainly failed before its first byte was sent: an order may then be sent again."""
     if isinstance(exc, requests.exceptions.ConnectTimeout):
         return True
     inner = exc.args[0] if exc.args else None
@@ -78,13 +78,13 @@ def was_never_sent(exc: requests.RequestException) -> bool:
         reason = reason.original_error
     if isinstance(reason, SSLError) and reason.args:
         reason = reason.args[0]
-    # A name that does not resolve is a NewConnectionError too; a certificate is looked at before
-    # anything is said, while other TLS errors can come in the middle of an answer.
+    # A name that does not resolve is a NewConnectionError too. A certificate is checked before
+    # anything is sent, while other TLS errors can come in the middle of an answer.
     return isinstance(reason, NewConnectionError | ConnectTimeoutError | SSLCertVerificationError)
 
 
 def reason_of(exc: requests.RequestException) -> str:
-    """In plain words; the library's own texts hold addresses and object names."""
+    """The failure in plain words; the library's own texts hold addresses and object names."""
     names = {
         requests.exceptions.ReadTimeout: "no answer in time",
         requests.exceptions.ConnectTimeout: "no connection in time",
@@ -100,7 +100,7 @@ def reason_of(exc: requests.RequestException) -> str:
 
 
 def open_reply(method: str, response: requests.Response) -> Envelope:
-    """The envelope of a reply. Raises TurnedAway, or NoReadableAnswer for what cannot be trusted."""
+    """The envelope of a reply. Raises TurnedAway, or NoReadableAnswer if the reply cannot be trusted."""
     status = response.status_code
     if status >= 500 or 300 <= status < 400:
         raise NoReadableAnswer(f"Kraken answered {method} with HTTP {status}")
@@ -137,7 +137,7 @@ def decoded_secret(api_secret_key: str) -> bytes:
     """The secret as bytes; empty for none. Raises ConfigurationError, without showing it."""
     try:
         return base64.b64decode(api_secret_key.strip(), validate=True)
-    except ValueError:  # as binascii.Error is
+    except ValueError:  # binascii.Error is one
         raise ConfigurationError(
             "[kraken] api_secret_key: this is not a secret as Kraken shows it (88 letters, digits, + / and "
             "=). Copy the private key once more, completely and without blanks."
