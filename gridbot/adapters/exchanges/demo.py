@@ -1,11 +1,11 @@
 """
 The demo: the whole bot without key and network, on a made-up market with play money.
 
-Orders, fills and play money live in a file beside the bot's database and survive a restart or a
-power cut: the market goes on from the price of the last order or fill that was stored.
+Orders, fills and play money live in a file beside the bot's database and survive a restart or a power cut: the market
+goes on from the price of the last order or fill that was stored.
 
-Only the walk of the price is sped up, by [demo] speed in ticks per second. The exchange's clock is this
-machine's: orders and reports carry the real time, so that people recognise what they have just seen.
+[demo] speed, in ticks per second, speeds up the price only. The exchange's clock is this machine's: orders and reports
+carry the real time, so that the owner recognises what has just happened on the screen.
 """
 
 import logging
@@ -27,17 +27,17 @@ from gridbot.models.money import step_of
 LOG = logging.getLogger(__name__)
 
 PRICE_DIGITS = 6  # digits of the start price, its decimals included: 50000.0 moves in steps of 0.1
-SHORTEST_PAUSE = 0.1  # seconds between two looks at the clock; a faster market has several ticks at once
+SHORTEST_PAUSE = 0.1  # seconds between two looks at the clock; a faster market makes several ticks at once
 LONGEST_PAUSE = 1.0
 TICK = "a price is due"  # what the thread puts on the queue
-MOST_TICKS = 1000  # on the queue: a machine that slept, or is too slow, does not make up for it
+MOST_TICKS = 1000  # on the queue: a machine that slept, or is too slow, skips the rest
 
 
 class DemoExchange(IExchangeFactory):
     """``exchange = Demo``."""
 
     def create(self, setup: ExchangeSetup) -> Exchange:
-        """Open the demo's file and set its market up where it stood. Raises DatabaseError."""
+        """Open the demo's file and continue its market where it stood. Raises DatabaseError."""
         settings, clock = setup.settings, setup.clock
         bot = settings.bot
         symbol = f"{bot.base_currency}/{bot.quote_currency}"
@@ -46,8 +46,8 @@ class DemoExchange(IExchangeFactory):
         exchange = open_exchange(store, pair, settings, symbol)
         market = _market(settings.demo, pair, store)
         store.market = lambda: market.position
-        # The market has a price before its first tick: a restart continues in the middle of it.
-        # An exchange's clock does not step when that of a Raspberry Pi is set after its start, nor go back with it.
+        # A market that continues has a price before its next tick.
+        # The exchange's clock is steady: it does not jump when a Raspberry Pi sets its clock after the start.
         now = max(clock.time(), exchange.time)
         exchange.on_price(market.price, now)
         ahead = now - clock.monotonic()
@@ -56,7 +56,7 @@ class DemoExchange(IExchangeFactory):
 
 
 def demo_pair(base: str, quote: str, start_price: Decimal) -> AssetPairInfoSchema:
-    """A pair like Kraken's BTC/USD under other names, or ETH/BTC; the price's decimals follow its size."""
+    """A pair like Kraken's BTC/USD (or ETH/BTC) under other names; the price's decimals follow from its size."""
     decimals = max(1, PRICE_DIGITS - 1 - start_price.adjusted())
     is_coin = quote in COINS
     return AssetPairInfoSchema(
@@ -89,7 +89,7 @@ def _market(demo: DemoConfigDTO, pair: AssetPairInfoSchema, store: SimulatedStor
 
 
 class DemoFeed(SimulatedFeed):
-    """A thread that only counts ticks; prices are made on the main thread, one after the other."""
+    """A thread that only counts ticks; the main thread makes the prices, one after the other."""
 
     def __init__(self, rest: SimulatedRESTService, market: DemoMarket, clock: IClock, speed: float) -> None:
         """``speed``: ticks per second of real time."""
@@ -100,8 +100,8 @@ class DemoFeed(SimulatedFeed):
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._put: Callable[[object], None]
-        self._put_so_far = 0  # ticks, by the thread alone
-        self._made = 0  # ticks, by the main thread alone
+        self._put_so_far = 0  # ticks put on the queue so far; only the thread writes it
+        self._made = 0  # ticks made so far; only the main thread writes it
 
     def start(self, put: Callable[[object], None]) -> None:
         """Begin to tick."""
@@ -112,11 +112,11 @@ class DemoFeed(SimulatedFeed):
 
     def _tick(self, put: Callable[[object], None]) -> None:
         pause = min(max(1 / self._speed, SHORTEST_PAUSE), LONGEST_PAUSE)
-        began, told = self._clock.monotonic(), 0
+        began, counted = self._clock.monotonic(), 0
         while not self._ended.wait(pause):
-            due = int((self._clock.monotonic() - began) * self._speed) - told
+            due = int((self._clock.monotonic() - began) * self._speed) - counted
             if due > 0:
-                told += due
+                counted += due
                 for _ in range(min(due, MOST_TICKS - (self._put_so_far - self._made))):
                     self._put_so_far += 1
                     put(TICK)  # one by one: each is answered before the next is traded
@@ -126,7 +126,7 @@ class DemoFeed(SimulatedFeed):
             LOG.warning("demo: a frame that nobody here has sent was left aside: %r", frame)
             return []
         if events := self._rest.exchange.take_events():
-            self._put(frame)  # the bot hears what its own calls have caused before the next price is made
+            self._put(frame)  # the bot gets the events of its own calls before the next price is made
             return executions(events)
         self._made += 1
         price = self._market.advance()

@@ -1,13 +1,13 @@
 """
 A made-up market: a geometric random walk with jumps and quiet hours. No clock, no network, no disk.
 
-Price number k follows from the seed, k and the price before it, and from nothing else: a market that is
-set up again at a stored ``MarketPosition`` continues the very same path. The walk is gently pulled
-back to the start price, so that a demo left alone for weeks still shows a price of that size; it says
-nothing about real markets, and what a grid earns here is no promise.
+Price number k follows only from the seed, k and the price before it: a market created again at a stored
+``MarketPosition`` continues the very same path. The walk is gently pulled back to the start price, so that a demo left
+alone for weeks still shows a price of that size. It says nothing about real markets, and what a grid earns here is no
+promise.
 
-A tick is ``TICK_SECONDS`` of market time, so that a market day passes in 2880 ticks: about ten minutes
-at five ticks a second. By night the market is calm and many ticks bring no trade at all.
+A tick is ``TICK_SECONDS`` of market time, so that a market day passes in 2880 ticks: about ten minutes at five ticks a
+second. By night the market is calm and many ticks bring no trade at all.
 
 Floats are right here and only here: they make up a price. What leaves is a Decimal on the pair's tick.
 """
@@ -26,7 +26,7 @@ DAY_SECONDS = 86_400
 QUIET = 0.4
 BUSY = 1.46
 QUIETEST_HOUR = 3
-FIRST_HOUR = 11  # tick 0 is in the late morning: who starts the demo should see something happen
+FIRST_HOUR = 11  # tick 0 is in the late morning, so that something happens soon after the demo starts
 JUMP_CHANCE = 0.002  # about six a market day
 JUMP_SIZE = (4.0, 8.0)  # times the typical move
 PULL = 0.0005  # of the distance to the start price, per tick: half of it is gone after 1400 ticks
@@ -78,7 +78,7 @@ class DemoMarket:
     def advance(self) -> Decimal | None:
         """Go one tick on: the price it traded at, or None when nothing traded."""
         self._tick += 1
-        # Seeded anew for every tick: the path depends on no history of draws.
+        # Seeded anew for every tick, so that the path does not depend on earlier draws.
         chance = self._random
         chance.seed(self._seed * 1_000_003 + self._tick)
         activity = activity_at(self.hour)

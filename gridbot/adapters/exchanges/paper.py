@@ -1,10 +1,9 @@
 """
 Paper trade, the dry run: Kraken's live prices and pair rules, simulated fills, play money.
 
-Nothing private is ever asked: the Kraken adapter in here has no key. Orders never leave this machine;
-they live in a file beside the bot's database and survive a restart. What Kraken's price did while the
-bot was away is matched at the first price afterwards: an order it has gone through is then filled, at
-its own limit price. How fills are decided stands in simulated_core.
+No private call is made: the Kraken adapter in here has no key. Orders never leave this machine; they live in a file
+beside the bot's database and survive a restart. After an absence the first price is matched against the open orders: an
+order that this price has passed is filled, at its own limit price. simulated_core says how fills are decided.
 """
 
 from collections.abc import Callable
@@ -21,28 +20,28 @@ from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeFactor
 from gridbot.models.configuration import Settings
 from gridbot.models.exchange import AssetPairInfoSchema, OnMessageSchema
 
-SILENT_SECONDS = 60.0  # without a price from the feed: then one asked for over REST is newer for sure
+SILENT_SECONDS = 60.0  # without a price from the feed: one asked for over REST is then certainly newer
 
 
 class PaperExchange(IExchangeFactory):
     """
-    What ``dry_run = yes`` makes of Kraken.
+    What ``dry_run = yes`` uses in place of Kraken.
 
-    public  the keyless exchange to wrap; another one for tests
+    public  builds the keyless exchange to wrap; tests pass another one
     """
 
     def __init__(self, public: Callable[[ExchangeSetup], Exchange] = public_kraken) -> None:
         self._public = public
 
     def create(self, setup: ExchangeSetup) -> Exchange:
-        """Build both halves; Kraken and the file are opened at the first question."""
+        """Build both halves; Kraken and the file are opened at the first use."""
         public = self._public(setup)
         rest = PaperRESTService(public.rest, setup.settings, setup.clock)
         return Exchange(rest, PaperFeed(public, rest), simulated=True)
 
 
 class PaperRESTService(SimulatedRESTService):
-    """The public questions go to Kraken, everything about money and orders to the simulated exchange."""
+    """Public questions go to Kraken, everything about money and orders to the simulated exchange."""
 
     def __init__(self, public: IExchangeRESTService, settings: Settings, clock: IClock) -> None:
         """``public``: Kraken without a key."""
@@ -58,8 +57,8 @@ class PaperRESTService(SimulatedRESTService):
         return open_exchange(store, pair, self._settings, self._public.ws_symbol)
 
     def get_asset_pair_info(self) -> AssetPairInfoSchema:
-        """As Kraken lists it now."""
-        if "exchange" in vars(self):  # which asks for the pair when it is opened
+        """The pair as Kraken lists it now."""
+        if "exchange" in vars(self):  # opening it asks for the pair, too
             self.exchange.pair = self._public.get_asset_pair_info()
         return self.exchange.pair
 
@@ -71,21 +70,21 @@ class PaperRESTService(SimulatedRESTService):
         return self._public.get_system_status()
 
     def get_server_time(self) -> float:
-        """Unix seconds on Kraken's clock; orders are dated by it from now on."""
+        """Unix seconds on Kraken's clock; from now on orders carry times by this clock."""
         server = self._public.get_server_time()
         self._ahead = server - self._clock.monotonic()
         return server
 
     def _kraken_time(self) -> float:
-        """Never asks Kraken: an order must not fail because a question does."""
+        """Kraken's time by the last answer, without asking again: an order must not fail because a question fails."""
         if self._ahead is None:
             return self._clock.time()
         return max(self._clock.monotonic() + self._ahead, self.exchange.time)
 
     def get_last_price(self) -> Decimal:
         """
-        Kraken's last price. When the feed has told none for a minute, orders are matched with it too;
-        their executions come over the feed.
+        Kraken's last price. If the feed has reported none for a minute, open orders are matched with it too; their
+        executions come over the feed.
         """
         price = self._public.get_last_price()
         now = self._kraken_time()
@@ -107,13 +106,13 @@ class PaperRESTService(SimulatedRESTService):
         return self._public.ws_symbol
 
     def close(self) -> None:
-        """Release the file and the connection to Kraken."""
+        """Close the file and the connection to Kraken."""
         super().close()
         self._public.close()
 
 
 class PaperFeed(SimulatedFeed):
-    """Kraken's public feed; its prices are matched in the simulated exchange before they are told."""
+    """Kraken's public feed; its prices are matched in the simulated exchange before they are passed on."""
 
     def __init__(self, public: Exchange, rest: PaperRESTService) -> None:
         """``public``: Kraken without a key, both halves."""

@@ -1,8 +1,8 @@
 """
-The REST face of the simulated exchange: what strategies and desk see of it, like Kraken's adapter.
+The REST interface of the simulated exchange, for strategies and desk the same as Kraken's adapter.
 
-Nothing here waits or fails by itself. Times come from ``now`` (unix seconds on the exchange's clock), so that
-a backtest lives in its own past.
+No call waits or fails by itself. Times come from ``now`` (unix seconds on the exchange's clock), so that a backtest
+runs in its own past.
 """
 
 from collections.abc import Callable
@@ -24,8 +24,8 @@ from gridbot.models.exchange import (
 )
 from gridbot.models.money import ZERO
 
-# Per side, when [grid] fee is not set. Kraken tells its fees only to an account; 0.40 % is the dearest
-# maker fee of its documentation: play money should not earn what real money might not.
+# Per side, when [grid] fee is not set. Kraken reports its fees only to an account; 0.40 % is the highest
+# maker fee in its documentation: play money should not earn what real money might not.
 ASSUMED_FEE = Decimal("0.0040")
 
 
@@ -42,9 +42,9 @@ class SimulatedRESTService(IExchangeRESTService):
         now: Callable[[], float],
     ) -> None:
         """
-        exchange  the exchange, or what opens it at the first use: paper must ask Kraken for the pair first
+        exchange  the exchange, or a function that opens it at first use: paper must ask Kraken for the pair first
         name      of the exchange, for people
-        now       unix seconds on the exchange's clock, without asking anybody
+        now       returns unix seconds on the exchange's clock, without a network call
         """
         if isinstance(exchange, SimulatedExchange):
             self.exchange = exchange
@@ -55,11 +55,11 @@ class SimulatedRESTService(IExchangeRESTService):
 
     @cached_property
     def exchange(self) -> SimulatedExchange:
-        """The simulated exchange behind this face."""
+        """The simulated exchange behind this interface; opened at first use."""
         return self._open()
 
     def close(self) -> None:
-        """Release the exchange's file; nothing is asked of it afterwards."""
+        """Close the exchange's file; it must not be used afterwards."""
         if "exchange" in vars(self):  # it was opened
             self.exchange.close()
 
@@ -165,7 +165,7 @@ class SimulatedRESTService(IExchangeRESTService):
     def get_closed_orders(
         self, userref: int, trades: bool = False, start: float | None = None
     ) -> list[OrderInfoSchema]:
-        """Orders that ended at or after ``start``, the newest first; as many as are kept in memory."""
+        """Orders that ended at or after ``start``, newest first; only those still kept in memory."""
         since = 0.0 if start is None else start
         orders = [o for o in self.exchange.finished.values() if o.userref == userref and o.closed_at >= since]
         return [self._reported(o, trades) for o in reversed(orders)]
@@ -188,11 +188,11 @@ class SimulatedRESTService(IExchangeRESTService):
         return {exec_id: trades[exec_id] for exec_id in exec_ids if exec_id in trades}
 
     def get_exchange_domain(self) -> ExchangeDomain:
-        """Kraken's words: reports of both can be compared."""
+        """Kraken's words, so that reports of both can be compared."""
         return ExchangeDomain(EXCHANGE=self._name)
 
     def is_foreign(self, txid: str) -> bool:
-        """True for an order that another book has numbered: its id carries another tag."""
+        """True for an order of another simulated book: its id carries another tag."""
         return self.exchange.is_foreign(txid)
 
     def _known(self, txid: str) -> SimulatedOrder | None:

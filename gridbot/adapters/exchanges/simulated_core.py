@@ -2,14 +2,14 @@
 A simulated exchange for one pair: play money, an order book of our own orders, fills by a stated rule.
 
 The paper trade, the demo, the backtest and most tests run the real strategies against it. No clock,
-no network and no disk in here: prices and times are handed in, and a ``SimulatedStore`` (when given) is
-told of every change before anybody else is.
+no network and no disk in here: prices and times are passed in, and a ``SimulatedStore`` (when given)
+stores every change before it is reported.
 
 When an order fills, pessimistically:
 
 - A resting limit order fills when a *later* price trades **through** it: a buy when price < limit, a
   sell when price > limit. A price that only touches the limit fills nothing, because at a real exchange
-  others stand before us in the queue.
+  other orders stand before ours in the queue.
 - It fills completely and at its own limit price, never better.
 - One price may fill many orders: buys from the highest, sells from the lowest, older ones first.
 - A limit order that crosses at placement (a buy at or above the last price, a sell at or below it) is
@@ -49,8 +49,8 @@ CANCEL_REASON = "User requested"  # Kraken's words
 
 class SimulatedExchange:
     """
-    The matching core. ``next_fill_below`` and ``next_fill_above`` are the nearest open orders: no price
-    between them can fill anything (Decimal 0 and Infinity when a side is empty).
+    The matching core. ``next_fill_below`` and ``next_fill_above`` are the prices of the highest buy and the lowest
+    sell: no price between them can fill anything (0 and Infinity when a side is empty).
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class SimulatedExchange:
         fee     fraction of the cost, the same for both sides, at least 0 and below 1
         symbol  the pair's name in events, e.g. "BTC/USD"
         tag     part of every order and execution id: different for every new book
-        store   told of every change before it is answered or handed out; None: memory only
+        store   stores every change before it is answered or reported; None: memory only
         """
         if not ZERO <= fee < 1:
             raise BotStateError(f"simulated exchange: a fee of {fee} is not a fraction between 0 and 1")
@@ -96,7 +96,7 @@ class SimulatedExchange:
         self._sells: list[tuple[Decimal, int, SimulatedOrder]] = []
 
     def restore(self, money: Money, orders: list[SimulatedOrder], trades: list[TradeInfoSchema]) -> None:
-        """Go on from what a store has kept: the open orders, the finished as they ended, the newest executions."""
+        """Go on from stored data: the open orders, the finished ones in the order they ended, the newest executions."""
         self.money = money
         for order in orders:
             if order.status == OPEN:
@@ -112,7 +112,7 @@ class SimulatedExchange:
         """
         The pair was traded at ``price`` at ``time`` (unix seconds): fill what that fills.
 
-        Returns the executions in the order they happened, stored already; [] costs one comparison.
+        Returns the executions in the order they happened, already stored; [] costs one comparison.
         """
         self.last_price = price
         self.time = time
@@ -126,13 +126,13 @@ class SimulatedExchange:
         self._new_band()
         trades = [self._execute(o, o.price, o.volume - o.executed, time) for o in filled]
         self._save(filled, trades)
-        return [self._told(o, t) for o, t in zip(filled, trades, strict=True)]
+        return [self._fill_event(o, t) for o, t in zip(filled, trades, strict=True)]
 
     def create_order(
         self, *, side: str, price: Decimal, volume: Decimal, userref: int, post_only: bool, time: float
     ) -> str:
         """
-        Place a limit order at ``time`` (unix seconds); its txid. The events wait in ``pending_events``.
+        Place a limit order at ``time`` (unix seconds); returns its txid. Its events wait in ``pending_events``.
 
         Raises what ``check_order`` raises.
         """
@@ -148,7 +148,7 @@ class SimulatedExchange:
             self.open_orders[txid] = order
             trade = self._execute(order, last, volume, time)
             self._save([order], [trade])
-            events.append(self._told(order, trade))
+            events.append(self._fill_event(order, trade))
         else:
             self._rest(order)
             self._save([order], [])
@@ -157,10 +157,10 @@ class SimulatedExchange:
 
     def check_order(self, *, side: str, price: Decimal, volume: Decimal, post_only: bool) -> Decimal:
         """
-        Whether such an order would be taken now; returns the last price.
+        Check whether such an order would be taken now; returns the last price.
 
-        Raises OrderRejected (side, precision), OrderTooSmall, PostOnlyWouldCross, InsufficientFunds,
-        and PlacementPaused before the first price is known and while the pair takes no orders.
+        Raises OrderRejected (side, precision), OrderTooSmall, PostOnlyWouldCross, InsufficientFunds, and
+        PlacementPaused before the first price is known and while the pair takes no orders.
         """
         pair = self.pair
         if side not in (BUY, SELL):
@@ -189,8 +189,8 @@ class SimulatedExchange:
 
     def charge(self, fee: Decimal) -> None:
         """
-        The fee per side from now on, as a fraction: an exchange takes what is due when an order is filled. An open
-        buy keeps the fee it was placed with while there is no free money for a larger one.
+        Set the fee per side from now on, as a fraction; open orders pay it too, as an exchange charges the fee of the
+        moment of the fill. An open buy keeps its old fee while there is no free money for a larger one.
         """
         if fee == self.fee:
             return
@@ -211,8 +211,8 @@ class SimulatedExchange:
         order.reason = CANCEL_REASON
         self._finish(order, CANCELED, time)
         self._save([order], [])
-        told = {"cum_qty": order.executed, "cum_cost": order.cost, "reason": CANCEL_REASON}
-        self.announce([_event(order, CANCELED, CANCELED, time, **told)])
+        more = {"cum_qty": order.executed, "cum_cost": order.cost, "reason": CANCEL_REASON}
+        self.announce([_event(order, CANCELED, CANCELED, time, **more)])
 
     def fill(self, txid: str, volume: Decimal | None = None) -> None:
         """
@@ -229,10 +229,10 @@ class SimulatedExchange:
             self._unrest(order)
         trade = self._execute(order, order.price, volume, self.time)
         self._save([order], [trade])
-        self.announce([self._told(order, trade)])
+        self.announce([self._fill_event(order, trade)])
 
     def is_foreign(self, txid: str) -> bool:
-        """True for an id as simulated exchanges give them, with the tag of another one."""
+        """True for an id of the form that simulated exchanges give, with the tag of another book."""
         number, tag, side = [*txid.split("-"), "", ""][:3]
         return side in (BUY.upper(), SELL.upper()) and number.startswith("S") and tag != self._tag
 
@@ -242,7 +242,7 @@ class SimulatedExchange:
         return events
 
     def announce(self, events: list[ExecutionsUpdateSchema]) -> None:
-        """Queue events for ``take_events`` and wake whoever waits for them."""
+        """Queue events for ``take_events``, and wake the feed if the queue was empty."""
         first = bool(events) and not self.pending_events
         self.pending_events += events
         if first:
@@ -259,7 +259,7 @@ class SimulatedExchange:
         return self.money.quote - self.money.quote_held
 
     def check_money(self) -> None:
-        """Raise BotStateError when money appeared, vanished, went below zero, or is held by nobody."""
+        """Raise BotStateError when money appeared, vanished, fell below zero, or is held without an open order."""
         m = self.money
         held = {BUY: ZERO, SELL: ZERO}
         for order in self.open_orders.values():
@@ -353,14 +353,14 @@ class SimulatedExchange:
         self.finished[order.txid] = order
 
     def _save(self, orders: list[SimulatedOrder], trades: list[TradeInfoSchema]) -> None:
-        """Write the change down before anybody hears of it, and forget what is too old to keep."""
+        """Store the change before it is reported, and forget finished orders that are too old to keep."""
         forgotten = []
         while len(self.finished) > self._keep:
             forgotten.append(self.finished.popitem(last=False)[1].number)
         if self._store is not None:
             self._store.save(self.money, orders, trades, forgotten)
 
-    def _told(self, order: SimulatedOrder, trade: TradeInfoSchema) -> ExecutionsUpdateSchema:
+    def _fill_event(self, order: SimulatedOrder, trade: TradeInfoSchema) -> ExecutionsUpdateSchema:
         return _event(
             order,
             "trade",

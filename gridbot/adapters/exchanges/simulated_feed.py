@@ -1,6 +1,6 @@
 """
-The feed of a simulated exchange: every price is matched first, then told, fills before the price that
-caused them. What calls have caused (an order taken, a cancellation) is told without waiting for a price.
+The feed of a simulated exchange: every price is matched first and then reported, fills before the price that caused
+them. What calls have caused (an order taken, a cancellation) is reported without waiting for a price.
 """
 
 from abc import abstractmethod
@@ -22,14 +22,14 @@ class Frame(Enum):
 
 
 class SimulatedFeed(IExchangeWebSocketService):
-    """What paper and demo have in common; where prices come from is theirs."""
+    """What paper and demo have in common; each has its own source of prices."""
 
     def __init__(self, rest: SimulatedRESTService) -> None:
-        """``rest``: the face whose exchange is matched against the prices."""
+        """``rest``: the service whose exchange is matched against the prices."""
         self._rest = rest
 
     def get_required_subscriptions(self, rest_api: IExchangeRESTService) -> list[dict[str, Any]]:
-        """None: nobody has to be asked for simulated executions."""
+        """None: simulated executions need no subscription."""
         return []
 
     def subscribe(self, params: dict[str, Any]) -> None:
@@ -39,13 +39,13 @@ class SimulatedFeed(IExchangeWebSocketService):
         """
         Open the executions channel with an empty snapshot: the bot synchronises over REST.
 
-        Opens the exchange when nobody has asked it anything yet; raises what that raises.
+        Opens the exchange if it is not open yet; raises what opening it raises.
         """
         self._rest.exchange.wake = lambda: put(Frame.WAKE)
         put(Frame.SNAPSHOT)
 
     def on_message(self, message: object) -> list[OnMessageSchema]:
-        """What one frame says: executions, and the price behind them."""
+        """What one frame means: executions, and the price that caused them."""
         if message is Frame.SNAPSHOT:
             return [OnMessageSchema(channel="executions", type="snapshot", executions=[])]
         if message is Frame.WAKE:
@@ -54,10 +54,10 @@ class SimulatedFeed(IExchangeWebSocketService):
 
     @abstractmethod
     def _market_said(self, frame: object) -> list[OnMessageSchema]:
-        """What a frame of the market says."""
+        """What a frame of the market means."""
 
     def _traded(self, price: Decimal, now: float) -> list[OnMessageSchema]:
-        """What a made-up price says that was traded ``now``: the executions it causes, and then itself."""
+        """A made-up trade at ``price``, ``now`` in unix seconds: the executions it causes, then the price itself."""
         ticker = TickerUpdateSchema(symbol=self._rest.ws_symbol, last=price, time=now)
         return self._matched(OnMessageSchema(channel="ticker", type="update", ticker_data=ticker), ticker, now)
 
@@ -70,5 +70,5 @@ class SimulatedFeed(IExchangeWebSocketService):
 
 
 def executions(events: list[ExecutionsUpdateSchema]) -> list[OnMessageSchema]:
-    """The message that tells them; none for none."""
+    """One message with these events; none if there are none."""
     return [OnMessageSchema(channel="executions", type="update", executions=events)] if events else []

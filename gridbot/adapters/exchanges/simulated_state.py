@@ -1,6 +1,4 @@
-"""
-What a simulated exchange remembers, beside its executions. Plain slotted records: they change all the time.
-"""
+"""What a simulated exchange remembers, apart from its executions. Slotted records, because they change all the time."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -37,8 +35,8 @@ class SimulatedOrder:
 @dataclass(slots=True)
 class Money:
     """
-    The account: what was put in, what flowed, what is there. ``base`` and ``quote`` are totals,
-    of which ``base_held`` and ``quote_held`` are bound by open orders. The counters number the ids.
+    The account: what it started with, what was traded, what is there now. ``base`` and ``quote`` are totals, of which
+    open orders bind ``base_held`` and ``quote_held``. The two counters number the ids.
     """
 
     start_base: Decimal

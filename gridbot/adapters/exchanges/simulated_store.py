@@ -1,12 +1,12 @@
 """
 Play money that survives a power cut: the simulated exchange's own SQLite file, beside the bot's.
 
-One transaction per change (an order taken, a fill, a cancellation), committed before the exchange
-answers or tells its event; never one per price. Several books (demo, paper, another pair) can live
-in one file without knowing of each other. Plain SQL over sqlite-utils' connection; Decimals are TEXT.
+One transaction per change (an order taken, a fill, a cancellation), committed before the exchange answers or reports
+its event; never one per price. Several books (demo, paper, another pair) can share one file without affecting each
+other. Plain SQL over sqlite-utils' connection; Decimals are TEXT.
 
-A write that fails raises DatabaseError: memory is then ahead of the disk, so the process must end, and
-the next start goes on from the disk.
+A write that fails raises DatabaseError: memory is then ahead of the disk, so the process must end, and the next start
+goes on from the disk.
 """
 
 import logging
@@ -79,7 +79,7 @@ def _upsert(table: str, names: tuple[str, ...]) -> str:
     return f"INSERT INTO {table} (book, {', '.join(names)}) VALUES ({marks}) ON CONFLICT DO UPDATE SET {changes}"
 
 
-# In place, never by replacing a row: one page is written, not three.
+# Rows are updated in place, not replaced: that writes one page instead of three.
 PUT_ORDER = _upsert("orders", ORDER_COLUMNS)
 PUT_TRADE = _upsert("executions", ("number", *TRADE_COLUMNS))
 PUT_ACCOUNT = _upsert("account", ("tag", *MONEY_COLUMNS))
@@ -89,14 +89,14 @@ PUT_MARKET = _upsert("market", ("seed", "tick", "level"))
 def store_path(database: Path) -> Path:
     """The exchange's file beside the bot's: gridbot.db -> gridbot.exchange.db; no two databases share one."""
     path = database.with_name(f"{database.name.removesuffix('.db')}.exchange.db")
-    # As it was called before, provided that it is not that of a database with the usual suffix.
+    # Its older name, unless that is now the name for another database, the one with the suffix .db.
     older = database.with_name(f"{database.stem}.exchange.db")
     is_its_own = older.exists() and not (path.exists() or database.with_suffix(".db").exists())
     return older if is_its_own else path
 
 
 class SimulatedStore:
-    """One book of the file."""
+    """One book in the file."""
 
     def __init__(self, path: Path | str, book: str) -> None:
         """
@@ -106,7 +106,7 @@ class SimulatedStore:
 
         Raises DatabaseError when the file cannot be used.
         """
-        # Imported here: a backtest keeps nothing and must not pay for it.
+        # Imported here: a backtest stores nothing, and should not wait for this import.
         from sqlite_utils.db import Database
 
         self.path = str(path)
@@ -126,8 +126,8 @@ class SimulatedStore:
         self, base_balance: Decimal, quote_balance: Decimal
     ) -> tuple[Money, list[SimulatedOrder], list[TradeInfoSchema]]:
         """
-        The stored account of this book, or a new one with so much play money; its orders, the finished in the order
-        in which they ended, and its newest executions. Raises DatabaseError.
+        The stored account of this book, or a new one with this much play money; its orders, the finished ones in the
+        order in which they ended; and its newest executions. Raises DatabaseError.
         """
         with self._explained():
             row = self._select("account", ("tag", *MONEY_COLUMNS)).fetchone()
@@ -147,7 +147,7 @@ class SimulatedStore:
         return money, orders, trades
 
     def market_position(self) -> MarketPosition | None:
-        """Where the demo's market was when the last change was stored; None for a new book."""
+        """The position of the demo's market when the last change was stored; None for a new book."""
         with self._explained():
             row = self._select("market", ("seed", "tick", "level")).fetchone()
             return None if row is None else MarketPosition(int(row[0]), row[1], row[2])
@@ -170,7 +170,7 @@ class SimulatedStore:
             self._save_market()
 
     def close(self) -> None:
-        """Store where the market stands and close the file. Raises DatabaseError."""
+        """Store the market's position and close the file. Raises DatabaseError."""
         with self._explained(), self._db.atomic():
             self._save_market()
         self._db.conn.close()
@@ -204,8 +204,8 @@ def open_exchange(
     store: SimulatedStore, pair: AssetPairInfoSchema, settings: Settings, symbol: str
 ) -> SimulatedExchange:
     """
-    The exchange of this book: as it was left, or new with the play money of [paper]; its fee is that of [grid], if
-    one is set. Raises DatabaseError.
+    The exchange of this book: as stored, or new with the play money of [paper]. Its fee is [grid] fee, or ASSUMED_FEE
+    if that is not set. Raises DatabaseError.
     """
     base, quote = settings.paper.base_balance, settings.paper.quote_balance
     fee = ASSUMED_FEE if settings.bot.fee is None else settings.bot.fee
