@@ -145,7 +145,7 @@ class Orderbook(Table):
         self._keep(order)
 
     def set_executed(self, txid: str, executed: Decimal) -> None:
-        """So much of an open order has been executed, in base."""
+        """This much of an open order has been executed, in base."""
         self._change(txid, executed=executed)
 
     def set_sells(self, txid: str, sells: str) -> None:
@@ -167,11 +167,11 @@ class Orderbook(Table):
         self._cancel_requested[txid] = None
 
     def unconfirmed_cancels(self) -> list[str]:
-        """Orders asked to be cancelled whose end is not known yet."""
+        """Txids of orders whose cancellation was requested and whose end is not known yet."""
         return list(self._cancel_requested)
 
     def forget_cancel_request(self, txid: str) -> None:
-        """The exchange did not act on it: the order is open like any other."""
+        """The exchange did not cancel it: the order is open like any other."""
         self._keep(self._orders[txid]._replace(cancel_requested=False))
         self._cancel_requested.pop(txid, None)
 
@@ -359,7 +359,7 @@ class Trades(Table):
         return self._read("", ())
 
     def all_slim(self) -> list[SlimTrade]:
-        """The same, for a running bot: without prices."""
+        """The same without prices, for a running bot."""
         return [SlimTrade(**row) for row in self._rows(SlimTrade._fields, "ORDER BY time, exec_id")]
 
     def cycles(self) -> set[str]:

@@ -72,7 +72,7 @@ def to_decimal(value: str | int | Decimal) -> Decimal:
 
 def step_of(decimals: int) -> Decimal:
     """
-    The smallest step of a number with so many decimals.
+    The smallest step of a number with this many decimals.
 
     >>> step_of(1)
     Decimal('0.1')

@@ -28,4 +28,4 @@ def time(value: Any) -> float:
 def cannot_be(where: str, value: object, row: object = "") -> str:
     """The text for an impossible value: ``where`` is table and column, ``row`` the id of the row."""
     text = repr(str(value) if isinstance(value, Decimal) else value)
-    return f"{where} = {excerpt(text)}{f' (row {row})' if row != '' else ''} cannot be"
+    return f"{where} = {excerpt(text)}{f' (row {row})' if row != '' else ''} is not possible"

@@ -64,7 +64,7 @@ class Finished(NamedTuple):
 
 
 class Bookkeeping:
-    """Everything a bot knows of its orders, and how news of them changes it."""
+    """Everything a bot knows of its orders, and how reports about them change it."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Bookkeeping:
         self.finished = FinishedOrders(db, userref)
         self.funds = Funds()
         self.own_at_start: tuple[Decimal | None, Decimal | None] = (None, None)  # own_base, own_quote; None: not set
-        self._traded: tuple[Decimal, Decimal] | None = None  # summed up when it is first asked for
+        self._traded: tuple[Decimal, Decimal] | None = None  # (base, quote); None: add up when it is needed
         self.strangers: set[str] = set()  # orders with our userref that the feed reported and the bot does not know
         self.sync_reason = ""  # why the whole book should be compared with the exchange soon; "" for no reason
         self.provisional = {row.info.txid for row in self.trades.provisional()}  # orders booked as a sum
@@ -111,7 +111,7 @@ class Bookkeeping:
         offset = self._offset_reported()
         leap = offset - self._time_offset
         if abs(leap) > LEAP and abs(self._offset_reported() - offset) > SLOW_TIME:
-            raise TemporaryFailure(f"the exchange's time leapt by {leap:.0f} s, and asked again it told another one")
+            raise TemporaryFailure(f"the exchange's time leapt by {leap:.0f} s, and a second answer disagreed")
         self._time_offset = offset
 
     def _offset_reported(self) -> float:
@@ -189,7 +189,7 @@ class Bookkeeping:
         )
 
     def atomic(self) -> AbstractContextManager[None]:
-        """What is booked in the block is stored as one step, or not at all."""
+        """Everything booked inside the block is stored as one step, or not at all."""
         return self._db.atomic()
 
     def request_sync(self, why: str) -> None:
@@ -198,7 +198,7 @@ class Bookkeeping:
         self.sync_reason = why
 
     def knows(self, txid: str) -> bool:
-        """True for an order that is in the book, or was and is over."""
+        """True for an order that is in the book, or was in it and is over."""
         return self.book.get(txid) is not None or txid in self.finished or bool(self.trades.of_order(txid))
 
     def adopt(self, info: OrderInfoSchema) -> None:

@@ -86,7 +86,7 @@ class OrderDesk(Bookkeeping):
         return self.send(self.write_down(intent))
 
     def write_down(self, intent: PlaceBuy | PlaceSell) -> Placement:
-        """Step 1: on disk before on the wire. May be part of the transaction that books a fill."""
+        """Step 1: store the placement on disk before it is sent. May be part of the transaction that books a fill."""
         now = self.now()
         placement = self.pending.add(intent, written_at=now, deadline=now + DEADLINE)
         self.funds.hold(intent.side, intent.price, intent.volume)
@@ -157,7 +157,7 @@ class OrderDesk(Bookkeeping):
         return order
 
     def _rejected(self, placement: Placement, exc: OrderRejected) -> None:
-        """Certainly not on the exchange: out of pending, and a pause that fits the reason."""
+        """Certainly not on the exchange: remove it from pending, and begin a pause that fits the reason."""
         self._give_up(placement)
         why = str(exc).rstrip(".")
         if isinstance(exc, PlacementPaused):
@@ -204,7 +204,7 @@ class OrderDesk(Bookkeeping):
         return f". It needs {shown(need, MOST_DECIMALS)}, and the bot knows of {shown(have, MOST_DECIMALS)} free"
 
     def _give_up(self, placement: Placement) -> None:
-        """The placement is certainly not on the exchange."""
+        """The placement is certainly not on the exchange: forget it."""
         self.pending.remove(placement)
         self.funds.release(placement.side, placement.price, placement.volume)
         self._clean_sweeps.pop(placement.id, None)

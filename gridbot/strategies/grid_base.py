@@ -89,7 +89,7 @@ class GridStrategyBase(GridRetry):
         return Decision()
 
     def _quiet_band(self, grid: GridView, decision: Decision) -> rules.Band:
-        """The prices between which the grid check has nothing new to say."""
+        """The prices between which the grid check would decide nothing new."""
         return rules.quiet_band(grid, decision)
 
     def run(self, put: Callable[[object], None]) -> None:
@@ -114,7 +114,7 @@ class GridStrategyBase(GridRetry):
         self._websocket.close()
 
     def on_message(self, message: OnMessageSchema) -> None:
-        """One message of the feed. A ticker inside the quiet band costs a comparison."""
+        """Handle one message of the feed. A ticker inside the quiet band costs one comparison."""
         if message.ticker_data is not None:
             self._on_ticker(message.ticker_data)
         elif message.channel == "ticker" and message.type == "lost":

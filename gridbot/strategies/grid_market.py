@@ -89,11 +89,11 @@ class GridMarket(GridOrders):
             self._rules_read_at = -math.inf
         else:
             self._fee_taken = round(finished.fee / finished.cost, 5)
-            taken, told = percent(self._fee_taken), percent(self.settings.fee)
+            taken, expected = percent(self._fee_taken), percent(self.settings.fee)
             self._tell_once(
                 UNDERRATED,
                 Trouble(
-                    f"[grid] fee = {told}: the exchange took {taken} for the buy {finished.order.txid}, so that "
+                    f"[grid] fee = {expected}: the exchange took {taken} for the buy {finished.order.txid}, so that "
                     "every cycle brings less than the bot counts on. Take the line out, or set what you really "
                     "pay, and start the bot again"
                 ),
@@ -137,6 +137,6 @@ class GridMarket(GridOrders):
         if foreign:
             raise ConfigurationError(
                 f"[database] path: {len(foreign)} open orders of this database ({foreign[0]}, ...) were placed at "
-                "another simulated exchange than the one whose file lies beside it: that was removed, or exchanged.\n"
+                "another simulated exchange than the one whose file lies beside it: that was removed or replaced.\n"
                 "  Put it back; or remove both, to begin anew."
             )

@@ -53,7 +53,7 @@ def grid_settings(config: BotConfigDTO, pair: AssetPairInfoSchema, fee: Decimal 
     """
     if fee is None:
         raise ConfigurationError(
-            "[grid] fee: the exchange does not tell the fee of this account.\n"
+            "[grid] fee: the exchange does not report the fee of this account.\n"
             "  Set it to your maker fee per side, for example fee = 0.25%"
         )
     return GridSettings(
@@ -130,8 +130,8 @@ def check_first_cycle(
     ticker: Decimal, settings: GridSettings, sell_after: Callable[[UnsoldBuy], PlaceSell | None]
 ) -> None:
     """
-    Return when a first buy below ``ticker`` and its sell are large enough for the exchange and pay. Raises
-    ConfigurationError naming the amount_per_grid that would do, or an interval that prices cut to the tick eat up.
+    Raises ConfigurationError unless a first buy below ``ticker`` and its sell are large enough for the exchange and
+    pay. The error names the amount_per_grid that would do, or the interval that prices cut to the tick eat up.
     """
     price = first_level(ticker, settings)
     try:
@@ -146,7 +146,7 @@ def check_first_cycle(
 
 
 def check_tick_leaves_gain(ticker: Decimal, settings: GridSettings) -> None:
-    """Return when prices cut to the tick leave something of an interval below ``ticker``. Raises ConfigurationError."""
+    """Raises ConfigurationError unless a buy below ``ticker`` and its sell, prices cut to the tick, leave a gain."""
     price = buy_price(ticker, ticker, settings)
     sold_at = settings.pair.truncate_price(price * (ONE + settings.interval))
     if not _pays(price, sold_at, settings):
@@ -158,7 +158,7 @@ def check_tick_leaves_gain(ticker: Decimal, settings: GridSettings) -> None:
 
 
 def smallest_interval(ticker: Decimal, settings: GridSettings) -> Decimal:
-    """The smallest interval, a fraction to five decimals, that pays below ``ticker``, prices cut to the tick."""
+    """The smallest interval, rounded up to five decimals, that pays below ``ticker``, prices cut to the tick."""
     interval = smallest_paying_interval(settings.fee)
     while interval < ONE:
         price = buy_price(ticker, ticker, replace(settings, interval=interval))
@@ -219,7 +219,7 @@ def sellable_volume(wanted: Decimal, base_available: Decimal, lot: Decimal) -> D
 
 
 def surplus_is_worth_a_sell(remaining: Decimal, max_price: Decimal, settings: GridSettings) -> bool:
-    """What cancelled buys had executed reaches one amount_per_grid at the highest of their prices."""
+    """True if what cancelled buys had executed is worth one amount_per_grid at the highest of their prices."""
     return remaining * max_price >= settings.amount_per_grid
 
 
@@ -236,7 +236,7 @@ def buy_behind(sell: BookOrder, unsold: tuple[UnsoldBuy, ...], settings: GridSet
     placed, was cheaper, and the sell returns the quote spent and sells no more base than was bought. Of several, take
     the one exactly one interval below the sell; else the dearest, because the interval may have been different then.
     """
-    placed_at = sell.placed_at or math.inf  # 0: the exchange did not say when
+    placed_at = sell.placed_at or math.inf  # 0: the exchange did not report when
     returned = sell.volume * sell.price * (ONE - TWO * settings.fee)
     possible = [
         buy
@@ -295,7 +295,7 @@ def check_n_open_buy_orders(grid: GridView) -> Decision:
 
 
 def _buys_if_affordable(prices: list[Decimal], grid: GridView) -> Decision:
-    """The buys at these prices, as far as the limit and the free quote go, and why not further."""
+    """The buys at these prices, as far as the limit and the free quote allow; and why not further."""
     if not prices:
         return Decision()
     settings = grid.settings
@@ -340,7 +340,7 @@ def shift_buy_orders_up(grid: GridView) -> Decision:
     if not grid.buys or grid.ticker <= shift_up_threshold(grid.buys[0].price, grid.settings.interval):
         return Decision()
     if grid.settings.held_back:
-        return Decision()  # nothing would be placed in their stead
+        return Decision()  # no buys would replace them
     if buy_price(grid.ticker, grid.ticker, grid.settings) <= grid.buys[0].price:
         return Decision()  # with a tick wider than the interval the new grid would be the old one
     why = f"the price rose to {grid.ticker:f}, the grid follows"

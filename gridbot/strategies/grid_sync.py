@@ -21,7 +21,7 @@ LOG = logging.getLogger(__name__)
 
 ACCEPTED = ("pending_new", "new")  # events of an order that is open and has nothing executed yet
 
-SYNC = "synchronisation"  # a pause
+SYNC = "synchronisation"  # the name of a pause
 SYNC_PAUSE = 1.0  # seconds between two synchronisations, whatever asks for them; doubled for each in a row
 LONGEST_SYNC_PAUSE = 8.0
 FAILURE_PAUSE, LONGEST_FAILURE_PAUSE = 5.0, 60.0

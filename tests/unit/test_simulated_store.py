@@ -133,7 +133,7 @@ def test_a_value_that_cannot_be_is_named_with_what_to_do(tmp_path, change):
     with closing(sqlite3.connect(tmp_path / "x.db")) as db, db:
         db.execute("INSERT INTO market VALUES ('Demo BTC/USD', '1', 2, 3.0)")
         db.execute(f"UPDATE {change}")
-    says = r"x\.db: holds a value that cannot be\. .*A damaged file can be removed together with the database"
+    says = r"x\.db: holds a value that is not possible\. .*A damaged file can be removed together with the database"
     store = SimulatedStore(tmp_path / "x.db", "Demo BTC/USD")
     with pytest.raises(DatabaseError, match=says):
         assert [store.open_account(Decimal(1), Decimal(1)), store.market_position()] == []

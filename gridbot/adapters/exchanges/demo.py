@@ -123,7 +123,7 @@ class DemoFeed(SimulatedFeed):
 
     def _market_said(self, frame: object) -> list[OnMessageSchema]:
         if frame != TICK:
-            LOG.warning("demo: a frame that nobody here has sent was left aside: %r", frame)
+            LOG.warning("demo: an unknown frame was ignored: %r", frame)
             return []
         if events := self._rest.exchange.take_events():
             self._put(frame)  # the bot gets the events of its own calls before the next price is made

@@ -132,7 +132,7 @@ class KrakenWebSocketService(IExchangeWebSocketService):
 
     def on_message(self, message: object) -> list[OnMessageSchema]:
         if not isinstance(message, tuple) or len(message) != 3 or message[0] not in self._lines:
-            LOG.warning("the feed was handed something that is not its own: %.80r", message)
+            LOG.warning("something that is not a frame of this feed was ignored: %.80r", message)
             return []
         name, number, payload = message
         line = self._lines[name]
@@ -226,7 +226,7 @@ class KrakenWebSocketService(IExchangeWebSocketService):
         LOG.debug("executions: %s", frame)
         kind, sequence = frame["type"], frame.get("sequence")
         if sequence is not None and type(sequence) is not int:
-            raise ValueError("the number of the message is none")  # after a NaN every gap would go unnoticed
+            raise ValueError("the sequence number is not an integer")  # after a NaN every gap would go unnoticed
         is_last = sequence == line.expected - 1  # an older snapshot may look the same as a new one
         if sequence is not None and frame in line.heard and (is_last or kind != "snapshot"):
             return []  # sent twice

@@ -13,7 +13,7 @@ REST_COSTS = {"ClosedOrders": 4, "TradesHistory": 4, "Ledgers": 4, "AddOrder": 0
 COMPARISON_COST = 8  # OpenOrders, ClosedOrders, QueryOrders, QueryTrades, BalanceEx
 
 ADD_COST = 1  # points; also for an order that is refused
-# What cancelling costs by the age of the order: (younger than so many seconds, cost).
+# What cancelling costs by the age of the order: (below this age in seconds, cost in points).
 CANCEL_COSTS = ((5, 8), (10, 6), (15, 5), (45, 4), (90, 2), (300, 1))
 MARGIN = 3.0  # kept free after a refusal, so that the next request is not the next refusal
 OLD = 300.0  # seconds after which a cancellation is free

@@ -166,7 +166,7 @@ class KrakenRESTService(IExchangeRESTService):
         except parse.Contradiction as exc:
             raise TemporaryFailure(f"Kraken's answer to TradeVolume cannot be true: {exc}") from exc
         except (*parse.UNREADABLE, ExchangeError, ConfigurationError) as exc:
-            LOG.warning("Kraken did not tell the fee for %s (%s)", self.rest_symbol, type(exc).__name__)
+            LOG.warning("Kraken did not report the fee for %s (%s)", self.rest_symbol, type(exc).__name__)
             return None
 
     def get_last_price(self) -> Decimal:
@@ -215,7 +215,8 @@ class KrakenRESTService(IExchangeRESTService):
         try:
             until = None if deadline is None else parse.rfc3339(deadline)
         except (ValueError, OverflowError, OSError) as exc:
-            raise PlacementPaused(f"Its deadline ({deadline}) is no time; the order was not sent", CLOCK_PAUSE) from exc
+            problem = f"Its deadline ({deadline}) is not a valid time; the order was not sent"
+            raise PlacementPaused(problem, CLOCK_PAUSE) from exc
         params: dict[str, Any] = {
             "ordertype": ordertype,
             "type": side,

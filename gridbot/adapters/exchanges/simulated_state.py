@@ -55,7 +55,7 @@ class Money:
 
     @classmethod
     def starting(cls, base: Decimal, quote: Decimal) -> "Money":
-        """An account that holds so much and has never traded."""
+        """An account with these balances that has never traded."""
         return cls(start_base=base, start_quote=quote, base=base, quote=quote)
 
 

@@ -192,7 +192,7 @@ class SimulatedStore:
         try:
             yield
         except (sqlite3.Error, ArithmeticError, TypeError, ValueError) as exc:
-            problem = str(exc) if isinstance(exc, sqlite3.Error) else "holds a value that cannot be"
+            problem = str(exc) if isinstance(exc, sqlite3.Error) else "holds a value that is not possible"
             raise DatabaseError(
                 f"the simulated exchange's file {self.path}: {problem}. Check that there is space and that "
                 f"this user may write there. A damaged file can be removed together with the database beside it: the "
