@@ -220,7 +220,9 @@ class GridOrders(ABC):
         )
 
     def _sell_surplus(self) -> Placement | None:
-        """A sell for the executed parts of cancelled buys, once they are worth one; none where the strategy keeps."""
+        """
+        The sell for the executed parts of cancelled buys; None until they are worth one, or if the strategy keeps base.
+        """
         stored = self._desk.configuration.get()
         remaining = stored.vol_of_unfilled_remaining
         max_price = stored.vol_of_unfilled_remaining_max_price

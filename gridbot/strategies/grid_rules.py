@@ -67,7 +67,7 @@ def grid_settings(config: BotConfigDTO, pair: AssetPairInfoSchema, fee: Decimal 
 
 
 def buy_price(reference: Decimal, ticker: Decimal, settings: GridSettings) -> Decimal:
-    """``level_below``, cut to the tick."""
+    """The price of ``level_below``, cut to the tick."""
     return settings.pair.truncate_price(level_below(reference, ticker, settings.interval))
 
 
