@@ -430,7 +430,7 @@ def test_a_value_that_cannot_be_is_said_in_words(capsys: pytest.CaptureFixture[s
     _change("UPDATE configuration SET interval = 'abc'")
     code, out, err = run(capsys, command)
     assert (code, out) == (1, "")
-    assert "demo.db: configuration.interval = 'abc' (row of userref 7) cannot be. Bring a copy back" in err
+    assert "demo.db: configuration.interval = 'abc' (row of userref 7) is not possible. Bring a copy back" in err
     assert "Traceback" not in err
 
 
