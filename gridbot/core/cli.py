@@ -80,12 +80,14 @@ COMMANDS = {
         arguments=False,
     ),
     "backup": Command(
-        "copy the database to FILE, also while the bot runs; an older copy of this bot is replaced, nothing else",
+        "copy the database to FILE, also while the bot runs; an older copy of this bot is replaced, nothing else. With "
+        "play money also its exchange's file (b.db and b.exchange.db): keep both together",
         "gridbot.core.commands_owner:backup",
     ),
     "restore": Command(
         "put the copy FILE in the place of the database, which is kept aside. Only while the bot is stopped; the next "
-        "start catches up with what has happened at the exchange since",
+        "start catches up with what has happened at the exchange since. With play money its exchange's file comes "
+        "back, too",
         "gridbot.core.commands_owner:restore",
     ),
     "forget": Command(

@@ -10,6 +10,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from gridbot.adapters.exchanges.simulated_store import store_path
 from gridbot.core import single_instance
 from gridbot.core.arguments import write
 from gridbot.core.commands_books import Books, check_owner, has_books, read_books
@@ -53,19 +54,21 @@ restore_arguments = backup_arguments
 
 
 def backup(settings: Settings, args: argparse.Namespace) -> int:
-    """Copy the database as it is at this moment; the bot may go on meanwhile."""
+    """Copy the database as it is at this moment, and the exchange of play money; the bot may go on meanwhile."""
     source, target = settings.db.path, Path(args.file)
     _must_exist(source)
     if target.is_dir():
         raise ConfigurationError(f"{target}: is a directory. Name a file in it: {target / 'gridbot-backup.db'}")
     if not target.parent.is_dir():
         raise ConfigurationError(f"{target}: there is no such directory. Name a file in one that exists")
-    if target.exists() and target.samefile(source):
-        raise ConfigurationError(f"{target}: is the database itself. Name another file for the copy")
-    if target.exists() and not is_copy(target):
-        raise ConfigurationError(
-            f"{target}: exists, and is no copy made by backup, so it is not replaced. Name another file for the copy"
-        )
+    pairs = _pairs(source, target)
+    for n, (original, copy) in enumerate(pairs):
+        if copy.exists() and copy.samefile(original):
+            raise ConfigurationError(f"{copy}: is the bot's own file. Name another file for the copy")
+        if copy.exists() and not is_copy(copy, is_exchange=n > 0):
+            raise ConfigurationError(
+                f"{copy}: exists, and is no copy made by backup, so it is not replaced. Name another file for the copy"
+            )
     if target.exists() and has_books(target):
         with closing(DBConnect(target, read_only=True)) as db:
             whose = [row[0] for row in db.execute("SELECT userref FROM configuration")]
@@ -74,13 +77,23 @@ def backup(settings: Settings, args: argparse.Namespace) -> int:
                 f"{target}: is a copy of another bot (userref {', '.join(map(str, whose))}), so it is not replaced. "
                 "Name another file for the copy"
             )
-    copy_database(source, target)
-    write(f"{target}: a copy of {source}, checked. Bring it back with: restore {target}")
+    for original, copy in pairs:
+        copy_database(original, copy)
+    names = " and ".join(str(copy) for _, copy in pairs)
+    write(f"{names}: a copy of {source}, checked. Bring it back with: restore {target}")
     return 0
 
 
+def _pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
+    """
+    What is copied where: the database and, with play money, the simulated exchange's file beside it. In this order:
+    where the bot runs meanwhile, the exchange may know more than the database, which then catches up; never less.
+    """
+    return [pair for pair in ((source, target), (store_path(source), store_path(target))) if pair[0].exists()]
+
+
 def restore(settings: Settings, args: argparse.Namespace) -> int:
-    """Put a copy in the place of the database; the present one is kept aside. Only while the bot is stopped."""
+    """Put a copy in the place of what ``backup`` copies, which is kept aside. Only while the bot is stopped."""
     source, target = Path(args.file), settings.db.path
     if not source.is_file():
         raise ConfigurationError(f"{source}: there is no such file. Name a copy that backup has made")
@@ -93,11 +106,17 @@ def restore(settings: Settings, args: argparse.Namespace) -> int:
     with closing(DBConnect(source, read_only=True)) as db:
         check_owner(db, settings, source)
     fresh = target.with_name(f"{target.name}.restoring")
-    copy_database(source, fresh)
+    aside = target.with_name(f"{target.name}.before-{time.strftime('%Y%m%d-%H%M%S')}")
+    copies = _pairs(source, fresh)
+    for original, copy in copies:
+        copy_database(original, copy)
     with closing(DBConnect(fresh)) as db:  # the copy's own audit knew nothing of what happened since
         Audits(db, settings.bot.userref).put(AuditMark(time.time(), -1, RESTORED))
-    aside = move_aside(target, f"before-{time.strftime('%Y%m%d-%H%M%S')}")
-    os.replace(fresh, target)
+    changes = [(target, fresh, aside), (store_path(target), store_path(fresh), store_path(aside))][: len(copies)]
+    for place, _, kept in changes:
+        move_aside(place, kept)
+    for place, copy, _ in changes:
+        os.replace(copy, place)
     write(f"{target}: now the copy {source}" + (f"; what was there is kept as {aside.name}" if aside.exists() else ""))
     write("The next start asks the exchange for every order since that copy was made, before it places anything.")
     return 0

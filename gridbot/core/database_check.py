@@ -21,6 +21,7 @@ from gridbot.models.money import is_cost_of
 from gridbot.services.ledger import PROVISIONAL
 
 CORE = {"orderbook", "pending_txids", "unsold_buy_order_txids", "trades"}  # tables of every version
+EXCHANGE = {"account", "orders", "executions", "market"}  # of a simulated exchange's file
 FROM_ZERO = ("highest_buy_price", "vol_of_unfilled_remaining", "vol_of_unfilled_remaining_max_price", "base_before")
 # Of each table what names a row, and what it holds: amounts, times, sides.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -74,16 +75,17 @@ def problems_in(path: Path, userref: int) -> list[str]:
         return [f"the file cannot be read as a database: {exc}"]
 
 
-def is_copy(path: Path) -> bool:
+def is_copy(path: Path, is_exchange: bool = False) -> bool:
     """
-    Is this a copy as ``backup`` makes them: a database of gridbot, in one file? One that a bot works with
-    keeps a log beside it (WAL), and says so in its head.
+    Is this a copy as ``backup`` makes them: a database of gridbot, or a simulated exchange's file, in one file? One
+    that a bot works with keeps a log beside it (WAL), and says so in its head.
     """
     try:
         with path.open("rb") as file:
             head = file.read(20)
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-            return head[18:] == IN_ONE_FILE and not _schema(connection)
+            is_ours = _parts(connection) >= EXCHANGE if is_exchange else not _schema(connection)
+            return head[18:] == IN_ONE_FILE and is_ours
     except (OSError, sqlite3.DatabaseError):
         return False
 

@@ -198,21 +198,20 @@ def open_or_rebuild(path: Path, now: float) -> tuple[DBConnect, str]:
     except DatabaseError as exc:
         if not isinstance(exc.__cause__, sqlite3.DatabaseError) or not _is_damage(str(exc.__cause__)):
             raise
-    aside = move_aside(path, f"damaged-{now:.0f}")
+    aside = path.with_name(f"{path.name}.damaged-{now:.0f}")
+    move_aside(path, aside)
     return DBConnect(path), (
         f"the database {path} was damaged; it is kept as {aside.name}. Open orders are adopted from the exchange; "
         "what earlier trades earned is known there and in the damaged file only."
     )
 
 
-def move_aside(database: Path, word: str) -> Path:
-    """Rename the file and its companions, as far as there are any; the new name of the file ends with ``word``."""
-    aside = database.with_name(f"{database.name}.{word}")
+def move_aside(database: Path, aside: Path) -> None:
+    """Rename the file to ``aside``, and its companions accordingly, as far as there are any."""
     for suffix in ("", "-wal", "-shm"):
         part = database.with_name(database.name + suffix)
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))
-    return aside
 
 
 def _is_damage(text: str) -> bool:

@@ -241,6 +241,36 @@ def test_new_executions_make_an_old_audit_worthless(capsys: pytest.CaptureFixtur
     assert "books       reconciled" in run(capsys, "status")[1]
 
 
+def test_a_copy_of_play_money_brings_back_its_exchange_too(capsys: pytest.CaptureFixture[str]) -> None:
+    trade_for_a_while()
+    assert "b.db and b.exchange.db: a copy of " in run(capsys, "backup", "b.db")[1]
+    copied = _trades_made()
+    trade_for_a_while(ticks=30)
+    since = _trades_made()
+    assert run(capsys, "restore", "b.db")[0] == 0
+    assert _trades_made() == copied < since
+    assert run(capsys, "audit")[1].endswith("\nreconciled\n")
+    [aside] = Path().glob("demo.db.before-????????-??????")
+    assert run(capsys, "restore", aside.name)[0] == 0, "what was there is a copy like any other"
+    assert _trades_made() == since
+
+
+def _trades_made() -> int:
+    with closing(sqlite3.connect("demo.exchange.db")) as db:
+        return int(db.execute("SELECT trades_made FROM account").fetchone()[0])
+
+
+def test_a_copy_of_play_money_replaces_nothing_but_an_older_copy_of_its_exchange(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trade_for_a_while(ticks=1)
+    Path("b.exchange.db").write_text("precious")
+    assert run(capsys, "backup", "b.db")[2].startswith("b.exchange.db: exists, and is no copy made by backup")
+    assert run(capsys, "backup", "demo")[2].startswith("demo.exchange.db: is the bot's own file")
+    assert not any(Path(name).exists() for name in ("b.db", "demo"))
+    assert (run(capsys, "backup", "c.db")[0], run(capsys, "backup", "c.db")[0]) == (0, 0)
+
+
 # ---- report ------------------------------------------------------------------------------------
 
 
@@ -311,7 +341,7 @@ def test_the_gains_of_a_tax_year_go_into_a_file(capsys: pytest.CaptureFixture[st
         (["status", "--price", "0"], "must be more than 0"),
         (["plan", "--n", "0"], "  --n must be from 1 to 225\n"),
         (["backup", "."], "is a directory. Name a file in it"),
-        (["backup", "demo.db"], "is the database itself. Name another file"),
+        (["backup", "demo.db"], "demo.db: is the bot's own file. Name another file"),
         (["backup", "nowhere/copy.db"], "nowhere/copy.db: there is no such directory. Name a file in one that exists"),
         (["restore", "nofile.db"], "nofile.db: there is no such file. Name a copy that backup has made"),
         (["restore", "demo.db"], "is the database in use. Name the copy"),

@@ -128,7 +128,7 @@ def test_a_copy_can_be_made_while_the_bot_writes(world: World, tmp_path: Path) -
 
 
 def test_a_copy_does_not_replace_the_database_itself(world: World) -> None:
-    with pytest.raises(ConfigurationError, match="is the database itself"):
+    with pytest.raises(ConfigurationError, match="is the bot's own file"):
         backup(settings_for(Path(world.path)), file(Path(world.path)))
 
 
