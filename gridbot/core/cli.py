@@ -107,7 +107,7 @@ COMMANDS = {
     ),
     "audit": Command(
         "compare every execution, open order and balance with the exchange's own books, to the last digit. Places "
-        "and cancels nothing. Exit code 0: reconciled, 1: there are differences",
+        "and cancels nothing. Exit code 0: reconciled, 1: there are differences, or nothing was compared",
         "gridbot.core.commands_audit:run_audit",
     ),
     "backtest": Command(

@@ -63,7 +63,7 @@ def run_audit(settings: Settings, args: argparse.Namespace) -> int:
 
 
 def _compare_at_rest(settings: Settings) -> tuple[Books, Audit]:
-    """Ask between two looks at the bot's books, until these are the same."""
+    """Ask between two looks at the bot's books, until these are the same. Raises GridBotError when they never are."""
     bot = settings.bot
     books = read_books(settings)
     for attempt in range(1, MOST_TRIES + 1):
@@ -77,9 +77,7 @@ def _compare_at_rest(settings: Settings) -> tuple[Books, Audit]:
             if outcome.is_reconciled or attempt >= SURE_TRIES or not bot.simulated:
                 return books, outcome
         books = again
-    outcome = Audit(executions=len(books.rows), orders=len(books.orders))
-    outcome.differences.append(f"the bot traded during each of {MOST_TRIES} comparisons: ask again, or stop the bot")
-    return books, outcome
+    raise GridBotError(f"not compared: the bot traded during each of {MOST_TRIES} tries. Ask again, or stop the bot")
 
 
 def ask(rest: IExchangeRESTService, books: Books, userref: int, *, quiet: bool = True) -> TheirBooks:

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal as D
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -26,7 +27,7 @@ from gridbot.adapters.exchanges.simulated import SimulatedRESTService
 from gridbot.core import single_instance
 from gridbot.core.cli import main
 from gridbot.core.commands_audit import run_audit
-from gridbot.core.commands_books import known_price
+from gridbot.core.commands_books import Books, known_price, read_books
 from gridbot.core.config_file import describe, load_settings
 from gridbot.core.process import build
 from gridbot.exceptions import ConfigurationError, GridBotError, InsufficientFunds, OrderRejected
@@ -238,6 +239,25 @@ def test_new_executions_make_an_old_audit_worthless(capsys: pytest.CaptureFixtur
     trade_for_a_while()
     assert "since the last audit" in run(capsys, "status")[1]
     assert run(capsys, "audit")[0] == 0
+    assert "books       reconciled" in run(capsys, "status")[1]
+
+
+def test_an_audit_of_books_that_never_stand_still_compares_nothing_and_leaves_the_last_outcome(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trade_for_a_while()
+    run(capsys, "audit")
+    looks = count(1)
+
+    def busy(settings: Settings) -> Books:
+        books = read_books(settings)
+        books.rows = books.rows[next(looks) :]
+        return books
+
+    monkeypatch.setattr("gridbot.core.commands_audit.read_books", busy)
+    monkeypatch.setattr("gridbot.core.commands_audit.MOST_TRIES", 2)
+    says = "not compared: the bot traded during each of 2 tries. Ask again, or stop the bot\n"
+    assert run(capsys, "audit") == (1, "", says)
     assert "books       reconciled" in run(capsys, "status")[1]
 
 
