@@ -136,7 +136,8 @@ class GridMarket(GridOrders):
         foreign = [order.txid for order in self._desk.book if self._rest_api.is_foreign(order.txid)]
         if foreign:
             raise ConfigurationError(
-                f"[database] path: {len(foreign)} open orders of this database ({foreign[0]}, ...) were placed at "
-                "another simulated exchange than the one whose file lies beside it: that was removed or replaced.\n"
-                "  Put it back; or remove both, to begin anew."
+                "[database] path: the database and the simulated exchange's file beside it (such as demo.db and "
+                "demo.exchange.db) do not belong together: the exchange has never seen "
+                f"{len(foreign)} of the open orders ({foreign[0]}, ...).\n"
+                "  Put back the matching file (restore can have done this), or remove both to begin anew."
             )
