@@ -140,7 +140,9 @@ def forget(settings: Settings, args: argparse.Namespace) -> int:
     books = read_books(settings)
     there = _for_sale(books, settings.bot.base_currency)
     if args.order is None:
-        write("\n".join(f"{name}: {what}" for name, what in there.items()) or "nothing waits to be sold")
+        lines = [f"{name}: {what}" for name, what in there.items()]
+        heading = "The bot sells these coins, or will; forget ORDER leaves those of one to you:"
+        write("\n".join([heading, *lines]) if lines else "nothing waits to be sold")
         return 0
     sell = next((order for order in books.sells if order.txid == args.order), None)
     if args.order not in there:
@@ -162,8 +164,12 @@ def forget(settings: Settings, args: argparse.Namespace) -> int:
             buy = unsold.get(txid)
             unsold.remove(txid)
             ForgottenOrders(db, userref).add(txid, now, buy.volume if buy is not None else ZERO)
-    after = f"Cancel {sell.txid} at the exchange: it is not placed again" if sell else "The bot does not sell it"
-    write(f"{args.order}: {there[args.order]}. {after}. The books go on counting what you take as held")
+    write(f"{args.order}: {there[args.order]}. These coins are yours now; reports keep counting them as held.")
+    if sell:
+        why = (
+            "as play money's orders cannot be cancelled" if books.simulated else "unless you cancel it on the exchange"
+        )
+        write(f"Order {sell.txid} will still be filled, {why}.")
     return 0
 
 
@@ -171,7 +177,9 @@ def _for_sale(books: Books, base: str) -> dict[str, str]:
     """What can be forgotten, by the name it is forgotten by, in words."""
     there = {b.txid: f"{as_text(b.volume)} {base} bought @ {as_text(b.price)}, without a sell" for b in books.unsold}
     for order in (order for order in books.sells if order.sells != EXTRA):  # of coins from before: see [funds]
-        there[order.txid] = f"{as_text(order.rest)} {base} for sale @ {as_text(order.price)}"
+        is_gone = order.txid in books.forgotten or order.sells in books.forgotten
+        what = f"{as_text(order.rest)} {base} for sale @ {as_text(order.price)}"
+        there[order.txid] = f"{what}, forgotten already" if is_gone else what
     if surplus := books.stored.vol_of_unfilled_remaining:
         there[SURPLUS] = f"{as_text(surplus)} {base} of cancelled buys, without a sell"
     return there

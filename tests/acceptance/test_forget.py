@@ -17,9 +17,13 @@ from gridbot.models.configuration import DBConfigDTO, Settings
 from tests.world import USERREF, World, config
 
 
-def settings_of(world: World) -> Settings:
+def settings_of(world: World, exchange: str = "Demo") -> Settings:
     path = Path(world.path)
-    return Settings(bot=config(), db=DBConfigDTO(path=path), config_path=path.with_name("config.ini"))
+    return Settings(
+        bot=config(exchange=exchange, dry_run=exchange == "Demo"),
+        db=DBConfigDTO(path=path),
+        config_path=path.with_name("config.ini"),
+    )
 
 
 def of_market(world: World, market: str) -> None:
@@ -32,12 +36,12 @@ def sells_at_exchange(world: World) -> list[str]:
     return [order.txid for order in world.exchange.open_orders.values() if order.side == "sell"]
 
 
-def forgotten(world: World, order: str | None) -> int:
+def forgotten(world: World, order: str | None, exchange: str = "Demo") -> int:
     """The bot is stopped, told, and started again a minute later."""
     world.db.close()
-    of_market(world, "Demo BTC/USD")
+    of_market(world, f"{exchange} BTC/USD")
     try:
-        return forget(settings_of(world), argparse.Namespace(order=order))
+        return forget(settings_of(world, exchange), argparse.Namespace(order=order))
     finally:
         single_instance.release_all()
         of_market(world, world.strategy.market)
@@ -65,13 +69,10 @@ def test_a_buy_whose_coins_the_owner_has_sold_is_forgotten_and_the_others_keep_t
     assert problems_in(Path(world.path), USERREF) == []
 
 
-def test_a_sell_is_not_placed_again_once_it_is_forgotten_and_cancelled_at_the_exchange(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_sell_is_not_placed_again_once_it_is_forgotten_and_cancelled_at_the_exchange(tmp_path: Path) -> None:
     world = World("GridSell", path=tmp_path / "bot.db").start("50000").price("49500")
     [sell] = world.sells
     assert forgotten(world, sell.txid) == 0
-    assert f"Cancel {sell.txid} at the exchange: it is not placed again" in capsys.readouterr().out
     world.price("49500").wait(60)
     assert sells_at_exchange(world) == [sell.txid], "it is the owner's to cancel"
     world.exchange.cancel_order(sell.txid, world.clock.now)
@@ -79,6 +80,25 @@ def test_a_sell_is_not_placed_again_once_it_is_forgotten_and_cancelled_at_the_ex
     world.price("49500").wait(3600)
     assert (sells_at_exchange(world), len(world.desk.unsold)) == ([], 0)
     assert world.desk.configuration.get().vol_of_unfilled_remaining == 0
+
+
+@pytest.mark.parametrize(
+    ("exchange", "says"),
+    [
+        ("Kraken", "Order {} will still be filled, unless you cancel it on the exchange."),
+        ("Demo", "Order {} will still be filled, as play money's orders cannot be cancelled."),
+    ],
+)
+def test_forget_says_what_becomes_of_an_open_sell_and_lists_it_as_forgotten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], exchange: str, says: str
+) -> None:
+    world = World("GridSell", path=tmp_path / "bot.db").start("50000").price("49500", "49000")
+    later, first = world.sells
+    assert forgotten(world, first.txid, exchange) == 0
+    assert capsys.readouterr().out.endswith(f"\n{says.format(first.txid)}\n")
+    forgotten(world, None, exchange)
+    said = dict(line.split(": ") for line in capsys.readouterr().out.splitlines()[1:])
+    assert {txid: "forgotten already" in what for txid, what in said.items()} == {first.txid: True, later.txid: False}
 
 
 @pytest.mark.parametrize("own", [None, Decimal(0)])
@@ -122,7 +142,8 @@ def test_forget_says_what_there_is_and_refuses_what_is_not(tmp_path: Path, capsy
     [sell] = world.sells
     buy = world.buys[0].txid
     assert forgotten(world, None) == 0
-    assert capsys.readouterr().out == f"{sell.txid}: 0.00202000 BTC for sale @ 49999.9\n"
+    heading = "The bot sells these coins, or will; forget ORDER leaves those of one to you:"
+    assert capsys.readouterr().out == f"{heading}\n{sell.txid}: 0.00202000 BTC for sale @ 49999.9\n"
     with pytest.raises(ConfigurationError, match=f"{buy}: waits for no sell, and is no open sell. What there is: "):
         forgotten(world, buy)
     world.rest.faults = ["lost before"]
