@@ -15,7 +15,7 @@ from importlib import import_module
 from gridbot.core import single_instance
 from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError
 
-TYPE_CHECKING = False  # as typing has it, without the milliseconds that importing typing takes
+TYPE_CHECKING = False  # in place of typing.TYPE_CHECKING: importing typing takes milliseconds
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
@@ -28,19 +28,19 @@ VERSION = "1.0.0"
 STOPPED_BY_REQUEST = 0  # or already running
 STOPPED_BY_ERROR = 1  # a restart may help
 MUST_BE_MENDED = 2  # configuration or credentials: a restart will not help
-INTERRUPTED = 130  # as a shell tells it of a program that Ctrl-C has ended
+INTERRUPTED = 130  # what shells report for a program that was ended by Ctrl-C
 
 
 class Command:
     """
     help       what it does, with consequences, in one or two sentences
     run        "package.module:function" with function(settings, args) -> exit code
-    arguments  there is a function_arguments(parser) -> None beside it
-    trades     holds the locks, and tells its story on stdout; others only look
-    light      run is function(args) -> exit code and reads config.ini itself, if it must
+    arguments  True: the module also has function_arguments(parser) -> None
+    trades     True: holds the locks, and logs to stdout; the other commands only read, and print a result
+    light      True: run is function(args) -> exit code, and reads config.ini itself if needed
 
-    Both functions are imported only when the command is called. A plain class: dataclasses cost a
-    second start a fifth of its time.
+    Both functions are imported only when the command is called. A plain class: importing dataclasses would take a
+    fifth of the time of a start that only finds the bot running.
     """
 
     def __init__(self, help: str, run: str, arguments: bool = True, trades: bool = False, light: bool = False) -> None:
@@ -151,17 +151,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
     if reconfigure := getattr(sys.stdout, "reconfigure", None):
-        reconfigure(errors="replace")  # a name that the terminal cannot show is no reason to show nothing
+        reconfigure(errors="replace")  # a letter that the terminal cannot show becomes "?", not an error
     try:
-        # What cron does every minute: most of the time of such a start would go into reading its words.
+        # The start that cron makes every minute: it would spend most of its time in argparse.
         if (config := _plain_start(words)) and (running := single_instance.claim_early(config)):
             _say(running, sys.stdout)
             return STOPPED_BY_REQUEST
         args = _parser(words).parse_args(words)
         command = COMMANDS[args.command]
         if command.trades:
-            # While the bot is only being imported nothing is in hand. Not as an exception, which compiled packages
-            # take amiss.
+            # A stop during the imports ends the process at once, as nothing has begun. Not by an exception: raised
+            # inside the import of a C extension, it can crash it.
             when_asked_to_stop(lambda _signum, _frame: os._exit(STOPPED_BY_REQUEST))
             if running := single_instance.claim_early(args.config):
                 _say(running, sys.stdout)
@@ -172,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stdout is None:
             raise GridBotError("the standard output is closed: there is nowhere to write the result to")
         code = int(load(command.run)(args)) if command.light else _carry_out(command, args)
-        sys.stdout.flush()  # what cannot be written shall be told here, and not after the end
+        sys.stdout.flush()  # so that a write error is reported below, not by Python at its end
         return code
     except (ConfigurationError, AccessDenied) as exc:
         return _fail(exc.message, MUST_BE_MENDED)
@@ -191,17 +191,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _is_full(exc: BaseException) -> bool:
-    """A stream that is open, and takes nothing more: the disk it goes to is full or broken."""
+    """True if an open stream takes no more data, because its disk is full or broken."""
     return isinstance(exc, OSError) and exc.filename is None and exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def _give_up_stdout() -> None:
-    """What is left in its buffer must not be written again when Python ends."""
+    """Point stdout at /dev/null, so that Python does not try to write its buffer again at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def when_asked_to_stop(handler: Callable[[int, Any], None]) -> None:
-    """Have ``handler`` called by Ctrl-C, SIGTERM and the end of the session, unless nohup lets the bot outlive that."""
+    """Have ``handler`` called on Ctrl-C, SIGTERM and SIGHUP (the session ends); under nohup not on SIGHUP."""
     import signal
 
     signal.signal(signal.SIGINT, handler)
@@ -211,7 +211,7 @@ def when_asked_to_stop(handler: Callable[[int, Any], None]) -> None:
 
 
 def _plain_start(words: Sequence[str]) -> str:
-    """The settings of a start without anything special about it: ``[run] [--config FILE]``; "" for others."""
+    """The path of config.ini if the command line is just ``[run] [--config FILE]``, else ""."""
     rest = [word for word in words if word != "run"]
     if not rest:
         return "config.ini"
@@ -232,7 +232,7 @@ def load(path: str) -> Any:
 
 
 def run(settings: Settings, args: argparse.Namespace) -> int:
-    """The command ``run``: hold the locks, say which settings are in force, trade until the end."""
+    """The command ``run``: take the locks, log the settings in force, trade until stopped."""
     import logging
 
     from gridbot.core.config_file import describe, require_key
@@ -269,7 +269,7 @@ def _carry_out(command: Command, args: argparse.Namespace) -> int:
 
     settings = load("gridbot.core.config_file:load_settings")(Path(args.config))
     changes: dict[str, Any] = {"level": "DEBUG"} if args.verbose else {}
-    if not command.trades:  # its own output has stdout to itself; the file belongs to the bot that runs
+    if not command.trades:  # stdout is for the result only, and the log file for the running bot only
         changes = {"file": None, "level": "WARNING", **changes}
     stream = None if command.trades else sys.stderr
     set_up_logging = load("gridbot.core.logging_setup:set_up_logging")
@@ -287,7 +287,7 @@ def _carry_out(command: Command, args: argparse.Namespace) -> int:
 
 
 def whose_mistake(exc: BaseException) -> str:
-    """In words: ours, or that of the owner's own exchange, strategy or channel."""
+    """A sentence that says whose code is wrong: gridbot's, or the owner's own exchange, strategy or channel."""
     name = type(exc).__name__
     if place := own_code(exc):
         return f"a mistake in {place} ({name}), not in gridbot; mend it there"
@@ -295,7 +295,7 @@ def whose_mistake(exc: BaseException) -> str:
 
 
 def own_code(exc: BaseException) -> str:
-    """File and line that raised it, what only passes through libraries left out; "" where that is in gridbot."""
+    """File and line of the owner's own code that raised ``exc``, libraries skipped; "" if gridbot raised it."""
     from traceback import walk_tb
 
     ours, python = (os.path.dirname(path) + os.sep for path in (os.path.dirname(__file__), os.__file__))
@@ -309,7 +309,7 @@ def own_code(exc: BaseException) -> str:
 
 
 def _say(text: str, stream: TextIO | None) -> None:
-    """The exit code tells it too: nobody waits for a reader, and a full disk is no second failure."""
+    """Print ``text`` without waiting for a reader. A full disk is ignored: the exit code says the same."""
     from gridbot.core.outlet import Outlet
 
     try:
@@ -321,7 +321,7 @@ def _say(text: str, stream: TextIO | None) -> None:
 def _fail(message: str, code: int) -> int:
     from gridbot.core.outlet import said_lately
 
-    # cron tries every minute, and until somebody looks that may be a year.
+    # cron tries every minute, perhaps for months: the same message must not fill its errors.log.
     if not said_lately(sys.stderr, f"{message}\n"):
         _say(message, sys.stderr)
     return code
@@ -339,14 +339,14 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"gridbot {VERSION}")
     _add_common(parser, "config.ini", False)
-    # prog is what argparse would find out by itself, by formatting a help text nobody reads.
+    # prog saves time: without it argparse formats a help text to find the same name.
     commands = parser.add_subparsers(
         title="commands", metavar="[COMMAND]", dest="command", required=False, prog="gridbot.py"
     )
     parser.set_defaults(command="run")
     for name, command in COMMANDS.items():
         sub = commands.add_parser(name, help=command.help, description=command.help, allow_abbrev=False)
-        # The same options after the command; SUPPRESS, or their defaults would undo those before it.
+        # These options may also follow the command. SUPPRESS: else their defaults would replace what came before it.
         _add_common(sub, argparse.SUPPRESS, argparse.SUPPRESS)
         if command.arguments and name in words:
             load(command.arguments)(sub)

@@ -1,4 +1,4 @@
-"""The machine's clock, and waiting that a request to stop ends at once."""
+"""The machine's clock, and waits that end at once when the bot is asked to stop."""
 
 import threading
 import time
@@ -8,12 +8,13 @@ from gridbot.interfaces.clock import IClock
 
 
 class SystemClock(IClock):
-    """Real time. ``stopping`` is set by whoever wants the bot to end (a signal, the engine)."""
+    """Real time. ``stopping``: set to ask the bot to stop; a signal handler does it."""
 
     def __init__(self, stopping: threading.Event | None = None) -> None:
         self._stopping = stopping or threading.Event()
         self._maker = threading.get_ident()
-        # Told how long, when the thread that made the clock is about to wait. The others say nothing of its life.
+        # Called with the seconds before each wait of the thread that made the clock, for the heartbeat. The waits of
+        # other threads do not show that this one is alive.
         self.before_wait: Callable[[float], None] = lambda _seconds: None
 
     def time(self) -> float:

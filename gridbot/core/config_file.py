@@ -1,8 +1,8 @@
 """
-From config.ini to Settings, or to one text that names everything that must be mended.
+From config.ini to Settings, or to one error that names everything that must be corrected.
 
-Reading the file is ini_file's, the meaning of single values models/configuration's. Here stands which
-section and key goes where, what needs something else beside it, and how a refusal reads.
+ini_file reads the file, models/configuration checks single values. This module knows which section and key belongs
+to which model, which setting needs another one, and how an error is worded.
 """
 
 import base64
@@ -41,7 +41,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 }
 
 SECRET_KEYS = ("api_public_key", "api_secret_key", "token")
-# "key =" with nothing behind it means the same as no line at all; elsewhere it is a mistake.
+# For these keys "key =" without a value means the same as no line at all; for others it is an error.
 MAY_BE_EMPTY = (*SECRET_KEYS, "fee", "seed", "chat_id", "thread_id", "file", "channels", "own_base", "own_quote")
 
 WOULD_BE_RIGHT = {
@@ -78,16 +78,16 @@ Model = TypeVar("Model", bound=Section)
 
 def load_settings(path: Path) -> Settings:
     """
-    The settings in ``path``, checked. Relative paths in the file start at its directory; the API key
-    may come from GRIDBOT_API_PUBLIC_KEY and GRIDBOT_API_SECRET_KEY, which go before the file.
+    The settings in ``path``, checked. Relative paths in the file start at its directory. The environment variables
+    GRIDBOT_API_PUBLIC_KEY and GRIDBOT_API_SECRET_KEY override the API key in the file.
 
-    Raises ConfigurationError that lists everything that is wrong, and never a key or a token.
+    Raises ConfigurationError that lists everything that is wrong; it never contains a key or a token.
     """
     return _Reader(path, read_ini(str(path))).settings()
 
 
 def require_key(settings: Settings) -> None:
-    """For what talks to a real account. Raises ConfigurationError when half of the key, or all of it, is missing."""
+    """Raises ConfigurationError if the bot trades on a real account and a part of its API key is missing."""
     if settings.bot.exchange != "Kraken" or settings.bot.dry_run or settings.kraken.has_key:
         return
     raise ConfigurationError(
@@ -98,7 +98,7 @@ def require_key(settings: Settings) -> None:
 
 
 class _Reader:
-    """Reads one file; gathers refusals so that they can be shown together."""
+    """Reads one file; collects what is wrong with it, so that all of it can be shown together."""
 
     def __init__(self, path: Path, raw: Raw) -> None:
         self.path = path
@@ -113,8 +113,8 @@ class _Reader:
         bot = self._model(models.BotConfigDTO, {**self._values("bot"), **self._values("grid")})
         parts: dict[str, Any] = {name: self._model(model, self._values(name)) for name, model in PARTS.items()}
         telegram = self._values("telegram")
-        told = {"telegram": self._model(models.TelegramConfigDTO, telegram)} if telegram else {}
-        notification = self._model(models.NotificationConfigDTO, {**self._values("notification"), **told})
+        checked = {"telegram": self._model(models.TelegramConfigDTO, telegram)} if telegram else {}
+        notification = self._model(models.NotificationConfigDTO, {**self._values("notification"), **checked})
         if notification and not telegram and "telegram" in notification.channels:
             needs = "telegram needs a section [telegram] with token and chat_id. Write it"
             self._refuse("notification", "channels", needs)
@@ -149,7 +149,7 @@ class _Reader:
                     self._refuse(section, key, "has a comment behind it. Give the comment a line of its own")
 
     def _check_mode(self) -> None:
-        """Only a file that holds a secret must be private."""
+        """Refuse a file that holds a secret and that other users may read."""
         held = [key for s in self.raw.values() for key, value in s.items() if key in SECRET_KEYS and value]
         mode = stat.S_IMODE(os.stat(self.path).st_mode)
         if held and mode & 0o077:
@@ -206,14 +206,14 @@ class _Reader:
     def _check_secret(self, kraken: models.KrakenConfigDTO | None) -> None:
         try:
             base64.b64decode(kraken.api_secret_key.get_secret_value() if kraken else "", validate=True)
-        except ValueError:  # as binascii.Error is
+        except ValueError:  # binascii.Error is one
             self.refusals.append(
                 f"{self.path}, [kraken] api_secret_key (or GRIDBOT_API_SECRET_KEY): is not a secret as Kraken shows it "
                 "(base64: letters, digits, + / =). Copy it again, whole; perhaps it is the public key"
             )
 
     def _refuse(self, section: str, key: str, why: str) -> None:
-        # All of [telegram]: a token pasted behind chat_id is still a token.
+        # No value of [telegram] is shown: the owner may have pasted the token behind chat_id.
         secret = key in SECRET_KEYS or section == "telegram"
         value = "(hidden)" if secret else self.raw.get(section, {}).get(key, "").split("\n")[0]
         self.refusals.append(f"{self.path}, [{section}] {key} = {excerpt(value)}: {why.rstrip()}")
@@ -230,7 +230,7 @@ def _right(key: str) -> str:
 
 
 def _where_instead(section: str, key: str) -> str:
-    """The section that has this key, else the nearest key: of this section first, then of all."""
+    """Names the section that has this key, else the most similar key: of this section first, then of all."""
     for other, keys in SECTIONS.items():
         if key in keys:
             return f"it belongs into [{other}]"
@@ -263,10 +263,10 @@ def describe(settings: Settings) -> list[str]:
         lines.append(f"play money at the first start: {play}")
     own = settings.funds
     shares = [(own.own_base, bot.base_currency), (own.own_quote, quote)]
-    if told_shares := [f"{digits(amount)} {currency}" for amount, currency in shares if amount is not None]:
-        lines.append(f"the bot's own at its first start: {' and '.join(told_shares)}; the rest is not touched")
-    told = [*(["Telegram"] if settings.notification.telegram else []), *settings.notification.channels]
-    lines.append(f"notifications: {', '.join(told) or 'none'}")
+    if amounts := [f"{digits(amount)} {currency}" for amount, currency in shares if amount is not None]:
+        lines.append(f"the bot's own at its first start: {' and '.join(amounts)}; the rest is not touched")
+    channels = [*(["Telegram"] if settings.notification.telegram else []), *settings.notification.channels]
+    lines.append(f"notifications: {', '.join(channels) or 'none'}")
     if settings.metrics.enabled:
         lines.append(f"status server on {settings.metrics.host}:{settings.metrics.port}")
     if bot.skip_permission_check:

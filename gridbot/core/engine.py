@@ -47,12 +47,13 @@ STORY = logging.getLogger("gridbot.story")
 TIMER_PATIENCE = 5.0  # seconds
 TIMER_SPACING = 1.0  # seconds
 STATUS_SPACING = 3600.0
-QUIET_START = 15.0  # seconds: the feed begins with a price, or should; refused buys wait for one, too
-QUIET_PAIR = 300.0  # no ticker for so long: ask for the price over REST
+# Seconds without a ticker after which the price is asked for over REST: while the bot needs one (at its start, or
+# after a refused buy), and otherwise.
+QUIET_START, QUIET_PAIR = 15.0, 300.0
 PRICE_QUESTION_SPACING = 30.0
-PRICE_TIMEOUT = 600.0  # no price for so long: an error
-START_PAUSE, LONGEST_START_PAUSE = 5.0, 60.0
-LONGEST_SILENCE = 300.0  # without a start, after which the owner is told
+PRICE_TIMEOUT = 600.0  # seconds without any price: an error
+START_PAUSE, LONGEST_START_PAUSE = 5.0, 60.0  # seconds
+LONGEST_SILENCE = 300.0  # seconds; if the start takes longer, the owner is told
 
 WARNINGS = (events.FundsShort, events.OrderRefused, events.Trouble)
 
@@ -78,8 +79,8 @@ class BotEngine:
         bot = settings.bot
         self.desk = OrderDesk(db, exchange.rest, clock, bot.userref, self.event_bus.publish)
         self.desk.own_at_start = settings.funds.own_base, settings.funds.own_quote
-        told = base_told(settings)
-        self.desk.configuration.base_before = "" if told is None else as_text(told)
+        base = base_told(settings)
+        self.desk.configuration.base_before = "" if base is None else as_text(base)
         strategy = resolve("strategy", bot.strategy, settings.config_path.parent)
         self.strategy: GridStrategyBase = strategy(
             Surroundings(
@@ -97,11 +98,11 @@ class BotEngine:
         self._asked_price: OnMessageSchema | None = None
         self._document: dict[str, object] = {}
         self._listeners: list[Callable[[], object]] = []  # closed at the end
-        self.alive: Callable[[], None] = lambda: None  # told once a second; its clock tells of longer waits
+        self.alive: Callable[[], None] = lambda: None  # called once a second; the clock reports longer waits
 
     def run(self) -> int:
         """Trade until asked to stop or until something breaks; returns the exit code."""
-        self._open_ears()
+        self._start_listeners()
         code, reason = STOPPED_BY_REQUEST, "asked to stop"
         try:
             self._connect()
@@ -118,7 +119,7 @@ class BotEngine:
         return code
 
     def _connect(self) -> None:
-        """Start the strategy; without a network wait and say so, since a Pi may be up before its router."""
+        """Start the strategy. Without a network try again until it works: a Pi may be up before its router."""
         pause, told_at = START_PAUSE, self._clock.monotonic() + LONGEST_SILENCE
         while not self._clock.stopping():
             try:
@@ -131,7 +132,7 @@ class BotEngine:
                 LOG.warning("cannot start yet: %s; trying again in %.0f s", exc, wait)
                 if self._clock.monotonic() >= told_at:
                     told_at = math.inf
-                    self.event_bus.publish(events.Trouble(f"cannot start yet, and tries on: {exc}"))
+                    self.event_bus.publish(events.Trouble(f"cannot start yet, and keeps trying: {exc}"))
                 self._clock.wait(wait)
                 pause = min(pause * 2, LONGEST_START_PAUSE)
 
@@ -140,14 +141,14 @@ class BotEngine:
         try:
             frame = self._queue.get(timeout=timeout)
         except Empty:
-            frame = None  # nothing came, as after a wake-up: only the timers
+            frame = None
         if frame is not None:
             for message in self._exchange.feed.on_message(frame):
                 self.handle(message)
         now = self._clock.monotonic()
         # News that is waiting is read first: it may answer what the timers would ask.
         is_due = now >= self._next_timer and (self._queue.empty() or now >= self._next_timer + TIMER_PATIENCE)
-        if is_due and not self._clock.stopping():  # whoever asks for an end does not wait for a question
+        if is_due and not self._clock.stopping():  # a stop must not wait for a question to the exchange
             self._next_timer = now + TIMER_SPACING
             self._timers(now)
 
@@ -156,10 +157,10 @@ class BotEngine:
         self._queue.put(None)
 
     def handle(self, message: OnMessageSchema) -> None:
-        """One message to the strategy. A question that was not answered is asked again later."""
+        """Pass one message to the strategy. If a question to the exchange fails, the strategy asks it again later."""
         if message.ticker_data is not None:
             self._last_price_at = self._clock.monotonic()
-            self._asked_price = None  # what the feed tells is newer
+            self._asked_price = None  # the feed's price is newer
         try:
             self.strategy.on_message(message)
         except TemporaryFailure as exc:
@@ -214,7 +215,7 @@ class BotEngine:
     def _timers(self, now: float) -> None:
         self.alive()
         if other := single_instance.keep():
-            raise BotStateError(f"{other}. One of them has to go, and this one goes")
+            raise BotStateError(f"{other}. Only one of the two may run, so this one stops")
         if problem := self._db.put_back():
             self.event_bus.publish(events.Trouble(problem))
         self.strategy.on_timer()
@@ -245,7 +246,7 @@ class BotEngine:
     def _watch_price(self, now: float) -> None:
         """A quiet pair is not a dead one: ask for its price before calling the silence an error."""
         if self._asked_price is not None:
-            # A turn later: what this price has filled in a simulation was told meanwhile.
+            # One turn later, because in a simulation the fills that this price caused must be handled first.
             self.handle(self._asked_price)
         silent = now - self._last_price_at
         is_patient = self.strategy.is_ready and not self.strategy.wants_price
@@ -266,8 +267,8 @@ class BotEngine:
         ticker = TickerUpdateSchema(symbol=symbol, last=price, time=self.desk.now())
         self._asked_price = OnMessageSchema(channel="ticker", ticker_data=ticker)
 
-    def _open_ears(self) -> None:
-        """Notification and status server; neither stops a trade."""
+    def _start_listeners(self) -> None:
+        """Start notification and status server; if one of them fails, trading goes on."""
         settings = self._settings
         channels = channels_of(settings)
         if channels:
@@ -296,14 +297,14 @@ class BotEngine:
     def _tell_story(self, event: events.Event) -> None:
         self._ladder_due |= isinstance(event, events.BotStarted | events.GridShifted)
         if isinstance(event, events.ExtraSellPlaced | events.BotStopped):
-            return  # its placement has a line already; the end has the last one
+            return  # the placement is logged already; ``_end`` logs the stop, as the last line
         level = logging.WARNING if isinstance(event, WARNINGS) else logging.INFO
         text = self._in_words(event)
         if text:
             STORY.log(level, "%s", f"status\n{text}" if isinstance(event, events.StatusUpdate) else text)
 
     def status(self) -> Status:
-        """Everything the status message tells. Only once the strategy knows its pair."""
+        """The data of the status message. Call it only once the strategy knows its pair."""
         bot, desk = self._settings.bot, self.desk
         return Status(
             name=bot.name,

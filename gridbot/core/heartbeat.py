@@ -1,9 +1,9 @@
 """
-A sign of life that another process can look at, what it means when it is old, and the command ``watch``.
+The sign of life that the bot leaves for other processes, what its age means, and the command ``watch``.
 
-It lies in memory (/dev/shm), so that a sign every few seconds does not wear an SD card, and its age is
-counted on the clock since boot, so that a wall clock that steps means nothing. Nothing heavy is imported
-unless somebody must be told: ``watch`` is a second line in cron.
+The sign is a file in memory (/dev/shm), so that writing it every few seconds does not wear an SD card. Its age is
+counted in seconds since boot, so that a change of the wall clock has no effect. Nothing heavy is imported unless a
+notification must be sent, because cron calls ``watch`` often.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from gridbot.core import ini_file
 from gridbot.core.restart_guard import stopped_at, waiting
 from gridbot.core.single_instance import holder_if_running, lock_path
 
-TYPE_CHECKING = False  # as typing has it, without the milliseconds that importing typing takes
+TYPE_CHECKING = False  # in place of typing.TYPE_CHECKING: importing typing takes milliseconds
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
 MEMORY = "/dev/shm"
 SPACING = 10.0  # seconds between two signs
-# The longest a healthy bot is silent: one question to an exchange that does not answer, all attempts.
+# Seconds; the longest silence of a healthy bot: one question to an exchange that does not answer, all attempts.
 GOOD_FOR = 300.0
 ENDED, STOPPED = "ended", "stopped"
 REMIND_AFTER = 6 * 3600.0  # seconds until a dead bot is reported to the owner's phone once more
 
 
 class Heartbeat:
-    """The bot's side: tells that it lives, and for how long nobody need worry."""
+    """The bot's side: writes that the bot is alive, and when its next sign is due at the latest."""
 
     def __init__(
         self, database: str | os.PathLike[str], now: Callable[[], float] = time.monotonic, userref: int | str = ""
@@ -45,19 +45,19 @@ class Heartbeat:
         self._path = sign_path(database)
 
     def beat(self, state: str, good_for: float = GOOD_FOR) -> None:
-        """Alive; the next sign comes within ``good_for`` seconds. Costs a comparison most of the time."""
+        """Note that the bot is alive and gives its next sign within ``good_for`` seconds. Mostly just a comparison."""
         now = self._now()
         if now >= self._next or good_for > GOOD_FOR or state != self._state:
             self._next, self._state = now + SPACING, state
             self._write(state, now, good_for)
 
     def end(self, why: str, on_request: bool = False) -> None:
-        """The bot ends; ``why`` for people, unless somebody asked for it."""
+        """Note that the bot ends: on request, or else for the reason ``why``."""
         first_line = why.partition("\n")[0] or "no reason told"
         self._write(STOPPED if on_request else f"{ENDED} {first_line}", self._now(), 0.0)
 
     def _write(self, state: str, now: float, good_for: float) -> None:
-        with suppress(OSError):  # somebody else's file is there, or no room: trading does not need this one
+        with suppress(OSError):  # another user's file is in the way, or no space: the bot can trade without a sign
             handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(f"{os.getpid()}:{self._userref} {now:.1f} {good_for:.1f} {state}\n")
@@ -65,8 +65,8 @@ class Heartbeat:
 
 class Life:
     """
-    What the last sign of life says; ``text``: one sentence for people. ``was_stopped``: by request. ``is_foreign``:
-    somebody else has left it.
+    What the last sign of life means. ``text``: the same in words. ``was_stopped``: on request. ``is_foreign``: the
+    sign is from another bot, which uses this database.
     """
 
     def __init__(self, text: str, is_alive: bool = False, was_stopped: bool = False, is_foreign: bool = False) -> None:
@@ -77,11 +77,11 @@ class Life:
 
 
 def look(database: str | os.PathLike[str], now: float | None = None, userref: str = "") -> Life:
-    """Is the bot on this database, with this ``userref`` unless that is "", alive? ``now``: seconds since boot."""
+    """Is the bot on this database alive? ``userref``: of the bot that is meant, "" for any. ``now``: since boot."""
     now = time.monotonic() if now is None else now
     sign = _read(sign_path(database))
     if sign is None or sign[1] > now + 1:
-        # Its sign goes with the owner's last logout, too (RemoveIPC of systemd-logind); the lock and the note do not.
+        # The owner's last logout deletes the sign, too (RemoveIPC of systemd-logind), but not the lock and the note.
         if holder := holder_if_running(database):
             return Life(f"the bot ({holder}) is alive; what it does is not known just now", is_alive=True)
         if (stopped := stopped_at(database)) is not None:
@@ -101,7 +101,7 @@ def look(database: str | os.PathLike[str], now: float | None = None, userref: st
         return Life(_stopped(time.time() - age), was_stopped=True)
     if state.startswith(f"{ENDED} "):
         return Life(f"the bot ended {_span(age)} ago ({state.removeprefix(f'{ENDED} ')})")
-    # A pid may be another's by now, or be kept by a parent that does not care; the lock goes with the process.
+    # The pid may belong to another process by now, or to a zombie; but the lock ends with the process.
     if not _exists(pid) or (os.path.exists(lock_path(database)) and not holder_if_running(database)):
         return Life(f"the bot (pid {pid}) is dead; its last sign of life is {_span(age)} old")
     if age > good_for:
@@ -137,7 +137,7 @@ def _read(path: str) -> tuple[int, float, float, str, str] | None:
 def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except OSError:  # none, or another user's, and ours is gone
+    except OSError:  # there is no such process, or it is another user's, so not the bot
         return False
     return True
 
@@ -171,7 +171,10 @@ def watch(args: argparse.Namespace) -> int:
 
 
 def _notify_once(config_path: str, told: str, life: Life) -> None:
-    """``told``: a file in memory that says when; after a reboot it is told again."""
+    """
+    Notify once that the bot is dead, again after REMIND_AFTER, and once when it is back. ``told``: a file in memory
+    whose time is that of the last notification; it is gone after a reboot.
+    """
     told_at = os.stat(told).st_mtime if os.path.exists(told) else None
     is_known = told_at is not None and 0 <= time.time() - told_at < REMIND_AFTER
     if (told_at is None if life.is_alive else is_known) or not _send(config_path, life.text):
@@ -184,7 +187,7 @@ def _notify_once(config_path: str, told: str, life: Life) -> None:
 
 
 def _send(config_path: str, text: str) -> bool:
-    """To every channel; True when one of them took it."""
+    """Send to every channel; True if at least one accepted the text."""
     from pathlib import Path
 
     from gridbot.core.config_file import load_settings
@@ -199,7 +202,7 @@ def _send(config_path: str, text: str) -> bool:
     for channel in channels:
         try:
             taken.append(bool(channel.send(f"{settings.bot.name}: {text}")))
-        except Exception as exc:  # noqa: BLE001 - a stranger's error, which may hold a secret: its class only
+        except Exception as exc:  # noqa: BLE001 - only the class of a foreign error: its text may hold a secret
             why = exc.message if isinstance(exc, GridBotError) else type(exc).__name__
             _say(f"{type(channel).__name__}: {why}")
     return any(taken)

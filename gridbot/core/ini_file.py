@@ -1,7 +1,7 @@
 """
 config.ini as sections of raw text. What the values mean is decided in config_file.
 
-Kept free of heavy imports: a second start reads the file too, only to find out that it is one.
+It needs no heavy imports, because a start that only finds the bot running reads the file, too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from gridbot.exceptions import ConfigurationError
 
 LONGEST_KEY = 24
-LONGEST_VALUE = 4096  # of a path; whoever refuses it later would repeat all of it
+LONGEST_VALUE = 4096  # characters, enough for a path; later errors repeat a value, and must not become endless
 
 Raw = dict[str, dict[str, str]]
 
@@ -27,7 +27,7 @@ def read_ini(path: str) -> Raw:
     """
     parser = configparser.ConfigParser(
         interpolation=None,  # a % is a percent sign here
-        default_section="",  # [DEFAULT] is a section like any other, and there is none of that name
+        default_section="",  # [DEFAULT] has no special meaning: it is just an unknown section
         empty_lines_in_values=False,
     )
     try:
@@ -35,7 +35,7 @@ def read_ini(path: str) -> Raw:
             text = file.read()
         if "\0" in text:
             raise ConfigurationError(f"{path}: is not plain text (it holds NUL characters); save it again as UTF-8")
-        # Every kind of line end: a file in one line would be one key, or one name, that holds all the others.
+        # splitlines knows every kind of line end. Read as one line, the file would be one key with all the rest in it.
         parser.read_file(text.splitlines(), source=path)
     except OSError as exc:
         raise ConfigurationError(_unreadable(path, exc)) from exc
@@ -54,7 +54,7 @@ def read_ini(path: str) -> Raw:
 
 
 def database_path(config_path: str, raw: Raw) -> str:
-    """The absolute path of the database, counted from the directory of config.ini. Raises ConfigurationError."""
+    """The absolute path of the database; a relative one starts at config.ini. Raises ConfigurationError."""
     path = beside(config_path, raw.get("database", {}).get("path", "") or "gridbot.db")
     try:
         os.fsencode(path)
@@ -77,12 +77,12 @@ def beside(config_path: str, path: str) -> str:
 
 
 def api_public_key(raw: Raw) -> str:
-    """The public half of the API key; the environment goes before the file."""
+    """The public half of the API key; the environment overrides the file."""
     return os.environ.get("GRIDBOT_API_PUBLIC_KEY", "").strip() or raw.get("kraken", {}).get("api_public_key", "")
 
 
 def key_in_use(raw: Raw) -> str:
-    """The same; "" for a bot with play money, which uses none and may run beside the one that trades with it."""
+    """The public half of the key that the bot will use; "" for play money, so that the key stays free for others."""
     bot = raw.get("bot", {})
     is_live = bot.get("exchange") != "Demo" and bot.get("dry_run", "").strip().lower() in ("no", "false", "off", "0")
     return api_public_key(raw) if is_live else ""
@@ -90,8 +90,8 @@ def key_in_use(raw: Raw) -> str:
 
 def shown_key(key: str) -> str:
     """
-    ``key``, or the name of a section, unless it looks like none of ours: a secret that slipped into a line of its own
-    ends with "=" and is read as one.
+    The name of a key or section, for an error message; not if it is longer than ours are. It may be a secret then:
+    one that stands on a line of its own and ends with "=" is read as a key.
     """
     return key if len(key) <= LONGEST_KEY and " " not in key else "(not shown, it may be a secret)"
 

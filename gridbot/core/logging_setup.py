@@ -1,8 +1,8 @@
 """
-The log: the story of the account on stdout, and in a bounded file when one is named.
+The log: on stdout, and in files of limited size if the settings name one.
 
-Every line passes one formatter that takes the secrets out of the finished text: message, arguments
-and tracebacks alike.
+Every line passes one formatter that removes the secrets from the finished text: from message, arguments and
+tracebacks alike.
 """
 
 import json
@@ -21,7 +21,7 @@ from gridbot.models.configuration import LoggingConfigDTO
 LOG = logging.getLogger(__name__)
 
 HIDDEN = "***"
-# Shorter texts are no real keys, and hiding them would tear holes into ordinary words.
+# Shorter texts are no real keys, and hiding them would also hide parts of ordinary words.
 SHORTEST_SECRET = 4
 # At most 4 MB on an SD card: the file in use and three older ones.
 FILE_BYTES = 1_000_000
@@ -55,13 +55,13 @@ def _forms(secret: str) -> set[str]:
 
 
 class PatientFileHandler(RotatingFileHandler):
-    """A file in a directory that is not ours cannot be set aside when it is full: better one long file than silence."""
+    """Goes on with a full file that cannot be renamed, as in a foreign directory: better a long log than none."""
 
     def doRollover(self) -> None:
         try:
             super().doRollover()
         except FileNotFoundError:
-            pass  # another bot with this file has set it aside in the same moment; the next line opens it anew
+            pass  # another bot that logs to this file renamed it at the same moment; the next line opens a new one
         except OSError as exc:
             self.maxBytes = 0
             LOG.warning("%s now grows without end: it cannot be set aside (%s)", self.baseFilename, exc.strerror)
@@ -69,10 +69,9 @@ class PatientFileHandler(RotatingFileHandler):
 
 def set_up_logging(config: LoggingConfigDTO, secrets: Iterable[str], stream: TextIO | None = None) -> None:
     """
-    Send the log to ``stream`` (stdout unless told otherwise) and to the configured file, replacing
-    what was set up before.
+    Send the log to ``stream`` (default: stdout) and to the configured file; an earlier setup is replaced.
 
-    Raises GridBotError when the file cannot be written, ConfigurationError where the settings are the matter.
+    Raises ConfigurationError if the file cannot be written, or GridBotError if that is no mistake in the settings.
     """
     secrets = tuple(secrets)
     screen = logging.StreamHandler(Outlet(stream or sys.stdout))
@@ -102,7 +101,7 @@ def set_up_logging(config: LoggingConfigDTO, secrets: Iterable[str], stream: Tex
 
 
 def _log_thread_failure(args: threading.ExceptHookArgs) -> None:
-    """A thread that dies says so in the log: Python's own report would go to stderr with every secret."""
+    """Log that a thread died. Python's own report would go to stderr, with the secrets in it."""
     name = args.thread.name if args.thread else "unknown"
     if args.exc_value is not None:
         LOG.error("the thread %s ended with an error", name, exc_info=args.exc_value)

@@ -1,8 +1,9 @@
 """
 stdout and stderr, written to without waiting for their reader.
 
-A write into a pipe that nobody reads, or to a terminal after Ctrl-S, waits for ever, and no signal ends it. What is
-told must not stop a trade, nor keep the lock of a bot that has ended: what cannot be written soon is left out.
+A write to a pipe that no program reads, or to a terminal after Ctrl-S, waits for ever, and no signal ends it. Output
+must neither stop the trading nor keep a bot that has ended, with its lock, alive. So what cannot be written soon is
+left out.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ import select
 import stat
 import time
 
-TYPE_CHECKING = False  # as typing has it, without the milliseconds that importing typing takes
+TYPE_CHECKING = False  # in place of typing.TYPE_CHECKING: importing typing takes milliseconds
 if TYPE_CHECKING:
     from typing import TextIO
 
-PATIENCE_MS = 200  # for a reader that is only slow; nothing while it owes us more
-LATELY = 4096
+PATIENCE_MS = 200  # how long to wait for a slow reader; not at all while older output is unread
+LATELY = 4096  # bytes at the end of a file
 
 
 class Outlet:
-    """A stream with a patience. None, a closed stdout, takes everything and shows nothing."""
+    """A stream on which a write never waits for long. With None (a closed stdout) writes do nothing."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
@@ -32,7 +33,10 @@ class Outlet:
         self._rest, self._missing = b"", 0
 
     def write(self, text: str) -> None:
-        """All of ``text`` in time, or none of it; the next one that gets through says how many did not."""
+        """
+        Write ``text`` if that is possible in time, else leave it out; the next text that is written says how many are
+        missing. The rest of a text that was written in part goes before the next one.
+        """
         if self._stream is None:
             return
         if self._handle is None:
@@ -49,7 +53,7 @@ class Outlet:
             self._rest, self._missing = left[: len(left) - len(data)], self._missing + 1
 
     def _send(self, data: bytes) -> bytes:
-        """What is left of ``data``."""
+        """Write as much as possible; returns what is left of ``data``."""
         end = time.monotonic() + (0.0 if self._rest or self._missing else PATIENCE_MS / 1000)
         while data and self._ready.poll(max(0.0, end - time.monotonic()) * 1000):
             try:
@@ -65,8 +69,8 @@ class Outlet:
 
 def said_lately(stream: TextIO, text: str) -> bool:
     """
-    Is ``text`` among the last LATELY bytes of a file, such as the errors.log of cron? Two bots may write to it in
-    turn. A terminal or a pipe remembers nothing.
+    True if ``stream`` is a file, such as cron's errors.log, that holds ``text`` near its end. Not just as its last
+    line, because two bots may write to it in turn. False for a terminal or a pipe.
     """
     try:
         data, handle = text.encode(stream.encoding, stream.errors or "strict"), stream.fileno()
@@ -81,8 +85,9 @@ def said_lately(stream: TextIO, text: str) -> bool:
 
 def _own_handle(stream: TextIO | None) -> int | None:
     """
-    To where ``stream`` goes. A terminal with room for a single letter counts as ready, and a longer write waits: it is
-    opened anew, so that only we do not wait, and not everybody else who has it open. None: it goes to no file.
+    A handle of our own for the target of ``stream``; None if that is no file. A terminal or pipe is opened anew as
+    non-blocking: poll calls it ready even if it has room for one letter only, and a longer write would then wait. The
+    handle of other programs that have it open stays as it is.
     """
     try:
         handle = stream.fileno() if stream is not None else -1
@@ -93,5 +98,5 @@ def _own_handle(stream: TextIO | None) -> int | None:
         try:
             return os.open(f"/proc/self/fd/{handle}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError:
-            pass  # another user's: nearly as good without
+            pass  # another user's terminal: a copy of the blocking handle is nearly as good
     return os.dup(handle)

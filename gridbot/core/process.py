@@ -1,6 +1,6 @@
 """
-The process around the engine: what is built from the settings, the signals, and what is left behind for
-``watch`` and for the next start.
+The process around the engine: builds the bot from the settings, handles signals, and leaves notes for ``watch``
+and for the next start.
 """
 
 import logging
@@ -59,7 +59,7 @@ def run_bot(settings: Settings, record: Path | None = None) -> int:
     wake: list[Callable[[], None]] = []
 
     def ask_to_stop(signum: int, _frame: FrameType | None) -> None:
-        for each in STOP_SIGNALS:  # one is enough; a handler within a handler could wait for itself
+        for each in STOP_SIGNALS:  # one signal is enough; a second handler inside this one could block for ever
             signal.signal(each, signal.SIG_IGN)
         LOG.info("%s: stopping after the message in hand", signal.Signals(signum).name)
         stopping.set()

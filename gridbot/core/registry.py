@@ -1,8 +1,8 @@
 """
 The names config.ini may use for exchanges, strategies and channels, and the classes behind them.
 
-A name outside these tables is a dotted path ``package.module:Class``: that is how one's own exchange,
-strategy or channel comes in. Modules are imported only when they are asked for.
+A name outside these tables is a dotted path ``package.module:Class``: that is how the owner adds an exchange,
+strategy or channel of their own. Modules are imported only when they are needed.
 """
 
 import importlib
@@ -46,10 +46,10 @@ def resolve(kind: str, name: str, directory: Path | None = None) -> type[Any]:
     The class that ``name`` stands for.
 
     kind       "exchange", "strategy" or "channel"
-    name       a name of the tables above, or a dotted path package.module:Class: the settings take no other
+    name       a name of the tables above, or a dotted path package.module:Class; the settings refuse any other
     directory  where config.ini lies: modules there, and in the working directory, can be imported
 
-    Raises ConfigurationError saying what is missing and what would be right.
+    Raises ConfigurationError that says what is missing and what would be right.
     """
     key, known, interface_path = KINDS[kind]
     where = f"{key} = {name}"
@@ -98,7 +98,7 @@ def channels_of(settings: Settings) -> list[INotificationChannel]:
 
 
 def _made(kind: str, name: str, method: str, make: Callable[[], object], wanted: type[Any]) -> Any:
-    """What ``make`` builds. Raises ConfigurationError where a class of one's own fails, or builds something else."""
+    """What ``make`` returns. Raises ConfigurationError if the owner's own class fails, or returns no ``wanted``."""
     where = f"{KINDS[kind][0]} = {name}: {method}"
     try:
         made = make()
@@ -114,7 +114,7 @@ def _made(kind: str, name: str, method: str, make: Callable[[], object], wanted:
 
 
 def _make_importable(directory: Path | None) -> None:
-    """At the end of the path, so that nothing beside config.ini can stand in front of a library."""
+    """Append to the end of sys.path, so that no file beside config.ini can replace a library."""
     for place in (directory or Path(), Path()):
         text = str(place.resolve())
         if text not in sys.path:

@@ -2,13 +2,13 @@
 Starts that do not last are followed by a growing pause, remembered across restarts.
 
 cron starts the bot every minute. A bot that fails at once would ask Kraken the same wrong question
-every minute, and Kraken locks a key out for that. So every start is noted beside the database and
-struck off once the bot has traded for a while, or was asked to stop; the next start reads the note
-before anything heavy is imported and leaves when its time has not come.
+every minute, and Kraken locks a key out for that. So every start is noted in a file beside the database, as failed
+until the bot has traded for a while or was asked to stop. The next start reads the note before anything heavy is
+imported, and exits if the pause is not over.
 
-A power cut is no failure: a note of an earlier boot, without an end, does not count. Nor does a bot that is
-killed while it trades. Killed again and again before it trades, perhaps for want of memory, counts in the end.
-A stop on request is noted, too: it outlasts the sign of life, which goes with the owner's last logout.
+A power cut is no failure: a start that was noted during an earlier boot and has no end does not count. Nor does a
+bot that is killed while it trades. A bot that is killed before it trades counts after some times: perhaps the memory
+is too small. A stop on request is noted, too, because the sign of life is deleted at the owner's last logout.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from contextlib import suppress
 from gridbot.core import ini_file
 from gridbot.exceptions import ConfigurationError
 
-TYPE_CHECKING = False  # as typing has it, without the milliseconds that importing typing takes
+TYPE_CHECKING = False  # in place of typing.TYPE_CHECKING: importing typing takes milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 LASTED = 600.0  # seconds of trading after which a start was a good one
-# Seconds of pause after so many starts in a row that did not last; the last one for all further ones.
+# Seconds of pause after the first, second, ... failed start in a row; the last value for all further ones.
 PAUSES = (0.0, 0.0, 60.0, 120.0, 240.0, 480.0, 900.0)
-UNCOUNTED_KILLS = (0.0,) * 5
-# What a restart cannot mend; a quarter of an hour is how long Kraken locks a key.
+UNCOUNTED_KILLS = (0.0,) * 5  # come first if the bot was killed before it traded
+# The same for what a restart cannot mend; 900, because Kraken locks a key for a quarter of an hour.
 FATAL_PAUSES = (60.0, 300.0, 900.0, 3600.0)
 MUST_BE_MENDED = 2  # exit code
-NO_END, TRADING = -1, -2  # in place of an exit code: of a start, of a bot that trades
+NO_END, TRADING = -1, -2  # noted in place of an exit code while the bot starts, and while it trades
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 class RestartGuard:
-    """The note about the last starts of one bot. Whoever writes it holds the lock on the database."""
+    """The note about the last starts of one bot. Only the process that holds the database's lock writes it."""
 
     def __init__(self, config_path: str, database: str, now: Callable[[], float] = time.time) -> None:
-        """``now``: unix seconds; a clock that steps ends a pause at the most."""
+        """``now``: unix seconds; a change of the clock can end a pause, but not make it longer."""
         self._path = f"{os.path.realpath(database)}.restarts"
         self._config_path = config_path
         self._now = now
@@ -50,8 +50,8 @@ class RestartGuard:
 
     def waiting(self) -> tuple[int, str] | None:
         """
-        None: start. Otherwise the exit code to leave with and what to say: what went wrong, until when
-        nothing is tried, and how to try at once.
+        None if the bot may start. Otherwise the exit code, and a text: what went wrong, how long the pause lasts, and
+        how to try at once.
         """
         pauses = {MUST_BE_MENDED: FATAL_PAUSES, NO_END: UNCOUNTED_KILLS + PAUSES}.get(self._code, PAUSES)
         pause = pauses[min(self._failures, len(pauses)) - 1] if self._failures else 0.0
@@ -70,7 +70,7 @@ class RestartGuard:
         self._write(self._failures + 1, NO_END, "")
 
     def alive(self, running: bool) -> None:
-        """To be called now and then; strikes off what went before once the bot has been ``running`` for a while."""
+        """Call it regularly. Deletes the note once the bot has been ``running`` for LASTED seconds."""
         if not running:
             self._running_since = None
         elif self._running_since is None:
@@ -78,16 +78,16 @@ class RestartGuard:
             self._write(self._failures, TRADING, "")
         elif self._failures and time.monotonic() - self._running_since >= LASTED:
             self._failures = 0
-            with suppress(OSError):  # it cannot be changed: then nothing could be noted either
+            with suppress(OSError):
                 os.unlink(self._path)
 
     def ended(self, code: int, why: str) -> None:
-        """The bot ends with this exit code; 0 is no failure."""
+        """Note that the bot ends with this exit code; 0 is no failure."""
         self._failures = self._failures + 1 if code else 0
         self._write(self._failures, code, why)
 
     def _read(self) -> tuple[int, float, int, str]:
-        """Failures, when, exit code, why. A note that cannot be read, or is of other settings, holds nobody up."""
+        """Failures, when, exit code, why. No failures if the note is unreadable, or config.ini was saved after it."""
         try:
             failures, at, code, boot, saved, why = _note(self._path)
             note = int(failures), float(at), int(code), why
@@ -101,7 +101,7 @@ class RestartGuard:
     def _write(self, failures: int, code: int, why: str) -> None:
         words = " ".join(why.split())[:1000]
         note = f"{failures} {int(self._now())} {code} {_boot_id()} {self._saved} {words}\n"
-        # A disk that is full or read-only is told by the database, with advice.
+        # The database reports a disk that is full or read-only, with advice.
         with suppress(OSError), open(self._path, "w", encoding="utf-8") as file:
             file.write(note)
 
@@ -113,8 +113,8 @@ def _note(path: str) -> list[str]:
 
 def stopped_at(database: str | os.PathLike[str]) -> float | None:
     """
-    Unix seconds of the stop on request that the last start ended with; None when it ended otherwise, or not yet, or
-    with the machine: that one asks every process to stop.
+    The unix time of the stop on request that ended the last run. None if it ended otherwise, still goes on, or ended
+    before the last boot: a shutdown asks every process to stop.
     """
     try:
         _, at, code, boot, *_ = _note(f"{os.path.realpath(database)}.restarts")
@@ -124,7 +124,7 @@ def stopped_at(database: str | os.PathLike[str]) -> float | None:
 
 
 def waiting(config_path: str) -> tuple[int, str] | None:
-    """``RestartGuard.waiting`` with nothing but a glance at config.ini; what is wrong with it is said later."""
+    """``RestartGuard.waiting`` without checking config.ini: the full start reports what is wrong with it."""
     with suppress(ConfigurationError):
         return RestartGuard(config_path, ini_file.database_path(config_path, ini_file.read_ini(config_path))).waiting()
     return None

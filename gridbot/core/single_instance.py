@@ -14,7 +14,7 @@ import os
 from gridbot.core import ini_file
 from gridbot.exceptions import GridBotError, not_written
 
-TYPE_CHECKING = False  # as typing has it, without the milliseconds that importing typing takes
+TYPE_CHECKING = False  # in place of typing.TYPE_CHECKING: importing typing takes milliseconds
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -37,17 +37,17 @@ def lock_file(path: str) -> int | None:
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
     except OSError:
-        return handle  # the lock holds; the pid is for people, and a full disk is told by who needs more room
+        return handle  # the lock holds without the pid, which is only for people; others report a full disk
     return handle
 
 
 def lock_path(database: str | os.PathLike[str]) -> str:
-    """The lock of a database; two ways to one file are one database."""
+    """The path of a database's lock file; links are resolved, so that all paths to one database share it."""
     return f"{os.path.realpath(database)}.lock"
 
 
 def holder_of(path: str) -> str:
-    """``pid 123``: who wrote itself into the lock file; for people only."""
+    """``pid 123``: the process that wrote its pid into the lock file; for people only."""
     try:
         with open(path, encoding="ascii", errors="replace") as file:
             return f"pid {int(file.read(20))}"
@@ -73,11 +73,11 @@ def holder_if_running(database: str | os.PathLike[str]) -> str:
 
 def claim(database: str, public_key: str = "", *, key_only: bool = False) -> str | None:
     """
-    Make this process the only bot on ``database``, unless ``key_only``, and, unless it is empty, on the
-    API key; what it holds already is fine.
+    Lock ``database``, unless ``key_only``, and the API key, unless it is "", for this process. Locks that it holds
+    already stay.
 
-    None when it is; otherwise the line that says who is. Raises GridBotError when a lock file cannot be
-    written, ConfigurationError where the settings are the matter.
+    Returns None on success, else a sentence that names the process that holds the lock. Raises ConfigurationError if
+    a lock file cannot be written, or GridBotError if that is no mistake in the settings.
     """
     wanted = {} if key_only else {lock_path(database): f"on this database: {os.path.realpath(database)}"}
     if public_key:
@@ -100,8 +100,8 @@ def claim(database: str, public_key: str = "", *, key_only: bool = False) -> str
 
 def keep() -> str | None:
     """
-    Take anew what was claimed and whose lock file was deleted since: a lock without a name keeps nobody away.
-    None; or the line that says who was quicker.
+    Lock again what was claimed and whose lock file was deleted since: a lock on a deleted file keeps no other process
+    away. Returns None, or a sentence that names the process that took the lock meanwhile.
     """
     for path, handle in list(_held.items()):
         try:
@@ -109,7 +109,7 @@ def keep() -> str | None:
                 continue
             fresh = lock_file(path)
         except OSError:
-            continue  # a disk that does not answer says nothing
+            continue  # a disk error does not mean that the lock file is gone
         if fresh is None:
             return (
                 f"another gridbot ({holder_of(path)}) has started: the lock file {path} was deleted while this one ran"
@@ -128,8 +128,8 @@ def _is_at(path: str, handle: int) -> bool:
 
 def claim_early(config_path: str) -> str | None:
     """
-    ``claim`` with nothing but a glance at config.ini. What is wrong with the file, or with the place of
-    the lock, is left for the full start to say, which claims again.
+    ``claim`` without checking config.ini. Errors in the file, or of the lock file, are reported by the full start,
+    which claims again.
     """
     try:
         raw = ini_file.read_ini(config_path)

@@ -1,8 +1,8 @@
 """
 The life of the bot as a table: which state may follow which. Nothing else.
 
-There are no booleans beside it, and only the engine changes the state; everybody else raises an
-error and lets the engine decide what it means.
+There are no booleans beside it, and only the engine changes the state; the other parts raise errors, and the engine
+decides what these mean.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,8 @@ class States(Enum):
 
     INITIALIZING = 1  # starting: asking, comparing, nothing decided yet
     RUNNING = 2  # trading
-    SHUTDOWN_REQUESTED = 3  # somebody asked for the end; the message in hand is finished
-    ERROR = 4  # something is broken: nothing is placed any more
+    SHUTDOWN_REQUESTED = 3  # a stop was requested; the message in hand is finished
+    ERROR = 4  # something is broken: no order is placed any more
 
 
 # A bot that failed may still be asked to stop; it never runs again without a new start.
@@ -57,5 +57,5 @@ class StateMachine:
             callback()
 
     def register_callback(self, state: States, callback: Callable[[], None]) -> None:
-        """Have ``callback`` run each time ``state`` is entered; what it raises reaches who entered it."""
+        """Have ``callback`` run each time ``state`` is entered; ``transition_to`` raises what it raises."""
         self._callbacks[state].append(callback)

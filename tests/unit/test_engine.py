@@ -131,7 +131,7 @@ def test_a_start_that_is_put_off_for_long_is_told_once(tmp_path: Path) -> None:
     house.world.rest.check_exchange_status = check  # type: ignore[method-assign]
     house.start()
     [trouble] = [event for event in house.events if isinstance(event, Trouble)]
-    assert trouble.text == "cannot start yet, and tries on: no route to Kraken"
+    assert trouble.text == "cannot start yet, and keeps trying: no route to Kraken"
 
 
 def test_a_stop_by_request_leaves_the_orders_and_ends_with_0(tmp_path: Path) -> None:
@@ -378,7 +378,7 @@ def test_a_full_disk_is_called_full_also_where_sqlite_does_not_say_so(
 def test_a_bot_that_lost_its_lock_to_another_one_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     house = House(tmp_path).start()
     monkeypatch.setattr(single_instance, "keep", lambda: "another gridbot (pid 7) has started")
-    with pytest.raises(BotStateError, match=r"another gridbot \(pid 7\) has started. One of them has to go"):
+    with pytest.raises(BotStateError, match=r"another gridbot \(pid 7\) has started. Only one of the two may run"):
         house.turn(1.0)
 
 
