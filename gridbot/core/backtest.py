@@ -1,20 +1,20 @@
 """
-The past: the very same strategies, order desk, books and simulated exchange, fed from a file.
+A backtest: the same strategies, order desk, books and simulated exchange as live, fed with prices from a file.
 
-How orders fill stands in simulated_core and is pessimistic: through the limit price, never at it. What
-is known of a candle is four prices; the order in which they happened is assumed (``candles.PATHS``).
-No order gives the least for every file and every setting. Of 264 runs over real prices "close" gave the
-least in 207, "low-first" in 44, "high-first" in 13. "high-first" is the default because, on longer
+How orders fill is decided in simulated_core, and is pessimistic: the price must go through the limit price, not
+just reach it. Of a candle four prices are known; the order in which they happened is assumed (``candles.PATHS``).
+No order gives the lowest gain for every file and every setting. Of 264 runs over real prices "close" gave the
+lowest in 207, "low-first" in 44, "high-first" in 13. "high-first" is the default because, on longer
 candles made of minutes, it came nearest to what the minutes themselves gave. Between two of these
 prices the market jumps; an order placed because of one price can fill at the next one at the earliest.
 
-The bot's clock is the market's. ``on_timer`` is called once at the end of a candle, and so nothing
-that happens between two candles (a growing pause, for instance) is finer than a candle.
+The bot's clock shows the time of the newest price. ``on_timer`` is called once, at the end of each candle, so a
+pause or any other wait ends with a candle, never inside one.
 
-Speed: the strategy tells between which prices it has nothing to do, the exchange which order is
-next. A candle strictly inside both changes nothing, and is passed over by comparing floats that are
-a tick more careful than the band. Whatever is not passed over is exact; ``use_band=False`` passes over
-nothing and ends with the same result to the last digit.
+Speed: the strategy names the prices between which it has nothing to do, the exchange the price of the next order
+that would fill. A candle strictly inside both changes nothing and is skipped. Floats decide that, with one tick of
+safety on each side. Every other candle is calculated exactly; ``use_band=False`` skips none and gives the same
+result to the last digit.
 """
 
 from bisect import bisect_left
@@ -43,16 +43,16 @@ from gridbot.strategies.grid_base import GridStrategyBase
 from gridbot.strategies.grid_orders import Surroundings
 from gridbot.strategies.grid_retry import FUNDS
 
-SAMPLE_SECONDS = 3600  # how often the account is looked at, for averages and chart
+SAMPLE_SECONDS = 3600  # between two samples of the account, for averages and chart
 TIER_SECONDS = 30 * 86400.0
 
-# What Kraken asks of BTC/USD. A file does not tell a pair's rules; other pairs give their own.
+# Kraken's minimums for BTC/USD. A file of prices does not hold them; for another pair use --ordermin and --costmin.
 USUAL_ORDERMIN = Decimal("0.00005")
 USUAL_COSTMIN = Decimal("0.5")
 
 
 class MarketClock(IClock):
-    """The time of the newest price, unix seconds, for both clocks. Nobody waits, and nobody stops it."""
+    """The time of the newest price, in unix seconds, for both clocks. Waits end at once; no stop is ever asked for."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -70,7 +70,7 @@ class MarketClock(IClock):
 
 
 class FileFeed(SimulatedFeed):
-    """A frame is (time, price): matched first, then told, as paper and demo do it."""
+    """A frame is (time, price). As on paper, the bot hears of the fills a price causes before the price itself."""
 
     def _market_said(self, frame: object) -> list[OnMessageSchema]:
         time, price = cast(Tick, frame)
@@ -94,7 +94,7 @@ class Play:
 
 
 class FeeLadder:
-    """The fee that belongs to what the bot itself has traded within 30 days."""
+    """The fee per side by the volume that the bot itself has traded within 30 days."""
 
     def __init__(self, tiers: tuple[tuple[Decimal, Decimal], ...]) -> None:
         self._tiers = tiers
@@ -142,9 +142,9 @@ class Backtest:
     ) -> None:
         """
         step        seconds from one candle to the next
-        use_band    False: the strategy hears of every candle (slow, for proof)
+        use_band    False: no candle is skipped (slow; proves that skipping changes nothing)
         keep_curve  keep samples and fills for a chart; memory then grows with the period
-        publish     who else hears the bot's events
+        publish     is called with each of the bot's events, too
         """
         self.clock = MarketClock()
         self.exchange = SimulatedExchange(
@@ -161,7 +161,7 @@ class Backtest:
         self.tally = Tally(self.exchange, self.clock.time, ladder.after, keep_curve)
         userref = play.bot.userref
         db = DBConnect(MEMORY)
-        db.execute("BEGIN")  # one transaction for all of the past: nobody will read this database after a crash
+        db.execute("BEGIN")  # one transaction for the whole run: this database need not survive a crash
 
         def tell(event: Event) -> None:
             self.tally.hear(event)
@@ -181,7 +181,7 @@ class Backtest:
                 report=lambda: "",
             )
         )
-        # Nothing is lost between this exchange and its bot: no look at the whole book without a reason.
+        # No message is lost between this exchange and its bot, so the book need not be compared at regular times.
         self.strategy.regular_spacing = INFINITY
         self._frames: deque[object] = deque()
         self._name = play.bot.strategy
@@ -196,10 +196,10 @@ class Backtest:
         self, data: MarketData, period: Period | None = None, told: Callable[[float], None] | None = None
     ) -> Result:
         """
-        Live through ``period`` of ``data``. ``told`` hears the progress from 0 to 1 after every block.
+        Run the bot over ``period`` of ``data``. ``told`` is called with the progress, from 0 to 1, after every block.
 
-        Raises ConfigurationError for settings that cannot work, for a file that is broken, or when no
-        candle lies in the period.
+        Raises ConfigurationError for settings that cannot work, for a file that is broken, or if no candle lies in
+        the period.
         """
         period = period or Period()
         for block in data.blocks():
@@ -216,14 +216,14 @@ class Backtest:
         return self.tally.result(self._name, self.desk)
 
     def _live_through(self, block: Block, bars: range) -> None:
-        """The bars of one block, with a look at the account every hour, or after the bar that ends a longer gap."""
+        """Run the bars of one block; sample the account every hour, or after the bar that ends a longer gap."""
         index, tally = bars.start, self.tally
         if not tally.bars:
             time, price = block.ticks(index)[0]
             tally.begin(time, price)
             self._due = block.times[index] + SAMPLE_SECONDS
         while index < bars.stop:
-            # The first bar after which a look is due, or the last one there is.
+            # The first bar after which a sample is due, or the last bar of the block.
             last = bisect_left(block.times, self._due - self._step, index, bars.stop - 1)
             self._bars(block, index, last + 1)
             if (ended := block.times[last] + self._step) >= self._due:
@@ -233,7 +233,10 @@ class Backtest:
         tally.passed(len(bars), block.times[bars.stop - 1] + self._step, block.close(bars.stop - 1))
 
     def _bars(self, block: Block, index: int, stop: int) -> None:
-        """Act on the bars that need it. The slices are compared in C; the loop only finds the place."""
+        """
+        Act on the bars outside the quiet prices, skip the others. ``min`` and ``max`` of a slice run in C; the Python
+        loop only finds the first bar that needs action.
+        """
         lows, highs = block.lows, block.highs
         while index < stop:
             low, high = self._low, self._high
@@ -250,7 +253,7 @@ class Backtest:
             index += 1
 
     def _see(self, block: Block, index: int, stop: int) -> None:
-        """What the account is worth in bars that are passed over: where that may be a peak, or the deepest fall."""
+        """Note the account's value in skipped bars, where it may be a new peak or a new deepest fall."""
         lows, highs = block.lows, block.highs
         low, high = self.tally.calm
         for bar in range(index, stop):
@@ -260,17 +263,17 @@ class Backtest:
                 low, high = self.tally.calm
 
     def act(self, block: Block, index: int) -> None:
-        """Live through one bar, price by price."""
+        """Run one bar, price by price."""
         began = block.times[index]
         if began < self.clock.now - self._step:
             raise ConfigurationError(f"--data: the time {began:.0f} comes after a later one")
         for frame in block.ticks(index):
-            if not self._low <= frame[1] <= self._high:  # else, as between candles, nobody has anything to say to it
+            if not self._low <= frame[1] <= self._high:  # else neither strategy nor exchange has anything to do
                 self.clock.now = frame[0]
                 self._hear(frame)
                 self._low, self._high = self._quiet_prices()
             self.tally.see(frame[1])
-        # Just before the next candle, so that timers are a candle apart whatever happened inside.
+        # Just before the next candle, so that timers are always one candle apart.
         self.clock.now = max(self.clock.now, began + self._step - 0.001)
         if not self._use_band or self._timers_matter():
             self.strategy.on_timer()
@@ -278,7 +281,7 @@ class Backtest:
             self._low, self._high = self._quiet_prices()
 
     def say(self, time: float, price: Decimal) -> None:
-        """One price without a file, for those who ask what would be; the timers follow half a minute later."""
+        """Feed one price that is in no file (``plan`` does); the timers run half a minute later."""
         self.clock.now = time
         self._hear((time, price))
         self.clock.now = time + 30.0
@@ -291,13 +294,13 @@ class Backtest:
         self._work_off()
 
     def _work_off(self) -> None:
-        """What the calls of the strategy have caused, until nothing new comes."""
+        """Hand the strategy the messages that its own calls have caused, until there are none left."""
         while self._frames:
             for message in self._feed.on_message(self._frames.popleft()):
                 self.strategy.on_message(message)
 
     def _quiet_prices(self) -> tuple[float, float]:
-        """Between which prices nothing can happen, a tick more careful than exact."""
+        """The prices between which nothing can happen, narrowed by one tick on each side."""
         if not self._use_band or self._timers_matter():
             return NEVER
         low, high = self.strategy.band
@@ -306,8 +309,8 @@ class Backtest:
 
     def _timers_matter(self) -> bool:
         """
-        True while time alone can change something. Being short of funds is not enough: nobody else
-        uses this account, so asking again changes nothing once its figures are the exchange's own.
+        True while the passing of time alone can change something. A shortage of funds does not count: only the bot
+        uses this account, so asking again changes nothing once the balances came from the exchange.
         """
         desk = self.desk
         return (

@@ -1,8 +1,8 @@
 """
-What came of a backtest: the lines of ``report``, compared with holding and with buying at fixed times.
+The result of a backtest: the lines of ``report``, compared with holding and with buying at fixed times.
 
-Wealth is quote plus base at the market's price. Its falls are those along every price of the assumed path; the
-averages come from a look every hour. Nothing here influences a trade.
+Wealth is quote plus base at the market's price. Its falls are measured at every price of the assumed path, its
+averages once an hour. Nothing here influences a trade.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ from gridbot.services.order_desk import OrderDesk
 from gridbot.services.report import LOT, Summary, profit_lines, summary_document, summary_of
 
 REGULAR_SECONDS = 86400.0  # "buying at fixed times": once a day
-FLOAT_CARE = 1e-12  # relative; far above what a float gets wrong, far below a tick
+FLOAT_CARE = 1e-12  # relative; far above the rounding of a float, far below a tick
 INFINITY = float("inf")
 NEVER = (INFINITY, -INFINITY)  # no price lies between these
 
@@ -71,10 +71,10 @@ class Result:
     buys: int
     sells: int
     cycles: int  # buys whose sell is filled, as `report --by cycle` counts them
-    summary: Summary  # what `report` tells of the same trades: profit lines, base kept
+    summary: Summary  # as `report` shows it for the same trades: profit lines, base kept
     fees: Decimal
     shifts: int  # times the grid followed the price upward
-    shortages: int  # times the free quote did not reach for a level
+    shortages: int  # times the free money was not enough for an order
     refusals: int
     open_buys: int
     open_sells: int
@@ -103,13 +103,13 @@ class Result:
 
     @property
     def rival(self) -> tuple[str, Decimal]:
-        """What the grid is judged by: the better of the two plain alternatives, and its gain."""
+        """The better of the two simple alternatives, and its gain: the grid is judged against it."""
         others = (("holding", self.holding_gain), ("buying at fixed times", self.regular_gain))
         return max(others, key=lambda other: other[1])
 
     @property
     def span(self) -> str:
-        """From when to when, for people."""
+        """ "2018-03-01 00:00 to 2018-03-31 00:00", in UTC."""
         return f"{_day(self.begin)} to {_day(self.end)}"
 
     def document(self) -> dict[str, object]:
@@ -134,7 +134,7 @@ class Deepest:
             self.fall = (self._peak - value) / self._peak
 
     def calm(self, base: Decimal, quote: Decimal) -> tuple[float, float]:
-        """Between which prices an account of so much sets no record, a little more careful than exact."""
+        """The prices between which an account of ``base`` and ``quote`` sets no new peak or fall, narrowed a little."""
         if not base:
             return -INFINITY, INFINITY
         trough = self._peak * (ONE - self.fall)
@@ -143,7 +143,7 @@ class Deepest:
 
 @dataclass
 class Tally:
-    """Counts what the bot publishes, and looks at the account."""
+    """Counts the events of the bot and samples the account."""
 
     exchange: SimulatedExchange
     now: Callable[[], float]
@@ -159,7 +159,7 @@ class Tally:
         self._hold_base = self._start_wealth = ZERO
         self._counts: Counter[object] = Counter()  # of events by class, of filled orders by side
         self._deepest, self._hold_deepest = Deepest(), Deepest()
-        self.calm = NEVER  # prices between which the account is neither at a peak nor lower beneath one than ever
+        self.calm = NEVER  # between these prices the account is neither at a new peak nor in its deepest fall
         self._in_market = ZERO  # seconds
         self._tied_up = self._sum_tied_up = self._most_tied_up = ZERO  # the sum: quote x seconds
         self._book_is_known = False
@@ -172,14 +172,14 @@ class Tally:
         money = self.exchange.money
         self._begin, self._first, self._last = time, price, price
         self._looked_at = time
-        self._first_fee = self.exchange.fee  # who buys otherwise has no discount for the bot's volume
+        self._first_fee = self.exchange.fee  # holding and buying at fixed times get no discount for the bot's volume
         self._start_wealth = money.start_quote + money.start_base * price
         self._hold_base = money.start_base + money.start_quote / (price * (ONE + self._first_fee))
         self._deepest.see(self._start_wealth)
         self._hold_deepest.see(self._start_wealth)
         self._next_regular = time
         self._buy_regularly(time, price)
-        if self.keep_curve:  # the line of a chart has a beginning, however short the period
+        if self.keep_curve:  # so that even a short period has a line in the chart
             self.samples.append(Sample(time, price, self._start_wealth, self._hold_base * price, (), ()))
 
     def hear(self, event: Event) -> None:
@@ -194,7 +194,7 @@ class Tally:
             self.fills.append(Fill(self.now(), event.side, event.price, event.volume, event.fee, event.profit))
 
     def see(self, price: Decimal) -> None:
-        """The next price; what the account, and holding, are worth at it."""
+        """Note what the account, and holding, are worth at the next price."""
         if self.calm[0] <= price <= self.calm[1]:
             return
         money = self.exchange.money
@@ -204,7 +204,7 @@ class Tally:
         self.calm = max(low for low, _ in bands), min(high for _, high in bands)
 
     def sample(self, time: float, price: Decimal, desk: OrderDesk) -> None:
-        """A look at the account; at one moment once. It counts for the time since the last one."""
+        """Sample the account for the time since the last sample; a second sample of the same moment does nothing."""
         if time == self._looked_at:
             return
         seconds, self._looked_at = Decimal(time - self._looked_at), time
@@ -224,21 +224,21 @@ class Tally:
             self.samples.append(Sample(time, price, wealth, self._hold_base * price, buys, sells))
 
     def _buy_regularly(self, time: float, price: Decimal) -> None:
-        """What is due; after a gap in the data more than one buy."""
+        """Make the daily buys that are due: several after a gap in the data."""
         while self._next_regular <= time:
             self._regular.append((self._next_regular, ONE / (price * (ONE + self._first_fee))))
             self._next_regular += REGULAR_SECONDS
 
     def passed(self, bars: int, end: float, close: Decimal) -> None:
-        """So many bars lie behind, the last of them ended at ``end`` with ``close``."""
+        """Count ``bars`` that are done; the last of them ended at ``end`` with the price ``close``."""
         self.bars += bars
         self._end, self._last = end, close
 
     def result(self, strategy: str, desk: OrderDesk) -> Result:
-        """The account at the end of the period. Raises BotStateError when books and exchange do not agree."""
+        """The result at the end of the period. Raises BotStateError if books and exchange do not agree."""
         self.sample(self._end, self._last, desk)
         money, last, counts = self.exchange.money, self._last, self._counts
-        regular = [base for time, base in self._regular if time < self._end]  # the last look is no new day
+        regular = [base for time, base in self._regular if time < self._end]  # no buy at the very end
         regular_base = money.start_base + money.start_quote / len(regular) * sum(regular, ZERO)
         rows = desk.trades.all()
         if (traded := flow(row.info for row in rows)) != (
@@ -283,7 +283,7 @@ class Tally:
 
 
 def report(result: Result, units: Units, title: str) -> str:
-    """The result for people; amounts cut, percentages of the wealth at the start."""
+    """The result as text; amounts are cut, percentages are of the wealth at the start."""
     money, volume = units.money, units.volume
     moved = result.start_base * (result.last_price - result.first_price)
     days = (result.end - result.begin) / 86400

@@ -1,9 +1,9 @@
 """
 Market data from files: Kraken's OHLCVT candles and its trade lists, plain or gzipped, block by block.
 
-A block is a few thousand lines at most, so that memory does not grow with the file. Lows and highs are
-read as floats and only decide *whether* a candle is looked at; whoever looks gets exact Decimals made
-from the text. What is wrong with a file is said with its name, its line, and what was expected.
+A block is a few thousand lines at most, so that memory does not grow with the file. Lows and highs are read as
+floats, and only decide *whether* a candle is looked at; every price used is an exact Decimal made from the text.
+An error names the file, the line, and what was expected.
 """
 
 import gzip
@@ -29,12 +29,12 @@ CANDLE_COLUMNS = 7  # time, open, high, low, close, volume, trades
 TRADE_COLUMNS = 3  # time, price, volume
 CANDLE_FRAME = b"," * (CANDLE_COLUMNS - 1) + b"\n"
 READ_ALWAYS = (0, 2, 3)  # time, high and low
-NUMBERS = b"0123456789."  # few lines have an exponent besides
-FEW_ROWS = 20  # with fewer rows, and candles missing, a file does not tell how long its candles are
+NUMBERS = b"0123456789."  # exponents are rare: lines with one take the slower check
+FEW_ROWS = 20  # with fewer rows, and candles missing, the length of a candle cannot be known
 TRADE_STEP = 60  # seconds: trades are handed out in groups of one minute
-LATEST = 4102444800.0  # the year 2100: a larger time is in milliseconds, or no time
+LATEST = 4102444800.0  # the year 2100: a larger number is in milliseconds, or no time at all
 
-# The order of the prices within one candle, of which only four are known. What the choice means: core/backtest.
+# The order assumed for the four known prices of a candle, as columns of the file. Its effect: see core/backtest.
 PATHS = {"high-first": (1, 2, 3, 4), "low-first": (1, 3, 2, 4), "close": (4,)}
 DEFAULT_PATH = "high-first"
 
@@ -42,7 +42,7 @@ Tick = tuple[float, Decimal]  # unix seconds, price
 
 
 class Block(ABC):
-    """Some bars in order of time. ``lows`` and ``highs`` are near enough to skip by, not to count with."""
+    """Some bars in order of time. ``lows`` and ``highs`` are floats: good for skipping bars, not for money."""
 
     times: list[float]  # when each bar begins, unix seconds
     lows: list[float]
@@ -53,7 +53,7 @@ class Block(ABC):
 
     @abstractmethod
     def ticks(self, index: int) -> list[Tick]:
-        """The prices of one bar in order, exactly. Raises ConfigurationError for a bar that cannot be."""
+        """The exact prices of one bar, in order. Raises ConfigurationError for an impossible bar."""
 
     def close(self, index: int) -> Decimal:
         """The last price of the bar."""
@@ -66,18 +66,18 @@ class CandleBlock(Block):
     def __init__(self, where: "Where", text: str, step: float, path: tuple[int, ...]) -> None:
         self._where = where
         self._text = text
-        self._rows: list[str] = []  # the lines, once somebody looks at one
+        self._rows: list[str] = []  # the lines; split when the first of them is needed
         self._path = path
         span = step - 1 if step > 1 else step / 2
         self._offsets = [span] if len(path) == 1 else [0.0, span / 3, span * 2 / 3, span]
         cells = text.replace("\n", ",").split(",")
         lines = len(cells) // CANDLE_COLUMNS
-        # What is left without the numbers is the same in every line: a look at all of the text for next to nothing.
+        # Without its digits every good line is the same, so one comparison checks the form of the whole text.
         is_plain = text.encode().translate(None, NUMBERS) == CANDLE_FRAME * lines
         if not is_plain:
             where.check_columns(text, CANDLE_COLUMNS)
         try:
-            # The last cell stands behind the end of the last line.
+            # -1: the last cell is the empty one behind the last line end.
             self.times, opens, self.highs, self.lows, closes = (
                 list(map(float, cells[column:-1:CANDLE_COLUMNS])) if column in READ_ALWAYS or not is_plain else []
                 for column in range(5)
@@ -89,7 +89,7 @@ class CandleBlock(Block):
             self._explain()
 
     def _looks_sound(self) -> bool:
-        """Quick, and wrong only in the direction of looking closer."""
+        """A quick check. It may call a sound block unsound (checked line by line then), not the reverse."""
         times, lows, highs = self.times, self.lows, self.highs
         return (
             times[0] > 0
@@ -101,12 +101,12 @@ class CandleBlock(Block):
         )
 
     def _lie_within(self, *prices: list[float]) -> bool:
-        """Whether opens and closes are numbers between low and high: 5 % of a backtest, if done in every block."""
+        """Do opens and closes lie between low and high? For unusual blocks only: for all it would cost 5 % of a run."""
         lows, highs = self.lows, self.highs
         return min(lows) > 0 and all(all(map(le, lows, p)) and all(map(le, p, highs)) for p in prices)
 
     def _explain(self) -> None:
-        """Look at every line, and raise for the first that is wrong."""
+        """Check line by line. Raises ConfigurationError for the first line that is wrong."""
         before = -1.0
         for index in range(self._text.count("\n")):
             time = self._where.time(index, self._cells(index)[0])
@@ -137,12 +137,12 @@ class CandleBlock(Block):
     def close(self, index: int) -> Decimal:
         price = self._where.price(index, self._cells(index)[4])
         if price < self.lows[index] or price > self.highs[index]:
-            self._prices(index)  # looks exactly, and tells what is wrong with it
+            self._prices(index)  # checks exactly, and raises an error that says what is wrong
         return price
 
 
 class TradeBlock(Block):
-    """Trades in groups of a minute: every price in the order it was traded."""
+    """Trades in groups of one minute: a bar holds every price of its minute, in the order of the trades."""
 
     def __init__(self, where: "Where", groups: list[tuple[int, list[tuple[str, str]]]]) -> None:
         self._where = where
@@ -192,13 +192,13 @@ class Where:
             raise self.error(index, f"{text!r} is not a price") from None
         if not price.is_finite() or price <= 0:
             raise self.error(index, f"{text!r} is not a price above 0")
-        if not 1 / MAX_AMOUNT <= price <= MAX_AMOUNT:  # the digits of a Decimal would not hold what follows from it
+        if not 1 / MAX_AMOUNT <= price <= MAX_AMOUNT:  # else products with it would not fit into a Decimal's digits
             raise self.error(index, f"{text!r} is no price from {1 / MAX_AMOUNT:f} to {MAX_AMOUNT:f}")
         return price
 
 
 def _decimals(price: str) -> int:
-    """How many decimals a price is written with, whatever the notation; 0 for what is no number."""
+    """The number of decimals of a price in any notation; 0 if the text is not a number."""
     try:
         return decimals_of(Decimal(price))
     except InvalidOperation:
@@ -207,11 +207,11 @@ def _decimals(price: str) -> int:
 
 class MarketFile:
     """
-    One file, told to be candles or trades by its first line. Raises ConfigurationError everywhere.
+    One file of candles or trades; its first line shows which. Every method may raise ConfigurationError.
 
     step      seconds from one candle to the next: the smallest distance in the first block
-    lengths   what a candle's length may be where some are missing; empty: a few candles do not tell
-    decimals  of its prices
+    lengths   possible lengths of a candle in seconds, as some candles may be missing; empty: too few to know
+    decimals  the most decimals that a price of the first block has
     """
 
     def __init__(self, path: Path, path_in_candle: str = DEFAULT_PATH) -> None:
@@ -244,20 +244,20 @@ class MarketFile:
         self.lengths = {self.step, gcd(*map(int, distances))} if distances and is_telling else set()
 
     def _texts(self) -> Iterator[str]:
-        """Whole lines, in pieces of about BLOCK characters. Whoever takes a piece counts its lines in ``_line``."""
+        """Whole lines, in pieces of about BLOCK characters. The caller adds the lines of a piece to ``_line``."""
         rest, self._line = b"", 1
         try:
             with self.path.open("rb") as raw:
                 file = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if self.path.suffix == ".gz" else raw
-                rest = file.read(len(BOM_UTF8)).removeprefix(BOM_UTF8)  # editors of Windows begin a file with it
+                rest = file.read(len(BOM_UTF8)).removeprefix(BOM_UTF8)  # Windows editors put it in front
                 while piece := file.read(BLOCK):
                     self.position = raw.tell()
                     piece = rest + piece
-                    # Empty lines wait for what follows them: at the end of a file they are nothing.
+                    # Empty lines are kept back until a line follows: at the end of a file they mean nothing.
                     last = len(piece[: piece.rfind(b"\n") + 1].rstrip(b"\r\n"))
                     end = last and piece.find(b"\n", last) + 1
                     rest = piece[end:]
-                    if len(rest) > BLOCK and not end:  # what waits for a line's end must not grow with the file
+                    if len(rest) > BLOCK and not end:  # a line without end must not fill the memory
                         problem = f"no candle or trade in {BLOCK} characters; is the file damaged? Download it again"
                         raise Where(self.path, self._line).error(0, problem)
                     if end:
@@ -309,7 +309,7 @@ class MarketFile:
                 waiting.append((moment, price))
                 self._line += 1
             groups = [(m, list(g)) for m, g in groupby(waiting, key=lambda t: int(float(t[0])) // TRADE_STEP)]
-            # The last minute may go on in the next block.
+            # The last minute may continue in the next block.
             last, waiting = groups.pop()
             if groups:
                 yield TradeBlock(where, groups)
@@ -318,7 +318,7 @@ class MarketFile:
 
 @dataclass(frozen=True)
 class Period:
-    """From ``start`` (included) to ``end`` (not included), unix seconds; bars by the time they begin."""
+    """From ``start`` (included) to ``end`` (not included), in unix seconds. A bar belongs to the time it begins."""
 
     start: float = 0.0
     end: float = LATEST
@@ -329,7 +329,7 @@ class Period:
 
 
 class MarketData:
-    """Files one after the other, sorted by their first time. Raises ConfigurationError."""
+    """Several files as one, sorted by their first time. Every method may raise ConfigurationError."""
 
     def __init__(self, paths: list[Path], path_in_candle: str = DEFAULT_PATH) -> None:
         self._files = sorted((MarketFile(p, path_in_candle) for p in paths), key=lambda f: f.first_time)
@@ -344,7 +344,7 @@ class MarketData:
         self.first_time = self._files[0].first_time
 
     def blocks(self) -> Iterator[Block]:
-        """All bars of all files. A file that begins before the one before it has ended is an error."""
+        """All bars of all files. Raises ConfigurationError if two files overlap in time."""
         ended, last = -1.0, ""
         for file in self._files:
             for number, block in enumerate(file.blocks()):
@@ -357,7 +357,7 @@ class MarketData:
                 yield block
 
     def last_time(self) -> float:
-        """When the last bar begins. Reads everything once."""
+        """The unix time at which the last bar begins. Slow: reads all files."""
         last = self.first_time
         for block in self.blocks():
             last = block.times[-1]

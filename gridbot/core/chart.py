@@ -1,8 +1,8 @@
 """
 An interactive chart of a backtest: price with fills and ladder above, wealth against holding below.
 
-Needs plotly, which the bot itself does not: it is imported when a chart is asked for. The file holds
-everything it needs, so that it opens without a network.
+Only the chart needs plotly, so it is imported here and not with the bot. The file holds everything it needs, and
+opens without a network.
 """
 
 from importlib import import_module
@@ -15,9 +15,9 @@ from gridbot.exceptions import ConfigurationError
 from gridbot.models.exchange import BUY, SELL
 from gridbot.services.messages import Units
 
-MOST_POINTS = 4000  # of a line; more makes a browser slow, and no screen shows them
-MOST_RUNGS = 8  # of the ladder, on each side of the price
-MANY_FILLS = 600  # of one side; from here on their marks are small and let others shine through
+MOST_POINTS = 4000  # of a line; more slow the browser down, and no screen can show them
+MOST_RUNGS = 8  # open orders shown on each side of the price
+MANY_FILLS = 600  # of one side; with more the marks become small and transparent
 COLOURS = {BUY: "#1f9d55", SELL: "#cc1f1a"}
 
 
@@ -30,7 +30,7 @@ def check_plotly() -> None:
 
 
 def write(path: Path, title: str, tally: Tally, units: Units) -> None:
-    """Write the chart as one html file, after ``check_plotly``. Raises ConfigurationError when it cannot be."""
+    """Write the chart as one html file; call ``check_plotly`` before. Raises ConfigurationError if that fails."""
     figure = draw(title, tally, units)
     try:
         figure.write_html(path, include_plotlyjs=True)
@@ -60,13 +60,13 @@ def draw(title: str, tally: Tally, units: Units) -> Any:
     for side, name, symbol in ((BUY, "bought", "triangle-up"), (SELL, "sold", "triangle-down")):
         fills = [fill for fill in tally.fills if fill.side == side]
         points = [(_stamp(fill.time), float(fill.price)) for fill in fills]
-        told = [_told(fill, units) for fill in fills]
+        texts = [_hover_text(fill, units) for fill in fills]
         look = {"size": 7, "opacity": 1} if len(fills) < MANY_FILLS else {"size": 4, "opacity": 0.35}
-        dots(name, points, side, {**look, "symbol": symbol}, text=told, hovertemplate="%{text}<extra></extra>")
+        dots(name, points, side, {**look, "symbol": symbol}, text=texts, hovertemplate="%{text}<extra></extra>")
     line(1, f"price ({units.quote})", [float(s.price) for s in samples], color="#4a5568", width=1)
     line(2, "wealth", [float(s.wealth) for s in samples], color="#2b6cb0", width=2)
     line(2, "holding", [float(s.holding) for s in samples], color="#a0aec0", width=1)
-    legend = {"orientation": "h", "itemsizing": "constant"}  # in its own size a dot of the ladder is not seen
+    legend = {"orientation": "h", "itemsizing": "constant"}  # else a dot of the ladder is too small to see
     figure.update_layout(title=title, template="plotly_white", hovermode="closest", legend=legend)
     figure.update_xaxes(type="date")
     figure.update_yaxes(title_text=f"price ({units.quote})", row=1, col=1)
@@ -75,17 +75,17 @@ def draw(title: str, tally: Tally, units: Units) -> Any:
 
 
 def thinned(samples: list[Sample]) -> list[Sample]:
-    """At most about MOST_POINTS of them, the last one always."""
+    """Every n-th sample, so that about MOST_POINTS remain (fewer than twice as many); always the last one."""
     step = max(1, len(samples) // MOST_POINTS)
     kept = samples[::step]
     return kept if not samples or kept[-1] is samples[-1] else [*kept, samples[-1]]
 
 
 def _stamp(time: float) -> float:
-    return time * 1000  # plotly's axes of dates count milliseconds
+    return time * 1000  # plotly's date axes count milliseconds
 
 
-def _told(fill: Fill, units: Units) -> str:
+def _hover_text(fill: Fill, units: Units) -> str:
     verb = "bought" if fill.side == BUY else "sold"
     gain = "" if fill.profit is None else f"<br>cycle {units.money(fill.profit)}"
     return f"{verb} {units.order(fill.price, fill.volume)}<br>fee {units.money(fill.fee)}{gain}"

@@ -3,8 +3,8 @@ The journal of a session: everything that reached the bot's main thread, in one 
 
 Recorded are every question and order with its reply or its error, what the feed made of every frame, the
 turns of the loop, and every reading of the clock; at the beginning the settings that matter and the database.
-Keys, tokens and addresses are not part of that, and whatever looks like one of them is blotted out all the
-same. Lines of JSON, gzipped, written by the main thread through a buffer: a power cut loses the last of it.
+Keys and tokens are not part of that; should one appear all the same, it is replaced by "(removed)". The journal is
+JSON, one record a line, gzipped, and written by the main thread through a buffer: a power cut loses the last seconds.
 
     {"n":"clock","r":12.5}  {"n":"queue.get","r":"frame"}  {"n":"rest.create_order","a":[[],{...}],"r":{...}}
 """
@@ -36,24 +36,24 @@ from gridbot.models.configuration import Settings
 LOG = logging.getLogger(__name__)
 
 FORMAT = 5
-FLUSH_SECONDS = 5.0  # so much of a session is lost at the most when the process is killed
+FLUSH_SECONDS = 5.0  # the most of a session that is lost when the process is killed
 BLOT = "(removed)"
-CUT_OFF = "cut off"  # stands behind the last record of a journal whose process did not end it
-DAMAGED = "damaged"  # stands behind the last record that can be read; "r" says where, and what is wrong
+CUT_OFF = "cut off"  # follows the last record of a journal that its process did not close
+DAMAGED = "damaged"  # follows the last readable record of a damaged one; "r" says where, and what is wrong
 EMPTY, FRAME = "empty", "frame"  # turns of the loop
 STOPPING = "stopping"
 KEPT_SECTIONS = {"bot", "paper", "demo", "funds"}
-# The nonce and other marks of the key are in no table; these are SQLite's and the migrations' own.
+# Not recorded: tables of SQLite and of the migrations. (The nonce and other marks of the key are in no table.)
 FOREIGN_TABLES = ("sqlite_", "_sqlite")
 
 
 def as_json(value: Any) -> str:
-    """``value`` as one line, so that ``from_json`` gives back an equal one; what it cannot hold as its repr."""
+    """``value`` in one line that ``from_json`` turns into an equal value; the repr of a type it does not know."""
     return json.dumps(value, separators=(",", ":"), default=_packed)
 
 
 def from_json(text: str) -> Any:
-    """What ``as_json`` was given; a tuple comes back as a list, an error as the error, not raised."""
+    """What ``as_json`` was given; a tuple comes back as a list, an error as an object (it is not raised)."""
     return json.loads(text, object_hook=_unpacked)
 
 
@@ -64,7 +64,7 @@ def _packed(value: Any) -> Any:
         case BaseModel():
             return {"$model": type(value).__name__, "fields": value.model_dump(mode="json")}
         case GridBotError():
-            # An adapter's own errors are known to the bot by what they are kinds of.
+            # An adapter's own error is recorded as the class of gridbot.exceptions that it derives from.
             name = next(kind.__name__ for kind in type(value).__mro__ if kind.__module__ == exceptions.__name__)
             return {"$error": name, "m": value.message, "after": getattr(value, "retry_after", None)}
     return repr(value)
@@ -83,7 +83,7 @@ def _unpacked(found: dict[str, Any]) -> Any:
 
 
 class Journal:
-    """Writes records, secrets blotted out."""
+    """Writes records, and replaces secrets in them."""
 
     def __init__(self, path: Path, secrets: list[str]) -> None:
         """Raises ConfigurationError when the file cannot be written or exists already."""
@@ -91,10 +91,10 @@ class Journal:
         self._secrets = [json.dumps(secret)[1:-1] for secret in secrets]
         self._next_flush = 0.0
         self._is_full = False
-        self._under_way = False  # a call: what an adapter asks inside of one is not the bot's question
+        self._under_way = False  # True during a call: what the adapter itself calls meanwhile is not recorded
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append one record; after the end nothing is added. A full disk ends the journal, not the trading."""
+        """Append one record; does nothing after ``close``. A full disk ends the journal, not the trading."""
         text = as_json(record)
         for secret in self._secrets:
             text = text.replace(secret, BLOT)
@@ -113,20 +113,20 @@ class Journal:
             LOG.warning("the journal ends here: it cannot be written (%s); trading goes on", exc.strerror)
 
     def close(self) -> None:
-        """End the file; twice does no harm."""
+        """Close the file; a second call does nothing."""
         try:
             self._file.close()
         except OSError as exc:
             LOG.warning("the journal could not be ended (%s)", exc.strerror)
 
     def called(self, name: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Carry out one call of the bot and record what came of it."""
+        """Make one call of the bot, and record its reply or error."""
         if self._under_way:
             return call(*args, **kwargs)
         self._under_way = True
         record: dict[str, Any] = {"n": name, "a": [args, kwargs]}
         if name.startswith("rest."):
-            self._put(b"", flush=True)  # a call that hangs shall not keep what led to it; costs some bytes, no fsync
+            self._put(b"", flush=True)  # should the call hang, the file holds what led to it; costs no fsync
         try:
             reply = call(*args, **kwargs)
         except GridBotError as exc:
@@ -143,14 +143,14 @@ class Journal:
         return reading
 
     def stopping(self, is_asked: bool) -> bool:
-        """Record where a stop was noticed: that is the end of what is replayed."""
+        """Record where the bot noticed that it must stop: a replay ends there."""
         if is_asked:
             self.write({"n": STOPPING})
         return is_asked
 
 
 def check_record(path: Path) -> None:
-    """Return when a journal can be written to ``path``. Raises ConfigurationError, before a start counts as one."""
+    """Raises ConfigurationError if no journal can be written to ``path``; called before the start is counted."""
     _new(path).close()
     path.unlink()
 
@@ -165,10 +165,10 @@ def _new(path: Path) -> gzip.GzipFile:
 
 
 class Taped:
-    """The exchange's REST side or its feed, and everything the bot asks of it."""
+    """Stands in for the exchange's REST side or its feed, and passes every call of the bot to the tape."""
 
     def __init__(self, name: str, part: Any, tape: Any) -> None:
-        """``tape``: the Journal to be written, or the Script of one that was; then ``part`` is only its interface."""
+        """``tape``: a Journal that records ``part``, or the Script of a replay; ``part`` is then just the interface."""
         self._name = name
         self._part = part
         self._tape = tape
@@ -180,14 +180,14 @@ class Taped:
         return self._tape.called(called, lambda: found)
 
     def close(self) -> None:
-        """The last thing the engine does with its exchange: the journal ends here, too."""
+        """Close the part. The engine closes REST last, so the journal ends with it."""
         self._part.close()
         if self._name == "rest":
             self._tape.close()
 
 
 class TapedClock(IClock):
-    """The clock of engine, desk and strategy; the adapters' threads keep the one below."""
+    """The clock of engine, desk and strategy; the adapters' threads use the original."""
 
     def __init__(self, clock: IClock, tape: Any) -> None:
         self._clock = clock
@@ -207,7 +207,7 @@ class TapedClock(IClock):
 
 
 class RecordedQueue:
-    """The engine's queue: turns of the loop without a frame are recorded as well."""
+    """The engine's queue; it also records turns of the loop without a frame."""
 
     def __init__(self, queue: "SimpleQueue[object]", journal: Journal) -> None:
         self._queue = queue
@@ -215,7 +215,7 @@ class RecordedQueue:
         self.put = queue.put
 
     def get(self, timeout: float) -> object:
-        """As the queue below; None, as for a wake-up, where nothing comes."""
+        """The next frame; None for a wake-up, or if none comes within ``timeout`` seconds."""
         frame = None
         with suppress(Empty):
             frame = self._queue.get(timeout=timeout)
@@ -229,7 +229,7 @@ class RecordedQueue:
 
 
 def record_session(path: Path, settings: Settings, clock: IClock, exchange: Exchange, db: DBConnect) -> BotEngine:
-    """The engine of these parts, with a journal at ``path`` listening. Raises ConfigurationError."""
+    """An engine that records its session in a new journal at ``path``. Raises ConfigurationError."""
     journal = Journal(path, settings.secrets())
     journal.write(
         {
@@ -253,7 +253,7 @@ def record_session(path: Path, settings: Settings, clock: IClock, exchange: Exch
 
 
 def tables_of(db: DBConnect) -> dict[str, dict[str, list[Any]]]:
-    """Columns and rows of every table of ours."""
+    """Columns and rows of every table of gridbot."""
     tables: dict[str, dict[str, list[Any]]] = {}
     for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
         if not name.startswith(FOREIGN_TABLES):
@@ -264,8 +264,8 @@ def tables_of(db: DBConnect) -> dict[str, dict[str, list[Any]]]:
 
 def records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """
-    (line number, record) of a journal; behind the last one CUT_OFF if there is no end, or DAMAGED. Raises
-    ConfigurationError where not even the first can be read.
+    (line number, record) of a journal. A record CUT_OFF follows the last one if the journal was not closed, DAMAGED if
+    the rest cannot be read. Raises ConfigurationError if not even the first record can be read.
     """
     number = 1
     try:
@@ -275,21 +275,21 @@ def records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     yield number, _record(line)
                 number += 1
     except EOFError:
-        yield number, {"n": CUT_OFF}  # what is there counts
+        yield number, {"n": CUT_OFF}
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: there is no such file") from None
     except (OSError, ValueError, zlib.error) as exc:
         if number == 1:
             raise ConfigurationError(f"{path}, line 1: this is not a journal of gridbot ({exc})") from exc
-        # A changed bit may well have left something that could be read.
+        # The damage may be before this line: a changed bit may leave a record that can still be read.
         yield number, {"n": DAMAGED, "r": f"{path} is damaged at line {number} or before it ({exc})"}
 
 
 def _record(line: str) -> dict[str, Any]:
-    """What a line holds. Raises ValueError when that is no record."""
+    """The record in a line. Raises ValueError if it is not one."""
     try:
         record: dict[str, Any] = from_json(line)
-    except Exception as exc:  # a name or a number in it may have become anything
+    except Exception as exc:  # damage may have turned a name or a number into anything
         raise ValueError(f"{type(exc).__name__}: {exc}") from exc
     match record:
         case {"n": "clock", "r": int() | float()} | {"n": "start"} | {"n": str(), "a": [list(), dict()], "r": _}:

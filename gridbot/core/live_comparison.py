@@ -1,10 +1,10 @@
 """
-Live against backtest over the bot's own time: what differs, and where the difference comes from.
+Compares the bot's own trades with a backtest of the same time: what differs, and where the difference comes from.
 
-Only the time that the data cover is compared. Every filled order is worth, at the last price of the data, what it
-moved: base at that price, quote, and its fee. Orders of the two sides are paired by side, level and nearness in
-time. The difference of the two sums is then exactly: fees of pairs + prices and volumes of pairs + orders only
-live - orders only in the backtest.
+Only the time that the data cover is compared. A filled order is valued at the last price of the data: the base it
+moved at that price, the quote it moved, less its fee. Live orders and orders of the backtest are paired by side,
+price level and nearness in time. The difference of the two sums is then exactly: fees of pairs + prices and volumes
+of pairs + orders only live - orders only in the backtest.
 """
 
 from collections.abc import Iterable
@@ -26,22 +26,22 @@ SAME_TIME = 86400.0  # seconds
 
 @dataclass(frozen=True)
 class Comparison:
-    """Which orders both have, (live, backtest), and which only one of them; valued at ``last``, in quote."""
+    """The orders that both have, as (live, backtest), and those only one has; valued at ``last``, in quote."""
 
     pairs: list[tuple[Fill, Fill]]
     only_live: list[Fill]
     only_past: list[Fill]
     last: Decimal
-    span: str  # from when to when was compared
+    span: str  # the time compared, in words
     outside: int  # orders filled live before or after that
-    books: str  # "reconciled", or by what the live books are not
+    books: str  # of the live bot: "reconciled", or "not reconciled ..." with the reason
 
     def worth(self, fills: Iterable[Fill]) -> Decimal:
-        """What these orders moved, after their fees."""
+        """The value of these orders at ``last``, after their fees."""
         return sum(((self.last - f.price) * (f.volume if f.side == BUY else -f.volume) - f.fee for f in fills), ZERO)
 
     def parts(self) -> dict[str, Decimal]:
-        """``difference`` is ``live - backtest``, and the sum of those behind it."""
+        """``difference`` is ``live - backtest``, and the sum of the four values after it."""
         pairs = self.pairs
         live, past = self.worth(a for a, _ in pairs), self.worth(b for _, b in pairs)
         fees = sum((b.fee - a.fee for a, b in pairs), ZERO)
@@ -86,7 +86,7 @@ class LiveTrades:
     fills: tuple[Fill, ...]
     begin: float
     end: float
-    books: str  # "reconciled", or by what they are not
+    books: str  # "reconciled", or "not reconciled ..." with the reason
 
     @classmethod
     def read(cls, settings: Settings) -> "LiveTrades":
@@ -104,7 +104,7 @@ class LiveTrades:
         return cls(tuple(orders.values()), books.stored.created_at, end, word)
 
     def compare(self, past: list[Fill], result: Result) -> Comparison:
-        """Against the fills of the backtest that came to ``result``."""
+        """Compare with ``past``, the fills of the backtest that gave ``result``."""
         left = sorted(past, key=lambda fill: fill.time)
         covered = [fill for fill in self.fills if result.begin <= fill.time <= result.end]
         found = Comparison([], [], left, result.last_price, result.span, len(self.fills) - len(covered), self.books)

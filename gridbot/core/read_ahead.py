@@ -1,4 +1,4 @@
-"""A second process that reads the files while the first lives through what was read: a third of a backtest's time."""
+"""Reads the files in a second process while the first runs the backtest: reading is a third of a backtest's time."""
 
 import os
 import pickle
@@ -10,24 +10,24 @@ from gridbot.exceptions import GridBotError
 
 
 class ReadAhead(MarketData):
-    """The same files, block by block, as the other process has read and checked them; a pipe's length ahead."""
+    """MarketData whose blocks are read and checked by a second process, ahead by as much as a pipe holds."""
 
     _progress = 0.0
 
     def blocks(self) -> Iterator[Block]:
-        """As MarketData. Raises GridBotError when the other process has come to an end of its own."""
+        """As MarketData. Raises GridBotError if the second process was killed."""
         reader, writer = os.pipe()
         child = os.fork()
         if not child:
-            os.close(reader)  # else the pipe would never end
+            os.close(reader)  # else the second process would not notice that the first reads no more
             self._read_for(writer)
         os.close(writer)
         try:
             with open(reader, "rb") as pipe:
-                while (told := pickle.load(pipe)) is not None:
-                    if isinstance(told, Exception):
-                        raise told
-                    self._progress, block = told
+                while (found := pickle.load(pipe)) is not None:
+                    if isinstance(found, Exception):
+                        raise found
+                    self._progress, block = found
                     yield block
         except EOFError:
             raise GridBotError("--data: the process that reads the files was ended; start again") from None
@@ -35,8 +35,8 @@ class ReadAhead(MarketData):
             os.waitpid(child, 0)  # ends with the pipe
 
     def _read_for(self, writer: int) -> None:
-        """The life of the other process; never returns."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first one's affair
+        """The work of the second process: send all blocks, then exit. Never returns."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process handles Ctrl-C
         try:
             with open(writer, "wb") as pipe:
                 try:
@@ -45,10 +45,10 @@ class ReadAhead(MarketData):
                     pickle.dump(None, pipe)
                 except BrokenPipeError:
                     raise
-                except Exception as exc:  # noqa: BLE001 - the first one raises it
+                except Exception as exc:  # noqa: BLE001 - the first process raises it
                     pickle.dump(exc, pipe)
         finally:
-            os._exit(0)  # nothing of what was inherited may be written or closed twice
+            os._exit(0)  # without clean-up: what the fork inherited must not be written or closed twice
 
     @property
     def progress(self) -> float:
@@ -56,5 +56,5 @@ class ReadAhead(MarketData):
 
 
 def can_read_ahead() -> bool:
-    """Is there a second processor, on a system that can share it so?"""
+    """True if there is a second processor, and the system has fork."""
     return hasattr(os, "fork") and (os.cpu_count() or 1) > 1

@@ -1,10 +1,10 @@
 """
-The command ``replay``: a recorded session again, decision by decision.
+The command ``replay``: runs a recorded session again and compares every decision.
 
 Engine, strategy, desk and books are the real ones; clock, queue, feed and exchange read from the journal.
 Every question and order must be the one that was recorded, with the same arguments, byte for byte; the
-first that is not ends the replay and is shown with the number of the frame. Only readings of the clock may
-be more or fewer, so that a later version can be tried on the journal of an earlier one.
+first that differs ends the replay and is shown with the number of the frame. Only the number of clock readings may
+differ, so that a later version can be tried on the journal of an earlier one.
 """
 
 import argparse
@@ -32,7 +32,7 @@ SAME, OTHER = 0, 1
 
 
 class Diverged(GridBotError):
-    """The bot now does something else than was recorded."""
+    """The bot now does something other than what was recorded."""
 
 
 class EndOfJournal(Exception):
@@ -66,14 +66,14 @@ class Script:
         return self._ahead
 
     def damage(self) -> str:
-        """What is wrong with the journal, "" for nothing: only its end tells of a bit that has changed before."""
+        """What is wrong with the journal, "" for nothing. Reads the rest of it: the checksum is at the end."""
         for _, record in self._lines:
             if record["n"] == journal.DAMAGED:
                 self._damage = record["r"]
         return self._damage
 
     def clock(self, _reading: float = 0.0) -> float:
-        """The next reading, or the last one again when it was not read here."""
+        """The next recorded reading; if the clock was not read here in the recording, the last one again."""
         record = self._peek()
         if record["n"] == "clock":
             self._ahead = None
@@ -86,8 +86,8 @@ class Script:
 
     def called(self, name: str, _call: object, *args: Any, **kwargs: Any) -> Any:
         """
-        The recorded reply, when this very call was recorded; an error that was the reply is raised.
-        Of a feed only the name of the call counts. Raises Diverged, EndOfJournal.
+        The recorded reply, if the next recorded call is this one; a recorded error is raised. Arguments are compared
+        for calls of the REST side only, of others just the name. Raises Diverged, EndOfJournal.
         """
         while self._peek()["n"] == "clock":
             self.clock()
@@ -130,10 +130,10 @@ class ReplayedQueue:
         self._script = script
 
     def put(self, frame: object) -> None:
-        """What would come by itself is in the journal already."""
+        """Ignored: the journal says when a frame came."""
 
     def get(self, timeout: float) -> object:
-        """The frame of the recorded turn; None, as for a wake-up, where none came."""
+        """FRAME if the recorded turn had a frame, otherwise None."""
         turn = self._script.called("queue.get", None)
         return turn if turn == journal.FRAME else None
 
@@ -145,7 +145,7 @@ def engine_of(lines: Iterator[tuple[int, dict[str, Any]]], directory: Path) -> t
     """
     The recorded bot, its script, and the version that recorded it.
 
-    directory  where a strategy of one's own is looked for
+    directory  where the owner's own strategy is looked for
 
     Raises ConfigurationError for a journal that cannot be used.
     """
@@ -208,8 +208,8 @@ def replay_arguments(parser: argparse.ArgumentParser) -> None:
 
 def replay(args: argparse.Namespace) -> int:
     """
-    The command ``replay``: 0 when every decision is the same, 1 when one is not, or when the journal is damaged. The
-    settings are in it; --config FILE only says beside which file a strategy of one's own is looked for.
+    The command ``replay``: 0 if every decision is the same, 1 if one is not or the journal is damaged. The settings
+    come from the journal; --config FILE only names the directory where the owner's own strategy is looked for.
     """
     set_up_logging(LoggingConfigDTO(level="DEBUG" if args.verbose else "WARNING"), (), sys.stderr)
     engine, script, version = engine_of(records(args.journal), Path(args.config).parent)
@@ -221,11 +221,11 @@ def replay(args: argparse.Namespace) -> int:
     if damage := script.damage():
         verdict = "all the same so far, BUT THE JOURNAL IS DAMAGED" if code == SAME else verdict
         code, ending = OTHER, f"{ending}\n{damage}. Copy the file once more from where it was recorded"
-    told_version = "" if version == VERSION else f" (recorded by version {version}, replayed by {VERSION})"
+    versions = "" if version == VERSION else f" (recorded by version {version}, replayed by {VERSION})"
     counts = {"frames": script.frames, "decisions": script.decisions, "questions": script.questions}
     text = (
         f"{script.frames} frames, {script.questions} questions, {script.decisions} orders and cancellations: "
-        f"{verdict}{told_version}\n{ending}"
+        f"{verdict}{versions}\n{ending}"
     )
     write({"same": code == SAME, **counts, "recorded_by": version, "ending": ending} if args.json else text)
     return code

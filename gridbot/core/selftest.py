@@ -1,8 +1,8 @@
 """
 The command ``selftest``: thirty days of a made-up market in about a minute, on the owner's own machine and
-with the owner's own strategy and numbers, with everything going wrong that can, and the promises counted.
+with the owner's own strategy and numbers. Everything that can go wrong does; then the bot's promises are checked.
 
-Nothing of it touches the bot's database, the key or the network.
+It touches neither the bot's database nor the key nor the network.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from gridbot.services.messages import counted
 
 DAYS = 30
 MOST_DAYS = 3650
-IN_MEMORY = "/dev/shm"  # many commits that need not reach an SD card
+IN_MEMORY = "/dev/shm"  # the many commits need not wear an SD card
 
 
 def run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def run(settings: Settings, args: argparse.Namespace) -> int:
         f"{args.days} days of a made-up market, seed {seed}"
     )
     began, progress = time.monotonic(), arguments.Progress()
-    logging.disable(logging.CRITICAL)  # the accidents are meant
+    logging.disable(logging.CRITICAL)  # the accidents are on purpose and need no log lines
     try:
         with tempfile.TemporaryDirectory(dir=IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None) as directory:
             trial = Trial(trial_settings(settings, Path(directory)), Path(directory), seed)

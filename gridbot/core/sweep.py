@@ -1,7 +1,7 @@
 """
-The command ``sweep``: many settings over one period, judged on a later period that chose nothing.
+The command ``sweep``: tries many settings on one period, and judges the best of them on a later period.
 
-The best of many backtests is partly the luckiest. So the data are cut in time: settings are ranked on the
+The best of many backtests is partly just the luckiest. So the data are cut in time: settings are ranked on the
 first part, and only the best few of them are then run on the rest, once. The verdict is about that rest.
 
 Each run is one call of ``run_job`` with plain values: on the cores of this machine through
@@ -46,7 +46,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What tells it from the others."""
+        """The settings that differ between the jobs, in words; no two jobs of a sweep share a name."""
         bot = self.settings.bot
         numbers = (
             f"interval {digits(bot.interval * 100)} % amount {digits(bot.amount_per_grid)} n {bot.n_open_buy_orders}"
@@ -56,7 +56,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one job came to."""
+    """The result of one job."""
 
     job: Job
     result: Result
@@ -106,8 +106,9 @@ def search(
     executor: Executor, jobs: list[Job], later: Period, top: int, progress: arguments.Progress | None = None
 ) -> tuple[list[Outcome], list[Outcome], list[str]]:
     """
-    Every job on its own period, from the best gain to the worst; the best ``top`` of them on the ``later``
-    one, in the same order; and why some could not be played. Raises ConfigurationError when none could on its own.
+    Run every job on its own period, then the best ``top`` of them on the ``later`` one. Returns the first outcomes
+    from the best gain to the worst, the later ones in the same order, and why some jobs could not be run. Raises
+    ConfigurationError if none could be run on its own period.
     """
     outcomes, refused = _all(executor, jobs, progress)
     if not outcomes:
@@ -122,7 +123,7 @@ def search(
 def _all(
     executor: Executor, jobs: list[Job], progress: arguments.Progress | None = None
 ) -> tuple[dict[str, Outcome], dict[str, ConfigurationError]]:
-    """By the names of the jobs."""
+    """Run the jobs; outcomes and refusals by the names of the jobs."""
     futures: dict[Future[Outcome], Job] = {executor.submit(run_job, job): job for job in jobs}
     outcomes, refused = {}, {}
     for number, future in enumerate(as_completed(futures), 1):
@@ -147,7 +148,7 @@ def workers(jobs: int | None, dask: str | None) -> Iterator[Executor]:
                     "a worker process of the sweep was killed, perhaps for want of memory. Try fewer at once: --jobs 1"
                 ) from exc
             except BaseException:
-                # Leaving the block waits for every job that was handed in; nobody wants their results any more.
+                # Leaving the block would wait for every job, although their results are no longer wanted.
                 for worker in multiprocessing.active_children():
                     worker.terminate()
                 raise
@@ -175,8 +176,8 @@ def workers(jobs: int | None, dask: str | None) -> Iterator[Executor]:
 
 def _begin_work() -> None:
     """
-    In each worker: it ends without a word by Ctrl-C, which reaches it, too, by the signal with which the command
-    ends its workers, and with the command where that had no time to do so.
+    Runs in each worker. The worker ends silently on Ctrl-C (the terminal sends it to workers, too), on SIGTERM (with
+    which the command ends its workers), and when the command itself dies.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -184,7 +185,7 @@ def _begin_work() -> None:
 
 
 def _end_with_parent() -> None:
-    # Forked workers hold the ends of the pipes by which those before them wait: they end one after the other.
+    # Forked workers inherit the pipes on which those before them wait, so they end one after the other.
     if parent := multiprocessing.parent_process():
         parent.join()
     os._exit(1)
@@ -211,7 +212,7 @@ def combinations(bot: BotConfigDTO, args: argparse.Namespace) -> tuple[list[BotC
 
 
 def cut(period: Period, data: MarketData, held_out: Decimal) -> tuple[Period, Period]:
-    """The part that chooses, and the later part that judges."""
+    """The part on which the settings are ranked, and the later part on which the best are judged."""
     begin, end = max(period.start, data.first_time), min(period.end, data.last_time() + data.step)
     if end <= begin:
         raise ConfigurationError("--data: no candle lies in the period that was asked for")
@@ -220,12 +221,12 @@ def cut(period: Period, data: MarketData, held_out: Decimal) -> tuple[Period, Pe
 
 
 def sweep(settings: Settings, args: argparse.Namespace) -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, or the workers would go on
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: else the workers would continue
     one_fee(args)
     data = MarketData(args.data, args.path)
     bots, refused = combinations(settings.bot, args)
     earlier, later = cut(Period(args.start, args.end), data, args.held_out)
-    # Other machines look under the same paths, and never see a key.
+    # Dask workers on other machines use the same paths. The settings sent to them hold no key.
     market = argparse.Namespace(**{**vars(args), "data": [file.resolve() for file in args.data]})
     folder = settings.config_path.resolve()
     tried = [Settings(bot=bot, paper=settings.paper, funds=settings.funds, config_path=folder) for bot in bots]

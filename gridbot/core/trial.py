@@ -2,9 +2,9 @@
 A bot on trial: the real engine, strategy and database on a made-up market, with everything going wrong
 that can go wrong, on a clock that runs as fast as the machine. No network, no waiting.
 
-Answers are lost after and before an order was taken, orders come late, questions fail, news of fills is
-lost or told twice, orders are executed in part, and the process dies in the middle of things: a death
-is an exception that nobody catches, after which only the database file and the exchange are left.
+Requests and answers are lost before and after an order was taken, orders come late, questions fail, messages about
+fills are lost or repeated, orders are executed in part, and the process dies at any point. A death is an exception
+that the bot does not catch; after it only the database file and the exchange are left.
 """
 
 import random
@@ -35,7 +35,7 @@ TICK = 30.0  # seconds of market time
 LATE = 4.0  # seconds by which an order may be late, below its deadline
 ABSENCE = (0, 0, 1, 20, 240)  # ticks between a death and the next start
 
-# Chances. At every order: what becomes of it; at every question, commit, message and price: that it fails.
+# Chances: of what may happen to an order, and that a question, commit, message or price fails.
 ORDER_FATES = {"reply lost": 0.03, "request lost": 0.03, "late": 0.02, "not sent": 0.04}
 QUESTION_FAILS = 0.03
 QUESTIONS = ("get_open_orders", "get_closed_orders", "get_orders_info", "get_pair_balance")
@@ -53,7 +53,7 @@ class Killed(BaseException):
 
 
 class TrialClock(MarketClock):
-    """Time as far as the trial lets it go."""
+    """The market's time; the bot is asked to stop when it reaches ``end``."""
 
     def __init__(self) -> None:
         self.now = 1_790_000_000.0
@@ -78,7 +78,7 @@ class Fate:
         self.counts: Counter[str] = Counter()
 
     def strikes(self, what: str, chance: float) -> bool:
-        """True, and counted, with this chance."""
+        """True with this chance; every True is counted under ``what``."""
         if self.is_kind or self.random.random() >= chance:
             return False
         self.counts[what] += 1
@@ -108,7 +108,7 @@ class MortalDB(DBConnect):
 
 
 class FaultyRest(SimulatedRESTService):
-    """The exchange over a bad line. ``watch(side)`` is called whenever an order was taken."""
+    """The exchange over a bad connection. ``watch(side)`` is called whenever the exchange has taken an order."""
 
     def __init__(
         self, exchange: SimulatedExchange, clock: TrialClock, fate: Fate, watch: Callable[[str], None]
@@ -126,7 +126,7 @@ class FaultyRest(SimulatedRESTService):
         return question(*args, **kwargs)
 
     def create_order(self, **order: Any) -> CreateOrderResponseSchema:
-        """See the interface; with what may become of an order on its way."""
+        """See the interface; the order may be lost or late, or its reply lost."""
         self._fate.death("before an order", DEATH["order"])
         what = next((what for what, chance in ORDER_FATES.items() if self._fate.strikes(what, chance)), "")
         if what == "not sent":
@@ -144,12 +144,12 @@ class FaultyRest(SimulatedRESTService):
         return reply
 
     def bring_late_orders(self) -> None:
-        """What was on its way arrives; the exchange may refuse it."""
+        """Deliver the late orders to the exchange, which may refuse them."""
         late, self.late = self.late, []
         for order in late:
             try:
                 super().create_order(**order)
-            except Exception as exc:  # noqa: BLE001 - nobody hears it, as nobody waits for this answer any more
+            except Exception as exc:  # noqa: BLE001 - the bot no longer waits for this answer, and never gets it
                 self._fate.counts[f"late order refused ({type(exc).__name__})"] += 1
             else:
                 self._watch(order["side"])
@@ -189,7 +189,7 @@ class TrialFeed(SimulatedFeed):
             self._clock.now += LATE
             self._line.bring_late_orders()
             return []
-        if frame == "pause":  # what calls have caused comes before the next price
+        if frame == "pause":  # executions caused by the bot's calls come before the next price
             self._put("tick")
             was_lost, self._lost = self._lost, False
             return [OnMessageSchema(channel="executions", type="snapshot", executions=[])] if was_lost else []
@@ -202,7 +202,7 @@ class TrialFeed(SimulatedFeed):
         return [] if price is None else self._traded(price, self._clock.now)
 
     def on_message(self, message: object) -> list[OnMessageSchema]:
-        """See the interface; news of orders may be lost, which the feed notices, or told twice."""
+        """See the interface; messages about executions may be lost, which the feed reports, or repeated."""
         messages = super().on_message(message)
         if not any(m.executions for m in messages):
             return messages
@@ -218,8 +218,8 @@ class TrialFeed(SimulatedFeed):
 
 class Trial:
     """
-    One bot and its exchange; ``run_days`` lets it live and die. ``fate`` holds what went wrong, ``seen``
-    what the exchange saw, ``broken`` what broke the promises that must hold at every moment, by ENDS to LEVELS.
+    One bot and its exchange; ``run_days`` runs it, with deaths and restarts. ``fate`` counts what went wrong, ``seen``
+    what was done; ``broken`` holds, by ENDS to LEVELS, what broke a promise that must hold at every moment.
     """
 
     def __init__(self, settings: Settings, directory: Path, seed: int) -> None:
@@ -258,14 +258,14 @@ class Trial:
         self.engine: BotEngine | None = None
 
     def run_days(self, days: float) -> None:
-        """So many days of market time; the bot ends with the last one, asked to stop. Raises what a bot raises."""
+        """Run for ``days`` of market time, then ask the bot to stop. Raises what the bot raises."""
         self.clock.end = self.clock.now + days * 86400
         while self.clock.now < self.clock.end:
             self._one_life()
             self.clock.asked_to_stop = False
 
     def settle(self) -> None:
-        """An hour without accidents on a market that stands still: everything on its way arrives."""
+        """Run for an hour at a constant price without accidents, so that everything on its way arrives."""
         self.fate.is_kind = True
         self.rest.bring_late_orders()
         self._next_price = lambda: self.exchange.last_price  # type: ignore[method-assign]
@@ -302,7 +302,7 @@ class Trial:
         return [o for o in self.exchange.open_orders.values() if o.userref == self.userref]
 
     def _watch(self, side: str) -> None:
-        """What must hold at the moment in which the exchange takes an order."""
+        """Check what must hold at the moment in which the exchange takes an order."""
         self.seen[f"{side}s taken"] += 1
         if side == SELL:
             return
