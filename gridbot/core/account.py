@@ -1,4 +1,4 @@
-"""What the running bot and the commands share of the accounts: what was there before, and the stored view."""
+"""The accounts as the running bot and the commands share them: the base given at the start, and the stored view."""
 
 from dataclasses import replace
 from decimal import Decimal
@@ -17,18 +17,18 @@ from gridbot.services.settled import RunningLedger
 from gridbot.services.status_report import Status, missing
 from gridbot.strategies.grid_market import UNPAID
 
-KEEP_SPACING = 10.0  # seconds; between two writings of the view
+KEEP_SPACING = 10.0  # seconds; the least time between two views stored because something changed
 
 
 def base_told(settings: Settings) -> Decimal | None:
-    """Base that the settings give to the bot; None when they do not say."""
+    """The base that is the bot's own at its first start: [funds], else the play money; None if neither says it."""
     if settings.funds.own_base is not None:
         return settings.funds.own_base
     return settings.paper.base_balance if settings.bot.simulated else None
 
 
 class AccountView:
-    """The accounts of a running bot: profit lines for its status message, and what it leaves for ``status``."""
+    """The accounts of a running bot: profit lines for its status message, and the view it stores for ``status``."""
 
     def __init__(self, settings: Settings, db: DBConnect, desk: OrderDesk) -> None:
         self._settings = settings
@@ -40,12 +40,12 @@ class AccountView:
         self._kept_at = -KEEP_SPACING
 
     def add_up(self, units: Units) -> None:
-        """A little of what the profit lines are made of, so that the loop need not wait for all of it."""
+        """Add some of the new executions to the sums, so that ``with_profit`` never keeps the loop waiting for all."""
         if self._desk.trades.news:
             self._ledger.go_on(self._spoken_for(), step_of(units.lot_decimals))
 
     def with_profit(self, status: Status) -> Status:
-        """``status`` with its profit lines. For once an hour, not for every price."""
+        """``status`` with its profit lines. Slow: call it once an hour, not for every price."""
         desk, stored = self._desk, self._desk.configuration.get()
         given, lot = stored.base_given(base_told(self._settings)), step_of(status.units.lot_decimals)
         waiting = self._spoken_for(status.strategy)
@@ -60,8 +60,9 @@ class AccountView:
 
     def is_news(self, waiting: tuple[Waiting, ...]) -> bool:
         """
-        True when levels are missing for other reasons than those kept last; not too often. Simulated fills are news,
-        too: they stand at the price of their order, and only the view knows the market's.
+        True if the reasons for missing levels, the pauses or the refusals differ from the stored view, which is at
+        least KEEP_SPACING old. A simulated fill counts as well: it is booked at the price of its order, so only the
+        view knows the price of the market.
         """
         return self._kept != self._gist(waiting) and self._desk.now() - self._kept_at >= KEEP_SPACING
 
@@ -69,8 +70,8 @@ class AccountView:
         """Store the view that ``status`` reads while or after the bot runs. Raises DatabaseError."""
         self._kept, self._kept_at = self._gist(status.waiting), self._desk.now()
         grid, units = status.grid, status.units
-        # Free money less all trades: their own orders and executions change nothing of that, so that with those of
-        # any later moment it gives the free money of that moment.
+        # Stored is free + bound - traded, which the bot's own orders and executions do not change. Whoever reads it
+        # later adds what was traded by then and subtracts what is bound then: the result is what is free then.
         bound = bound_by(self._desk.book, self._desk.pending.all(), grid.settings.fee)
         free = grid.base_available, grid.quote_available
         base, quote = (sum(part) - traded for *part, traded in zip(free, bound, self._desk.traded, strict=True))
@@ -96,11 +97,11 @@ class AccountView:
         return [what for what in (PLACING, BUYING, CROSSING, CROWDED) if not pauses.over(what)] + lasting
 
     def _refused(self) -> dict[str, str]:
-        """The words of refusals that still stand, by what was refused."""
+        """What was refused and has not succeeded since, with the exchange's reason."""
         wanted = (PLACING, BUYING, SURPLUS, *(buy.txid for buy in self._desk.unsold.all()))
         return {what: why for what in wanted if (why := self._desk.pauses.why(what))}
 
     def _gist(self, waiting: tuple[Waiting, ...]) -> list[str]:
-        """The causes alone: prices and amounts change with the market, and a disk should not be written for that."""
+        """What a new view is stored for. Not prices and amounts: they change all the time, and writing wears a disk."""
         fills = [str(self._desk.traded)] if self._settings.bot.simulated else []
         return sorted({w.cause.value for w in waiting}) + self._pauses() + list(self._refused()) + fills

@@ -1,7 +1,7 @@
 """
-The two ends of a command: what may stand behind its options, and where its result goes. Numbers are read as
-those of config.ini are, so that a slip is refused in words before anything calculates with it; files are looked
-at before they are replaced.
+Reads the options of a command and writes its result. Numbers are read by the functions that read config.ini, so
+that a typing error is refused with an explanation before anything calculates with it. A file is checked before it
+is replaced.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from gridbot.services.tables import as_json
 
 
 def _checked(read: Callable[[Any], Any], example: str) -> Callable[[str], Any]:
-    """``read`` for argparse, which tells only its own kind of error in the words of whoever raised it."""
+    """``read`` for argparse, which shows the text of an ArgumentTypeError, but not that of a ValueError."""
 
     def argument(text: str) -> Any:
         try:
@@ -36,8 +36,8 @@ amount = _checked(configuration.read_not_negative, "100.50")
 
 def check_target(option: str, file: Path, suffixes: tuple[str, ...], settings: Settings) -> None:
     """
-    Return when ``file`` may be written: it is nothing the bot itself reads or writes, now or once it has started,
-    and is not there or of the kind that is written. Raises ConfigurationError.
+    Check that a result may be written to ``file``: it is not config.ini, the database or the log file, even if these
+    do not exist yet; and if it exists, its name ends with one of ``suffixes``. Raises ConfigurationError.
     """
     own = [path for path in (settings.config_path, settings.db.path, settings.logging.file) if path is not None]
     there = [path for path in own if path.exists() and file.exists()]
@@ -50,7 +50,10 @@ def check_target(option: str, file: Path, suffixes: tuple[str, ...], settings: S
 
 
 def write(result: str | dict[str, Any], file: Path | None = None) -> int:
-    """A text, or a document as JSON, to ``file`` or the screen; returns the exit code. Raises ConfigurationError."""
+    """
+    Write a text, or a document as JSON, to ``file`` or stdout; return exit code 0. Raises ConfigurationError if the
+    file cannot be written.
+    """
     text = as_json(result) if isinstance(result, dict) else result.removesuffix("\n")
     if file is not None:
         try:
@@ -66,14 +69,14 @@ def write(result: str | dict[str, Any], file: Path | None = None) -> int:
 
 
 class Progress:
-    """A bar on stderr, where somebody may look at it; nothing in a pipe."""
+    """A progress bar, if stderr is a terminal."""
 
     def __init__(self) -> None:
         self._shown = -1
         self._visible = sys.stderr.isatty()
 
     def __call__(self, done: float) -> None:
-        """``done`` from 0 to 1."""
+        """Show how much is ``done``, from 0 to 1."""
         percentage = int(done * 100)
         if self._visible and percentage != self._shown:
             self._shown = percentage
@@ -82,7 +85,7 @@ class Progress:
 
 
 def whole(least: int, most: int) -> Callable[[str], Any]:
-    """A whole number, both ends included."""
+    """A reader of whole numbers from ``least`` to ``most``, both included."""
     return _checked(configuration.read_within(least, most), str(least))
 
 

@@ -30,11 +30,11 @@ from gridbot.models.money import step_of
 from gridbot.services.audit import Audit, OurBooks, Start, TheirBooks, audit
 from gridbot.services.ledger import PROVISIONAL
 
-MOST_TRIES = 5  # the bot may trade while it is audited; the comparison needs a moment of rest
-SURE_TRIES = 3  # what differs only because news is on its way does not differ so often
-LOOK_BACK = 5.0  # seconds before the first start from which orders are asked for: clocks and their rounding
-MANY_EXECUTIONS = 200  # from here on a real exchange is asked for so long that people should know
-PER_MINUTE = 200  # executions and their orders, in the long run, at the slowest of Kraken's limits
+MOST_TRIES = 5  # comparisons; the running bot must not trade during one of them
+SURE_TRIES = 3  # a difference that lasts for so many comparisons is not just a message on its way
+LOOK_BACK = 5.0  # seconds: orders are asked for from so long before the first start, because clocks differ
+MANY_EXECUTIONS = 200  # with more, asking a real exchange takes minutes, and the owner is told
+PER_MINUTE = 200  # executions with their orders that can be asked for, at the slowest of Kraken's limits
 
 
 def run_audit_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +63,11 @@ def run_audit(settings: Settings, args: argparse.Namespace) -> int:
 
 
 def _compare_at_rest(settings: Settings) -> tuple[Books, Audit]:
-    """Ask between two looks at the bot's books, until these are the same. Raises GridBotError when they never are."""
+    """
+    Read the bot's books, ask the exchange, and read the books again, until they did not change meanwhile. On a
+    simulated exchange a difference must also last for SURE_TRIES comparisons. Raises GridBotError if the books
+    changed during every comparison.
+    """
     bot = settings.bot
     books = read_books(settings)
     for attempt in range(1, MOST_TRIES + 1):
@@ -81,7 +85,10 @@ def _compare_at_rest(settings: Settings) -> tuple[Books, Audit]:
 
 
 def ask(rest: IExchangeRESTService, books: Books, userref: int, *, quiet: bool = True) -> TheirBooks:
-    """Everything the exchange has on this bot. Raises TemporaryFailure, AccessDenied."""
+    """
+    Everything the exchange has on this bot. ``quiet``: do not announce a long wait. Raises TemporaryFailure,
+    AccessDenied.
+    """
     rest.get_asset_pair_info()
     if len(books.rows) > MANY_EXECUTIONS and not quiet:
         sys.stderr.write(
@@ -105,24 +112,24 @@ def ask(rest: IExchangeRESTService, books: Books, userref: int, *, quiet: bool =
 
 
 def _start(settings: Settings, exchange: Exchange) -> Start:
-    """What there was at the start. A simulated exchange remembers; nobody knows it of a real account."""
+    """What there was at the start: a simulated exchange remembers its account; of a real one only [funds] is known."""
     own = settings.funds.own_base, settings.funds.own_quote
     if not exchange.simulated:
         return Start(own=own)
     account = getattr(exchange.rest, "exchange", None)
-    if account is None:  # a simulated exchange of somebody's own
+    if account is None:  # the owner's own simulated exchange
         return Start((settings.paper.base_balance, settings.paper.quote_balance), own)
     return Start((account.money.start_base, account.money.start_quote), own)
 
 
 @contextmanager
 def _opened(settings: Settings) -> Iterator[Exchange]:
-    """The exchange; a simulated one as a copy, for it would go on by itself and spoil the running bot's."""
+    """The exchange. Of a simulated one a copy is opened: it would write to the file that the running bot uses."""
     with tempfile.TemporaryDirectory(prefix="gridbot-audit-") as directory:
         if settings.bot.simulated:
             copies, source = Path(directory), store_path(settings.db.path)
             if source.exists():
-                copy_database(source, copies / source.name)  # the exchange's file, taken in one piece
+                copy_database(source, copies / source.name)
             settings = settings.model_copy(update={"db": DBConfigDTO(path=copies / settings.db.path.name)})
         exchange = exchange_of(settings, SystemClock(), exchange_name(settings.bot))
         try:
@@ -133,7 +140,7 @@ def _opened(settings: Settings) -> Iterator[Exchange]:
 
 @contextmanager
 def _key_to_ourselves(settings: Settings) -> Iterator[None]:
-    """Kraken takes the calls of a key from one program only. Raises GridBotError when another one uses it."""
+    """Claim the API key: a key serves one program at a time. Raises GridBotError if another program uses it."""
     key = "" if settings.bot.simulated else settings.kraken.api_public_key
     if running := claim(str(settings.db.path), key, key_only=True):
         raise GridBotError(

@@ -1,7 +1,7 @@
 """
 The command ``report``, and how it and the other commands read the bot's books.
 
-The database is opened for reading only: the bot may run, and need not. Imported only when called.
+The database is opened for reading only, so the bot may run or be stopped. Imported only when called.
 """
 
 import argparse
@@ -31,7 +31,7 @@ class Books:
     """The bot's books at one moment."""
 
     def __init__(self, db: DBConnect, settings: Settings) -> None:
-        """Read all of them, within a transaction that is open. Raises DatabaseError."""
+        """Read everything; the caller has begun a transaction. Raises DatabaseError."""
         userref = settings.bot.userref
         book = database.Orderbook(db, userref)
         self.stored = Configuration(db, userref).get()
@@ -47,11 +47,11 @@ class Books:
         self.base_before = self.stored.base_given(base_told(settings))  # what the bot was given at its first start
         # The buys whose sell is still to come.
         self.spoken_for = ledger.spoken_for(book, self.pending, self.unsold, settings.bot.strategy)
-        self.simulated = settings.bot.simulated  # a fill is then told at the price of its order, not the market's
+        self.simulated = settings.bot.simulated  # if so, a fill has the price of its order, not the market's
 
     @property
     def surplus(self) -> Decimal:
-        """Base of cancelled orders that is not sold yet."""
+        """Base bought by the executed parts of cancelled buys, and not sold yet."""
         return ledger.surplus_of(self.stored.vol_of_unfilled_remaining, self.orders)
 
 
@@ -85,8 +85,8 @@ def read_books(settings: Settings) -> Books:
 
 def check_owner(db: DBConnect, settings: Settings, path: Path) -> None:
     """
-    Return when the database at ``path`` holds the books of this bot. Raises ConfigurationError naming both: books of
-    another exchange or pair would be told in the wrong currency, or as play money.
+    Check that the database at ``path`` holds the books of this bot. Raises ConfigurationError that names both: the
+    books of another exchange or pair would be shown in the wrong currency, or as play money.
     """
     bot, configuration = settings.bot, Configuration(db, settings.bot.userref)
     if not configuration.exists:
@@ -96,7 +96,7 @@ def check_owner(db: DBConnect, settings: Settings, path: Path) -> None:
             f"number; {f'it holds {known}' if known else 'it holds none yet: the bot has not seen its first price'}"
         )
     market, name = configuration.get().market, exchange_name(bot)
-    name = market.rpartition(" ")[0] if ":" in name else name  # one's own class may call itself anything
+    name = market.rpartition(" ")[0] if ":" in name else name  # the owner's own exchange chooses its name itself
     wanted = f"{name} {bot.base_currency}/{bot.quote_currency}"
     if market != wanted:
         raise ConfigurationError(
@@ -106,7 +106,7 @@ def check_owner(db: DBConnect, settings: Settings, path: Path) -> None:
 
 
 def units_of(settings: Settings, books: Books) -> Units:
-    """How amounts are written: as the running bot did, or as the orders themselves are."""
+    """How amounts are written: with the decimals that the running bot stored, else with those of its orders."""
     seen = books.snapshot
     prices = [order.price for order in books.orders] + [row.info.price for row in books.rows[-100:]]
     return Units(
@@ -120,8 +120,9 @@ def units_of(settings: Settings, books: Books) -> Units:
 
 def known_price(books: Books, asked: Decimal | None, now: float) -> tuple[Decimal, str]:
     """
-    The price to value coins at, and where it is from. Never above the lowest sell or below the highest buy:
-    beyond those it would have filled them.
+    The price at which coins are valued, and its source in words: ``asked``, or the newest price the books know. That
+    one is kept between the highest buy and the lowest sell, because a price beyond them would have filled them.
+    Raises ConfigurationError if no price is known.
     """
     if asked is not None:
         return asked, "as asked"

@@ -1,6 +1,6 @@
 """
-The command ``doctor``: everything between the owner's machine and the first order, looked at one by one,
-with what to do about it. It places no order, and uses the API key only while no bot does.
+The command ``doctor``: checks everything the first order needs, one thing after the other, and says what to do
+about a problem. It places no order, and uses the API key only while no bot does.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from gridbot.strategies import grid_rules as rules
 SLOW_CLOCK = 5.0  # seconds: less does no harm, more makes logs and nonces odd
 
 GOOD, HINT, WRONG = "ok     ", "hint   ", "PROBLEM"
-Finding = tuple[str, str, str]  # one of these, about what, what was found
+Finding = tuple[str, str, str]  # one of these three, what was checked, what was found
 SellAfter = Callable[[UnsoldBuy], PlaceSell | None]
 
 
@@ -55,12 +55,12 @@ class Doctor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._clock = SystemClock()
-        self._busy: str | None = None  # who uses the database just now
-        self._key_in_use: str | None = None  # and who the key
-        self._books: Books | None = None  # None: the bot has not begun
+        self._busy: str | None = None  # the program that uses the database now, in words
+        self._key_in_use: str | None = None  # the same for the API key
+        self._books: Books | None = None  # None: the bot has no books yet
 
     def examine(self) -> Iterator[Finding]:
-        """One finding after the other; a part that cannot be looked at says why."""
+        """One finding after the other; for what cannot be checked, the reason."""
         yield (GOOD, "config.ini", f"{self._settings.config_path}, {describe(self._settings)[0]}")
         yield from self._settings_alone()
         yield from self._database()
@@ -91,7 +91,7 @@ class Doctor:
         return exchange_of(settings, self._clock, settings.bot.exchange)
 
     def _settings_alone(self) -> Iterator[Finding]:
-        """What ``run`` would refuse, or do otherwise than may be expected, whatever the exchange says."""
+        """Settings that ``run`` would refuse, or that do not do what the owner may expect. Asks no exchange."""
         bot = self._settings.bot
         try:
             require_key(self._settings)
@@ -188,7 +188,7 @@ class Doctor:
         bot = self._settings.bot
         if bot.fee is not None and fee is not None and bot.fee != fee:
             yield (HINT, "fee", f"[grid] fee is {percent(bot.fee)} a side, your account pays {percent(fee)}")
-        if bot.fee is not None:  # what is taken decides, whatever the settings count on
+        if bot.fee is not None:  # the grid must pay with the fee that is really taken, if that is higher
             fee = max(bot.fee, fee or bot.fee)
         if fee is None and bot.dry_run:
             fee = ASSUMED_FEE
@@ -197,7 +197,7 @@ class Doctor:
             return
         try:
             price = rest.get_last_price()
-        except TemporaryFailure as exc:  # the exchange answered all else: a quiet market, or one that has not begun
+        except TemporaryFailure as exc:  # the exchange did answer before: the market is quiet, or has not begun
             yield (HINT, "price", f"{exc.message}; the minimums cannot be looked at")
             return
         try:
@@ -215,7 +215,7 @@ class Doctor:
         yield (GOOD, "minimum", f"every order is large enough; buys from {highest:f} down to {lowest:f}")
 
     def _sell_after(self, pair: AssetPairInfoSchema, fee: Decimal, price: Decimal) -> SellAfter:
-        """How the strategy answers a filled buy at this price. Asked of itself: each one sells another volume."""
+        """``sell_after`` of the bot's strategy at this price; it is asked because each sells a different volume."""
         bot = self._settings.bot
         strategy = resolve("strategy", bot.strategy, self._settings.config_path.parent)
         imagined = Backtest(Play(bot, strategy, pair, fee, ZERO, ZERO), step=60.0).strategy
@@ -223,7 +223,7 @@ class Doctor:
         return imagined.sell_after
 
     def _funds(self, rest: IExchangeRESTService, fee: Decimal) -> Iterator[Finding]:
-        """What there is for the buys that are missing: free, and the bot's own as its start would see it."""
+        """Is there enough for the missing buys? Only what is free, and by [funds] the bot's own, counts."""
         bot, own, money, books = self._settings.bot, self._settings.funds, rest.get_pair_balance(), self._books
         units = Units.of(bot.base_currency, bot.quote_currency, rest.get_asset_pair_info())
         traded = flow(row.info for row in books.rows) if books else (ZERO, ZERO)
@@ -255,7 +255,7 @@ class Doctor:
             coins = f"SWING will sell the {units.volume(base)} that are free"
             yield (HINT, "coins", f"{coins}. To keep them: [funds] own_base = 0")
         pair = rest.get_asset_pair_info()
-        names = {bot.base_currency, bot.quote_currency, pair.base[1:], pair.quote[1:]}  # XXBT is XBT where it earns
+        names = {bot.base_currency, bot.quote_currency, pair.base[1:], pair.quote[1:]}  # XXBT earns as XBT.F
         rewarded = {f"{name}.F" for name in names}
         if earning := ", ".join(b.asset for b in rest.get_balances() if b.asset in rewarded and b.balance):
             cure = "Orders may mostly use it; if they are refused for want of funds, switch it off at Kraken"

@@ -1,6 +1,6 @@
 """
-Commands for the owner's peace of mind: ``check``, ``backup``, ``restore`` and ``forget``. None of them places
-or cancels an order. ``doctor`` and ``watch`` have modules of their own.
+The commands ``check``, ``backup``, ``restore`` and ``forget``. None of them places or cancels an order. ``doctor``
+and ``watch`` have modules of their own.
 """
 
 import argparse
@@ -25,11 +25,11 @@ from gridbot.models.money import ZERO, as_text
 from gridbot.services.messages import counted
 
 RESTORED = "what happened between the copy brought back and now; there was no audit since"
-PAGES_AT_ONCE = 256  # a backup lets the bot write in between
+PAGES_AT_ONCE = 256  # a backup copies so many pages, then lets the bot write
 
 
 def check(settings: Settings, args: argparse.Namespace) -> int:
-    """Is the database sound, and is what it says possible? 0 when it is, 1 otherwise."""
+    """Check the database and its content; return 0 if all is well, 1 otherwise."""
     path = settings.db.path
     _must_exist(path)
     problems = problems_in(path, settings.bot.userref)
@@ -110,7 +110,7 @@ def restore(settings: Settings, args: argparse.Namespace) -> int:
     copies = _pairs(source, fresh)
     for original, copy in copies:
         copy_database(original, copy)
-    with closing(DBConnect(fresh)) as db:  # the copy's own audit knew nothing of what happened since
+    with closing(DBConnect(fresh)) as db:  # the audit noted in the copy does not cover what happened since
         Audits(db, settings.bot.userref).put(AuditMark(time.time(), -1, RESTORED))
     changes = [(target, fresh, aside), (store_path(target), store_path(fresh), store_path(aside))][: len(copies)]
     for place, _, kept in changes:
@@ -133,7 +133,7 @@ def forget_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def forget(settings: Settings, args: argparse.Namespace) -> int:
-    """Leave bought base to its owner, who has taken or sold it, or will. Only while the bot is stopped."""
+    """Leave bought base to the owner, so that the bot does not sell it. Only while the bot is stopped."""
     path, userref = settings.db.path, settings.bot.userref
     if args.order is not None and path.exists():
         _must_stand_still(path)
@@ -155,7 +155,7 @@ def forget(settings: Settings, args: argparse.Namespace) -> int:
     with closing(DBConnect(path)) as db, db.atomic():
         now = time.time()
         if args.order == SURPLUS:
-            # Under a name of its own: a sell of what is left over later on is none of it.
+            # Noted under a unique name: a surplus that collects later is not forgotten with it.
             ForgottenOrders(db, userref).add(f"{SURPLUS} {now}", now, books.stored.vol_of_unfilled_remaining)
             Configuration(db, userref).update(vol_of_unfilled_remaining=ZERO, vol_of_unfilled_remaining_max_price=ZERO)
         else:
@@ -174,9 +174,9 @@ def forget(settings: Settings, args: argparse.Namespace) -> int:
 
 
 def _for_sale(books: Books, base: str) -> dict[str, str]:
-    """What can be forgotten, by the name it is forgotten by, in words."""
+    """What ``forget`` can leave to the owner: the ORDER to name, and what it is, in words."""
     there = {b.txid: f"{as_text(b.volume)} {base} bought @ {as_text(b.price)}, without a sell" for b in books.unsold}
-    for order in (order for order in books.sells if order.sells != EXTRA):  # of coins from before: see [funds]
+    for order in (order for order in books.sells if order.sells != EXTRA):  # [funds] protects coins from before
         is_gone = order.txid in books.forgotten or order.sells in books.forgotten
         what = f"{as_text(order.rest)} {base} for sale @ {as_text(order.price)}"
         there[order.txid] = f"{what}, forgotten already" if is_gone else what
@@ -186,7 +186,10 @@ def _for_sale(books: Books, base: str) -> dict[str, str]:
 
 
 def copy_database(source: Path, target: Path) -> None:
-    """By SQLite's own backup, so that a commit is in the copy wholly or not at all; checked, then put in place."""
+    """
+    Copy with SQLite's own backup, so that a commit is in the copy completely or not at all. The copy is checked
+    before it takes the place of ``target``. Raises DatabaseError.
+    """
     draft = target.with_name(f"{target.name}.part")
     try:
         draft.unlink(missing_ok=True)
@@ -215,7 +218,7 @@ def _to_disk(path: Path) -> None:
 
 
 def _must_stand_still(path: Path) -> None:
-    """Keep the bot of this database out from here on. Raises DatabaseError while it runs."""
+    """Lock the database, so that its bot cannot start before this command ends. Raises DatabaseError if it runs."""
     if running := single_instance.claim(str(path)):
         raise DatabaseError(f"{running}.\n  Stop it first (and the line in cron that starts it): nothing was changed.")
 

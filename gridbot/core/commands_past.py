@@ -1,6 +1,6 @@
 """
-The command ``backtest``, and the options that it shares with ``sweep`` and ``plan``: the market of a file, and
-other settings for this once.
+The command ``backtest``, and the options that it shares with ``sweep`` and ``plan``: market data from files, and
+settings that replace those of config.ini for one run.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from gridbot.models.money import digits
 from gridbot.services.messages import Units
 
 MOST_DECIMALS = 12  # of a price; with more the 28 digits of a Decimal no longer hold every product
-# Options that stand for a key of config.ini: the key, and what the help says.
+# Options that replace a key of config.ini: the key, the placeholder, and the help text.
 CHANGES = {
     "--strategy": ("strategy", "NAME", "GridHODL, GridSell, SWING, cDCA, or package.module:Class"),
     "--amount": ("amount_per_grid", "QUOTE", "quote per buy (amount_per_grid)"),
@@ -107,7 +107,10 @@ def _time(text: str) -> float:
 
 
 def changed_bot(bot: BotConfigDTO, changes: dict[str, Any]) -> BotConfigDTO:
-    """``bot`` with other values, as texts; None: no change. Raises ConfigurationError naming the option."""
+    """
+    ``bot`` with the values of ``changes``, given as text; None: no change. Raises ConfigurationError that names the
+    option.
+    """
     options = {key: option for option, (key, _, _) in CHANGES.items()}
     wanted = {key: value for key, value in changes.items() if key in options and value is not None}
     if not wanted:
@@ -123,22 +126,22 @@ def changed_bot(bot: BotConfigDTO, changes: dict[str, Any]) -> BotConfigDTO:
 
 
 def paying_fee(bot: BotConfigDTO, tiers: tuple[tuple[Decimal, Decimal], ...]) -> Decimal:
-    """The fee of the first orders. Raises ConfigurationError for an interval that does not pay at the dearest tier."""
+    """The fee of the first orders. Raises ConfigurationError if the interval does not pay at the highest fee."""
     fees = [fee for _, fee in tiers] or [ASSUMED_FEE if bot.fee is None else bot.fee]
     check_interval_pays(bot.interval, max(fees))
     return fees[0]
 
 
 def one_fee(args: argparse.Namespace) -> None:
-    """Return when the command line names the fee once. Raises ConfigurationError."""
+    """Raises ConfigurationError if the command line names both --fee and --fee-tiers."""
     if args.fee is not None and args.fee_tiers:
         raise ConfigurationError("--fee and --fee-tiers both say what an order costs; give one of them")
 
 
 def start_money(settings: Settings, args: argparse.Namespace) -> tuple[Decimal, Decimal]:
     """
-    Base and quote to begin with: as asked, or [paper]'s as far as it is the bot's own. What lies beyond [funds]
-    is left out altogether: a bot that never touches it trades the same without it. Raises ConfigurationError.
+    Base and quote to begin with: --base and --quote, else the part of [paper] that is the bot's own by [funds]. The
+    other part is left out: the bot never touches it, so it changes no trade. Raises ConfigurationError if both are 0.
     """
     asked = zip(settings.own_play_money, (args.base, args.quote), strict=True)
     base, quote = (own if wanted is None else wanted for own, wanted in asked)
@@ -148,7 +151,7 @@ def start_money(settings: Settings, args: argparse.Namespace) -> tuple[Decimal, 
 
 
 def play_of(settings: Settings, bot: BotConfigDTO, args: argparse.Namespace, data: MarketData) -> Play:
-    """What the command line wants played by this bot; of ``settings`` the money and the folder are used."""
+    """The backtest that the command line describes, for ``bot``; ``settings`` only gives the money and the folder."""
     decimals = min(data.decimals, MOST_DECIMALS) if args.price_decimals is None else args.price_decimals
     base, quote = start_money(settings, args)
     return Play(
@@ -164,7 +167,7 @@ def play_of(settings: Settings, bot: BotConfigDTO, args: argparse.Namespace, dat
 
 def backtest(settings: Settings, args: argparse.Namespace) -> int:
     one_fee(args)
-    gc.set_threshold(100_000)  # nothing of what is made for every order is a cycle
+    gc.set_threshold(100_000)  # the objects made for each order form no cycles, so collecting often is a waste
     if args.chart is not None:
         from gridbot.core import chart
 
@@ -181,23 +184,23 @@ def backtest(settings: Settings, args: argparse.Namespace) -> int:
         period = Period(max(period.start, live.begin - data.step), min(period.end, live.end + data.step))
     past = Backtest(play, data.step, keep_curve=args.chart is not None or live is not None)
     units = Units.of(play.bot.base_currency, play.bot.quote_currency, play.pair)
-    past.desk.refresh_funds()  # SWING describes the coins it finds, before it has sold them
+    past.desk.refresh_funds()  # SWING's description below names the coins it finds, before it sells them
     title = f"{play.bot.strategy} on {units.base}/{units.quote}: {past.strategy.describe()}"
     result = past.run(data, period, arguments.Progress())
-    told = f"{report(result, units, title)}\n{assumptions(settings, play.bot, args)}"
-    out = result.document() if args.json else told
+    text = f"{report(result, units, title)}\n{assumptions(settings, play.bot, args)}"
+    out = result.document() if args.json else text
     if live is not None:
         comparison = live.compare(past.tally.fills, result)
         out = out | {"live": comparison.document()} if isinstance(out, dict) else f"{out}\n{comparison.text(units)}"
     arguments.write(out)
     if args.chart is not None:
-        chart.write(args.chart, title.split(".\n")[0], past.tally, units)  # SWING says more than one line can hold
+        chart.write(args.chart, title.split(".\n")[0], past.tally, units)  # SWING's description has several lines
         sys.stderr.write(f"chart: {args.chart}\n")
     return 0
 
 
 def assumptions(settings: Settings, bot: BotConfigDTO, args: argparse.Namespace) -> str:
-    """What the figures rest on, in one line."""
+    """The assumptions behind the figures, in one line."""
     fees = "by tier" if args.fee_tiers else f"{digits(paying_fee(bot, ()) * 100)} % a side"
     base, quote = start_money(settings, args)
     is_share = args.base is None and base < settings.paper.base_balance

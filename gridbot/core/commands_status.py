@@ -1,7 +1,7 @@
 """
 The command ``status``: the grid as a picture, what is missing and why, what comes next, and the profit.
 
-Reads the database only: the bot may run, and need not. Imported only when it is called.
+Reads the database only, so the bot may run or be stopped. Imported only when it is called.
 """
 
 import argparse
@@ -102,7 +102,7 @@ class _View:
             price = books.stored.vol_of_unfilled_remaining_max_price
             why = f"sold once it is worth {units.money(amount)}"
             if (worth := surplus * price) >= amount:
-                why = self._why_no_sell(SURPLUS, amount / price)  # one sell takes no more of it
+                why = self._why_no_sell(SURPLUS, amount / price)  # one sell of the surplus is no larger
             what = f"sell of {units.volume(surplus)}, executed parts of cancelled orders"
             lines.append(f"{what}: worth {units.money(worth)}; {why}")
         return lines
@@ -139,7 +139,7 @@ class _View:
         return AT_THE_NEXT_PRICE
 
     def _refusal(self, what: str) -> str:
-        """In the exchange's own words; "" where it said nothing of ``what``."""
+        """Why the exchange refused ``what``, in its own words; "" if it is not refused."""
         why = self.books.snapshot.get("refused", {}).get(what, "")
         return f"refused: {why}; tried again at growing intervals" if why else ""
 

@@ -1,6 +1,6 @@
 """
-Is a database of the bot sound, and is what it says possible? Reads only, and believes nothing: every
-table is compared with the others, without the bot's own classes.
+Checks whether a database of the bot is sound, and whether its content is possible. It only reads, and trusts no
+table: each one is compared with the others, without the bot's own classes.
 """
 
 import sqlite3
@@ -23,7 +23,7 @@ from gridbot.services.ledger import PROVISIONAL
 CORE = {"orderbook", "pending_txids", "unsold_buy_order_txids", "trades"}  # tables of every version
 EXCHANGE = {"account", "orders", "executions", "market"}  # of a simulated exchange's file
 FROM_ZERO = ("highest_buy_price", "vol_of_unfilled_remaining", "vol_of_unfilled_remaining_max_price", "base_before")
-# Of each table what names a row, and what it holds: amounts, times, sides.
+# For each table the column that names a row, then the columns to check: amounts, times, sides.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "configuration": ("userref", "amount_per_grid", "interval", *FROM_ZERO, "created_at", "synced_at"),
     "orderbook": ("txid", "price", "volume", "executed", "side", "placed_at"),
@@ -37,20 +37,20 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 IN_ONE_FILE = b"\x01\x01"  # SQLite's write and read version, bytes 18 and 19 of a file; 2 is WAL
 MAY_BE_ZERO = {"executed", "cost", "fee", *FROM_ZERO, "forgotten_orders.volume"}
-MENDS_M014 = "m015_volume_of_forgotten_orders"  # the next start takes it, and adds what the first form did not make
+MENDS_M014 = "m015_volume_of_forgotten_orders"  # the next start applies it, and adds the column an early m014 lacked
 BRING = "bring a copy back (restore FILE)"
 PARTS = """
     SELECT name FROM sqlite_master WHERE name NOT LIKE '%sqlite%'
     UNION SELECT m.name || '.' || c.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'
 """
 
-Rows = Callable[[str], list[tuple[str, ...]]]  # the answer to a question about one userref
+Rows = Callable[[str], list[tuple[str, ...]]]  # runs a SELECT for one userref
 
 
 def problems_in(path: Path, userref: int) -> list[str]:
     """
-    What is wrong with the database at ``path``, in words; [] when nothing is. Settings are not looked at: they may have
-    changed since it was written, and the next start follows them. Raises DatabaseError.
+    What is wrong with the database at ``path``, in words; [] if nothing is. It is not compared with the settings: they
+    may have changed since, and the next start follows them. Raises DatabaseError.
     """
     try:
         with closing(read_only(path)) as connection:
@@ -62,13 +62,13 @@ def problems_in(path: Path, userref: int) -> list[str]:
             there = _parts(connection)
             if problems := list(_lost(connection, there)):
                 return problems
-            # One moment for all questions: the bot may be writing.
+            # One transaction for all queries, because the bot may write meanwhile.
             connection.execute("BEGIN")
 
             def rows(sql: str) -> list[tuple[str, ...]]:
                 return connection.execute(f"{sql} WHERE userref = ?", (userref,)).fetchall()
 
-            # Single values first, because the rest calculates with them.
+            # Single values first, because the other checks calculate with them.
             questions = (_orders, _buys, _sells, _costs, _bought)
             return list(_values(rows, there)) or [problem for question in questions for problem in question(rows)]
     except sqlite3.DatabaseError as exc:
@@ -77,8 +77,8 @@ def problems_in(path: Path, userref: int) -> list[str]:
 
 def is_copy(path: Path, is_exchange: bool = False) -> bool:
     """
-    Is this a copy as ``backup`` makes them: a database of gridbot, or a simulated exchange's file, in one file? One
-    that a bot works with keeps a log beside it (WAL), and says so in its head.
+    True for a copy made by ``backup``: a database of gridbot, or a simulated exchange's file, in one file. A database
+    in use keeps a log in a second file (WAL), and its header says so.
     """
     try:
         with path.open("rb") as file:
@@ -104,7 +104,7 @@ def _parts(connection: sqlite3.Connection) -> set[str]:
 
 
 def _lost(connection: sqlite3.Connection, there: set[str]) -> Iterator[str]:
-    """Does the file hold what its own record says was made, and nothing of what it does not say? See migrations."""
+    """Parts that are missing although their migration is recorded as applied, or there although it is not."""
     recorded = {step.name for step in migrations.applied(Database(connection))}
     fresh = Database(memory=True)
     known: set[str] = set()
@@ -112,8 +112,8 @@ def _lost(connection: sqlite3.Connection, there: set[str]) -> Iterator[str]:
         step.fn(fresh)
         made = _parts(fresh.conn) - known
         known |= made
-        if step.name not in recorded and (untold := made & there):
-            yield f"{min(untold)} is there, and the record of {step.name}, which makes it, is lost: {BRING}"
+        if step.name not in recorded and (unrecorded := made & there):
+            yield f"{min(unrecorded)} is there, and the record of {step.name}, which makes it, is lost: {BRING}"
         elif step.name in recorded:
             lost = made - there - ({"forgotten_orders.volume"} if MENDS_M014 not in recorded else set())
             yield from (f"{x} is missing: {BRING}" for x in sorted(lost) if x.partition(".")[0] not in lost - {x})
@@ -159,7 +159,7 @@ def _sells(rows: Rows) -> Iterator[str]:
 def _costs(rows: Rows) -> Iterator[str]:
     for exec_id, *texts in rows("SELECT exec_id, price, volume, cost FROM trades"):
         price, volume, cost = map(Decimal, texts)
-        # What is booked in sum stands at the price of its order, and cost what the exchange said.
+        # Fills booked as one sum have the price of their order and the cost that the exchange reported.
         if not is_cost_of(price, volume, cost) and not exec_id.startswith(PROVISIONAL):
             value = price * volume
             yield f"execution {exec_id}: cost {cost:f} where price x volume is {value:f}; compare with audit"
@@ -179,7 +179,7 @@ def _is_possible(table: str, column: str, value: str) -> bool:
     try:
         if column in (*TIMES, "finished_at"):
             return stored.time(value) >= 0
-        number = stored.amount(value or 0 if column == "base_before" else value)  # which may be left out
+        number = stored.amount(value or 0 if column == "base_before" else value)  # it may be NULL or ""
     except stored.IMPOSSIBLE:
         return False
     may_be_zero = column in MAY_BE_ZERO or f"{table}.{column}" in MAY_BE_ZERO

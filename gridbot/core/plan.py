@@ -1,8 +1,8 @@
 """
-The command ``plan``: what a bot with these settings would do now, and what a fall would leave it with.
+The command ``plan``: what a bot with these settings would do now, and what a fall in price would leave it with.
 
-The same strategy objects decide, against a simulated exchange that holds a copy of the bot's open orders and
-its money. Nothing is sent, and neither the database nor the play money is written.
+The live strategy class decides, on a simulated exchange that holds a copy of the bot's open orders and its money.
+Nothing is sent, and neither the database nor the play money is written.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from gridbot.strategies.grid_base import GridStrategyBase
 FALLS = (Decimal("0.10"), Decimal("0.30"), Decimal("0.50"))
 STEPS_PER_INTERVAL = 4  # of the imagined fall: fine enough that every level is met from above
 STEP_SECONDS = 60.0
-MOST_LOOKS = 10  # a fill calls for another look, a moved grid for one more; a strategy of one's own may never settle
+MOST_LOOKS = 10  # after a fill, or a moved grid, the bot looks again; the owner's own strategy might do so for ever
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Cycle:
 
 @dataclass(frozen=True)
 class Plan:
-    """What would happen."""
+    """What the bot would do."""
 
     wealth: Decimal  # now, in quote
     fills: tuple[OrderExecuted, ...]  # orders of the bot that the price has reached
@@ -111,7 +111,7 @@ def make_plan(play: Play, standing: Standing) -> Plan:
     wealth = world.exchange.money.quote + world.exchange.money.base * standing.price
     for looks in range(1, MOST_LOOKS + 1):
         seen = len(events)
-        world.say(looks * STEP_SECONDS, standing.price)  # after 0.0, when its orders were there already
+        world.say(looks * STEP_SECONDS, standing.price)  # later than 0.0, the time at which its orders were placed
         if len(events) == seen:
             break
     settings = world.strategy.settings
@@ -132,17 +132,17 @@ def make_plan(play: Play, standing: Standing) -> Plan:
 
 
 def imagined(play: Play, standing: Standing, events: list[Event]) -> tuple[Backtest, dict[str, str]]:
-    """A copy of the bot: its orders, its money, what it remembers; and the real ids by those of the copies."""
+    """A copy of the bot with its orders, money and stored values; and the id of each original by that of its copy."""
     names: dict[str, str] = {}
     bound = bound_by(standing.orders, (), play.fee)
     base, quote = standing.free_base + bound[0], standing.free_quote + bound[1]
-    # The copies are placed whole; what their originals have executed already has changed the money already.
+    # The copies are placed with their full volume, and need the money for that until it is set to what it is, below.
     whole = bound_by((order._replace(executed=ZERO) for order in standing.orders), (), play.fee)
     rich = replace(play, base_balance=base + whole[0], quote_balance=quote + whole[1])
     world = Backtest(rich, STEP_SECONDS, publish=events.append)
     world.exchange.on_price(standing.price, 0.0)
     for order in standing.orders:
-        # Copies are made as they lie: an order the price has passed meanwhile fills at the first price.
+        # A price at which no copy fills yet: an order that the real price has passed fills at the first price told.
         world.exchange.last_price = order.price * (2 if order.side == BUY else Decimal("0.5"))
         txid = world.exchange.create_order(
             side=order.side, price=order.price, volume=order.volume, userref=play.bot.userref, post_only=False, time=0.0
@@ -167,7 +167,7 @@ def imagined(play: Play, standing: Standing, events: list[Event]) -> tuple[Backt
 
 
 def one_cycle(strategy: GridStrategyBase, price: Decimal) -> Cycle:
-    """What one round of the first level below ``price`` brings after both fees."""
+    """What one buy at the first level below ``price`` and its sell bring, after both fees."""
     settings = strategy.settings
     level = rules.first_level(price, settings)
     strategy.ticker = level  # where the price is when this level has just been filled
@@ -186,7 +186,7 @@ def one_cycle(strategy: GridStrategyBase, price: Decimal) -> Cycle:
 
 
 def missing_levels(strategy: GridStrategyBase) -> Iterator[str]:
-    """Every buy that is missing with its reason; the rules name the first of them."""
+    """Every missing buy with the reason; the strategy names only the first of them."""
     settings = strategy.settings
     open_buys = len(strategy.view().buys)
     for first in strategy.waiting:
@@ -200,8 +200,8 @@ def missing_levels(strategy: GridStrategyBase) -> Iterator[str]:
 
 def fall_through(world: Backtest, price: Decimal, before: Decimal, at: float) -> tuple[Fall, ...]:
     """
-    The account, worth ``before``, as the price falls straight, in small steps from the time ``at`` on. The world
-    is used up by it.
+    The account, worth ``before``, as the price falls straight, in small steps from the time ``at`` on. Afterwards
+    ``world`` is of no further use.
     """
     pair, money = world.strategy.settings.pair, world.exchange.money
     factor = ONE - world.strategy.settings.interval / STEPS_PER_INTERVAL
@@ -234,7 +234,7 @@ def plan(settings: Settings, args: argparse.Namespace) -> int:
 
 
 def _market(settings: Settings, asked: Decimal | None, books: Books | None) -> tuple[AssetPairInfoSchema, Decimal, str]:
-    """The pair, the price, and where the price is from: asked for, Kraken's present one, or the bot's last."""
+    """The pair, the price, and the source of the price: ``asked``, Kraken's present one, or the bot's last."""
     bot = settings.bot
     if bot.exchange == "Kraken":
         from gridbot.adapters.exchanges.kraken import public_kraken
@@ -255,7 +255,7 @@ def _market(settings: Settings, asked: Decimal | None, books: Books | None) -> t
 
 
 def _fee(settings: Settings, bot: BotConfigDTO, books: Books | None, is_asked: bool) -> tuple[Decimal, str]:
-    """The fee a side and where it is from: set, the bot's last, what the account pays, or assumed."""
+    """The fee per side and its source: the settings, the bot's last, what the account pays, or assumed."""
     if bot.fee is not None:
         return bot.fee, "as asked" if is_asked else "[grid] fee"
     if books is not None and "fee" in books.snapshot:
@@ -267,11 +267,11 @@ def _fee(settings: Settings, bot: BotConfigDTO, books: Books | None, is_asked: b
 
 
 def _account_fee(settings: Settings) -> tuple[Decimal, str]:
-    """What Kraken takes of this account; where that is not known, which spoils no plan, an assumption and why."""
+    """The maker fee of this account and its source; if Kraken does not tell it, an assumed one and the reason."""
     why = "Kraken does not tell it to this key: see doctor"
     try:
         if running := single_instance.claim(str(settings.db.path), settings.kraken.api_public_key, key_only=True):
-            why = running  # two programs with one key spoil each other's nonces
+            why = running  # not asked: two programs with one key spoil each other's nonces
         else:
             with closing(exchange_of(settings, SystemClock(), "Kraken").rest) as rest:
                 if (fee := rest.get_maker_fee()) is not None:
@@ -286,11 +286,11 @@ def _account_fee(settings: Settings) -> tuple[Decimal, str]:
 def _standing(
     settings: Settings, price: Decimal, books: Books | None, args: argparse.Namespace, units: Units
 ) -> tuple[Standing, str]:
-    """The bot's books, if it has any, and the money to count with: asked for, the bot's last, or [paper]'s."""
+    """The bot's books, if it has any, and its money (asked for, the bot's last, or [paper]'s); and both in words."""
     snapshot = books.snapshot if books is not None else {}
     seen = books is not None and "quote_untraded" in snapshot
     free = dict(zip(("base", "quote"), settings.own_play_money, strict=True))
-    since = {"base": ZERO, "quote": ZERO}  # what trades and orders have made of the free money of the first start
+    since = {"base": ZERO, "quote": ZERO}  # the change of the free money by trades and orders since the first start
     if books is not None and seen:
         bound = bound_by(books.orders, books.pending, to_decimal(snapshot["fee"]))
         traded = flow(row.info for row in books.rows)
