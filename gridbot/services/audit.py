@@ -1,9 +1,9 @@
 """
-The audit: the bot's books against the exchange's own, to the last digit. Pure: it compares what was read.
+The audit: compares the bot's books with the exchange's own, to the last digit. Pure: all data are passed in.
 
-A *difference* is something the two sides do not agree on, or agree on only in sum; with one of them the books
-are not reconciled. A *note* is something to know. Whatever differences do not explain of the balances is the
-unexplained rest.
+A *difference* is something on which the two sides do not agree, or agree only in sum; a single one means that the
+books are not reconciled. A *note* is for information only. The *unexplained rest* is the part of the balances that
+the executions do not explain.
 """
 
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ MOST_SHOWN = 20  # differences of one kind; a thousand lines help nobody
 
 @dataclass(frozen=True)
 class OurBooks:
-    """What the bot wrote down."""
+    """What the bot has booked."""
 
     rows: tuple[Trade, ...]
     orders: tuple[BookOrder, ...]
@@ -35,21 +35,21 @@ class OurBooks:
 
 @dataclass(frozen=True)
 class TheirBooks:
-    """What the exchange told: orders of our userref and pair, executions by id, the account."""
+    """What the exchange reported: orders of the bot's userref and pair, executions by id, the account."""
 
     orders: dict[str, OrderInfoSchema]
     trades: dict[str, TradeInfoSchema]
     balance: PairBalanceSchema
-    cost_step: Decimal = ZERO  # of costs and fees in its books; its feed may tell more digits of the same amount
+    cost_step: Decimal = ZERO  # one unit of the last digit of its costs and fees; its feed may report more digits
 
 
 @dataclass(frozen=True)
 class Start:
     """
-    What there was before the first execution, in base and quote; None: nobody told.
+    What there was before the first execution, in base and quote; None: not known.
 
-    account  of the whole account, when nobody but the bot uses it (a simulated one): balances must be equal
-    own      what the bot was told is its own: the account must hold at least that
+    account  the whole account, if only the bot uses it (a simulated one): the balances must be equal
+    own      the bot's own by [funds]: the account must hold at least that and what the executions changed
     """
 
     account: tuple[Decimal | None, Decimal | None] = (None, None)
@@ -58,16 +58,17 @@ class Start:
 
 @dataclass
 class Audit:
-    """The outcome. Rests in base and quote: what the account has more than can be explained."""
+    """The outcome. ``rests``: what the account holds more than is explained, below 0 what it lacks."""
 
     differences: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     rests: dict[str, Decimal] = field(default_factory=dict)  # by currency, those that are not 0
     executions: int = 0
     orders: int = 0
-    has_news: bool = False  # of the differences some are for the bot to book: its next comparison does
+    has_news: bool = False  # True: among the differences are some that the bot's next comparison will book
 
     def news(self, difference: str) -> None:
+        """Add a difference that the bot's next comparison will book."""
         self.differences.append(difference)
         self.has_news = True
 
@@ -77,7 +78,7 @@ class Audit:
 
     @property
     def difference(self) -> str:
-        """ "" or by what the books are not reconciled, in a few words."""
+        """The differences in a few words, to follow "not reconciled by"; "" if there are none."""
         if self.is_reconciled:
             return ""
         amounts = " and ".join(f"{digits(rest)} {currency}" for currency, rest in self.rests.items())
@@ -93,7 +94,7 @@ class Audit:
         return "\n".join(lines)
 
     def document(self) -> dict[str, Any]:
-        """For programs; amounts as text."""
+        """The outcome for JSON; amounts as text."""
         return {
             "reconciled": self.is_reconciled,
             "differences": self.differences,
@@ -110,24 +111,25 @@ def _shortened(lines: list[str]) -> list[str]:
 
 
 def audit(ours: OurBooks, theirs: TheirBooks, start: Start, base: str, quote: str) -> Audit:
-    """Compare. ``base``, ``quote``: the currencies' names for people."""
+    """Compare the two books. ``base``, ``quote``: the currencies' names for people."""
     found = Audit(executions=len(ours.rows), orders=len(ours.orders))
     with localcontext(EXACT):
         forgotten, believed = _executions(ours, theirs, found)
         _open_orders(ours, theirs, found)
         _balances(ours, believed, theirs, start, (base, quote), found)
-        # Where the whole account is the bot's, equal balances prove the sum of all executions.
+        # If the whole account is the bot's, equal balances prove the sum of all executions.
         _forgotten(forgotten, None not in start.account and not found.rests, found)
     return found
 
 
 def _executions(ours: OurBooks, theirs: TheirBooks, found: Audit) -> tuple[list[Trade], list[TradeInfoSchema]]:
     """
-    Differences of executions. Returns ours that the exchange does not tell any more, order and all, and those by
-    which the balances are to be explained: ours, and theirs where there is a difference.
+    Note the differences of executions. Returns (forgotten, believed). Forgotten: our executions whose order the
+    exchange no longer reports. Believed: the executions that should explain the balances: ours, but the exchange's
+    where the two differ.
     """
     known = {row.info.exec_id for row in ours.rows}
-    told_ids = {exec_id for order in theirs.orders.values() for exec_id in order.trades}
+    reported = {exec_id for order in theirs.orders.values() for exec_id in order.trades}
     in_sum = {row.info.txid for row in ours.rows if row.info.exec_id.startswith(PROVISIONAL)}
     forgotten, believed = [], _in_sum_only(ours, theirs, in_sum, found)
     for row in ours.rows:
@@ -145,20 +147,20 @@ def _executions(ours: OurBooks, theirs: TheirBooks, found: Audit) -> tuple[list[
         else:
             found.differences.append(f"execution {info.exec_id} of order {info.txid}: the exchange does not know it")
     for exec_id, trade in theirs.trades.items():
-        if exec_id in told_ids and exec_id not in known and trade.txid not in in_sum:
+        if exec_id in reported and exec_id not in known and trade.txid not in in_sum:
             what = f"{trade.side} {trade.volume:f} @ {trade.price:f}, fee {trade.fee:f}"
             found.news(f"execution {exec_id} of order {trade.txid} ({what}): not in the bot's books")
             believed.append(trade)
     for txid, order in theirs.orders.items():
-        told = sum((theirs.trades[i].volume for i in order.trades if i in theirs.trades), ZERO)
-        if told != order.vol_exec:
-            says = f"the exchange says {order.vol_exec:f} was executed and itemises {told:f}; try later"
+        itemised = sum((theirs.trades[i].volume for i in order.trades if i in theirs.trades), ZERO)
+        if itemised != order.vol_exec:
+            says = f"the exchange says {order.vol_exec:f} was executed and itemises {itemised:f}; try later"
             found.differences.append(f"order {txid}: {says}")
     return forgotten, believed
 
 
 def _in_sum_only(ours: OurBooks, theirs: TheirBooks, txids: set[str], found: Audit) -> list[TradeInfoSchema]:
-    """Orders booked in sum: the executions are told or not, the bot has not itemised them yet."""
+    """Orders whose fills the bot has booked as one sum. Returns the exchange's fills, or our sum if it has none."""
     believed = []
     for txid in sorted(txids):
         mine = [row.info for row in ours.rows if row.info.txid == txid]
@@ -179,14 +181,14 @@ def _unequal(mine: TradeInfoSchema, other: TradeInfoSchema, step: Decimal) -> st
 
 
 def _both(what: str, here: object, there: object) -> str:
-    told_here, told_there = (as_text(x) if isinstance(x, Decimal) else x for x in (here, there))
-    return f"{what} {told_here} in the bot's books, {told_there} at the exchange"
+    ours, theirs = (as_text(x) if isinstance(x, Decimal) else x for x in (here, there))
+    return f"{what} {ours} in the bot's books, {theirs} at the exchange"
 
 
 def _forgotten(rows: list[Trade], proven: bool, found: Audit) -> None:
     if not rows:
         return
-    what = f"{counted(len(rows), 'execution')} of orders that the exchange does not tell any more"
+    what = f"{counted(len(rows), 'execution')} of orders that the exchange no longer reports"
     if proven:
         found.notes.append(f"{what}: not compared one by one; the balances, equal to the last digit, hold their sum")
     else:
@@ -204,8 +206,8 @@ def _open_orders(ours: OurBooks, theirs: TheirBooks, found: Audit) -> None:
         elif other.status not in ("open", "pending"):
             found.news(f"{name}: open in the bot's books, {other.status} at the exchange")
         else:
-            told = {"side": other.side, "price": other.price, "volume": other.vol, "executed": other.vol_exec}
-            for what, there in told.items():
+            reported = {"side": other.side, "price": other.price, "volume": other.vol, "executed": other.vol_exec}
+            for what, there in reported.items():
                 if (here := getattr(order, what)) != there:
                     found.news(f"{name}: {_both(what, here, there)}")
     for txid, info in theirs.orders.items():
@@ -217,8 +219,8 @@ def _open_orders(ours: OurBooks, theirs: TheirBooks, found: Audit) -> None:
 
 def _bound_by_others(ours: OurBooks, account: PairBalanceSchema) -> tuple[Decimal, Decimal]:
     """
-    Base and quote of the account that orders bind which are not the bot's, and so cannot be its own: at the least,
-    for the fee in the hold of its buys is not known.
+    Base and quote of the account that are bound by orders of others, and so cannot be the bot's own. It may be more:
+    the exchange also holds a fee for the bot's buys, which is not known, so the highest is assumed.
     """
     base, quote = bound_by(ours.orders, ours.pending, MAX_FEE)
     held = account.base_balance - account.base_available, account.quote_balance - account.quote_available
@@ -233,7 +235,7 @@ def _balances(
     names: tuple[str, str],
     found: Audit,
 ) -> None:
-    """The account against what it, and the bot, began with and the executions."""
+    """Compare the account with what it, or the bot, had at the start plus the executions."""
     traded, others = flow(trades), _bound_by_others(ours, theirs.balance)
     held = theirs.balance.base_balance, theirs.balance.quote_balance
     for n, name in enumerate(names):
@@ -244,7 +246,7 @@ def _balances(
             _fenced(name, own, traded[n], held[n], others[n], found)
         elif began is None:
             _not_told(name, traded[n], held[n], found)
-    if start.account[0] is None and names[0] in found.rests:  # then too little: more proves nothing
+    if start.account[0] is None and names[0] in found.rests:  # always a shortage: here a surplus is no difference
         found.notes.append(f"the missing {names[0]} may have been withdrawn, staked, or sold by hand")
 
 
@@ -258,7 +260,7 @@ def _whole_account(name: str, began: Decimal, change: Decimal, account: Decimal,
 
 
 def _fenced(name: str, began: Decimal, change: Decimal, account: Decimal, others: Decimal, found: Audit) -> None:
-    """``others``: what of the account orders of others bind."""
+    """Compare with what is the bot's own by [funds]. ``others``: the part of the account bound by others' orders."""
     own, account = began + change, account - others
     what = f"{name}: the bot's own were {digits(began)}, {_signed(change)} by executions: {digits(own)}"
     if account < own:

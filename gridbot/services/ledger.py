@@ -4,7 +4,7 @@ The accounts: what the executions mean in lots, gains and cycles. Pure: rows in,
 Every buy execution is a lot at its cost and fee. A sell closes lots, and which ones depends on what is asked:
 
     by_cycle   the lots of the buy it was placed for: what the grid earned
-    fifo       the oldest lots, whoever they belong to: what a tax office asks for
+    fifo       the oldest lots, whichever buy they are from: what a tax office asks for
 
 In both views, at any price:   gains of what was sold + price move of what is held
                                + what selling base from before the bot brought = change of the account's value
@@ -33,7 +33,7 @@ KEEPS_ALL = "cDCA"  # the strategy that never sells
 
 @dataclass(frozen=True)
 class Holding:
-    """Some lots together."""
+    """The sum of some lots: base, cost in quote before fees, fees in quote."""
 
     volume: Decimal = ZERO
     cost: Decimal = ZERO
@@ -95,13 +95,13 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Totals:
-    """All that the profit lines are made of. Totals of books that share no lot add up to those of both."""
+    """All sums that the profit lines need. Totals of disjoint sets of lots can be added."""
 
     executions: int = 0
     change: Holding = Holding()  # base bought less sold; quote spent less earned; all fees
     sold: Holding = Holding()  # of lots: cost less proceeds, both fees
     before: Holding = Holding()  # base from before that was sold; its proceeds; fees
-    waiting: Holding = Holding()  # this one and the next: see ``held_by_kind``
+    waiting: Holding = Holding()  # this one and the next two: see ``held_by_kind``
     rests: Holding = Holding()
     unassigned: Holding = Holding()
     dust: Holding = Holding()  # of the rests, see ``dust_in``
@@ -119,7 +119,10 @@ class Totals:
 def spoken_for(
     orders: Iterable[BookOrder], pending: Iterable[Placement], unsold: Iterable[UnsoldBuy], strategy: str = ""
 ) -> frozenset[str]:
-    """The buys whose sell is open, on its way, or still to be placed; an open buy's is, for what it has executed."""
+    """
+    The buys whose sell is open, on its way, or still to be placed. Open buys are among them, because what they have
+    executed will be sold, unless the strategy is cDCA, which never sells.
+    """
     named = {placement.sells for placement in pending} | {buy.txid for buy in unsold}
     for order in orders:
         if order.side != BUY:
@@ -130,19 +133,19 @@ def spoken_for(
 
 
 def surplus_of(remaining: Decimal, orders: Iterable[BookOrder]) -> Decimal:
-    """Base of cancelled orders not sold yet: what is stored as ``remaining``, and what is open for sale of it."""
+    """Base of cancelled orders that is not sold yet: the stored ``remaining``, plus what open sells offer of it."""
     return remaining + sum((order.rest for order in orders if order.sells == SURPLUS), ZERO)
 
 
 def by_cycle(rows: Sequence[Row], spoken_for: Iterable[str] = (), base_before: Decimal | None = None) -> Ledger:
     """
-    Every sell closes the lots of the buy it was placed for. The surplus of cancelled buys, and sells of unknown
-    origin, close lots that no sell was placed for; what they exceed these by, the oldest. SWING's extra sells close
-    what the sells of other buys left over before they touch anything that still has a sell to come.
+    Every sell closes the lots of the buy it was placed for. Sells of the surplus, and sells of unknown origin, close
+    lots of buys that no sell was placed for; if these are not enough, the oldest lots. SWING's extra sells close what
+    the sells of other buys left over before they touch lots that still have a sell to come.
 
     spoken_for   buys whose sell is open, on its way or still to be placed
-    base_before  base the bot was given: SWING's extra sells take from it first. None: not known; then they take
-                 what was left over as far as there is any, and only the rest is base from before
+    base_before  base the bot was given: SWING's extra sells take from it first. None: not known; then they first take
+                 what other sells left over, and the rest of the sell counts as base from before
     """
     waiting = frozenset(spoken_for)
     named = frozenset(row.sells for row in rows if row.sells not in NO_BUY) | waiting
@@ -161,7 +164,7 @@ def _account(
     choose = shelf.oldest if is_fifo else shelf.next_of
     before = base_before or ZERO
     closings: list[Closing] = []
-    # A sell never comes before its buy, whatever the clocks of two messages say.
+    # A sell must come after its buy, even if the times of the two messages say otherwise.
     bought = {row.info.txid: row.info.time for row in sorted(rows, key=lambda row: row.info.time)}
     ordered = sorted(rows, key=lambda row: (max(row.info.time, bought.get(row.sells, 0.0)), row.info.side != BUY))
     with localcontext(EXACT):
@@ -190,7 +193,7 @@ def _account(
 
 
 def _pledged(rows: Sequence[Row], waiting: Iterable[str]) -> dict[str, Decimal]:
-    """What the sells of each buy take of it, now and later."""
+    """By buy: the base that its own sells take of it; infinite while one of them is still to come."""
     pledged: dict[str, Decimal] = {}
     for row in rows:
         if row.sells not in NO_BUY:
@@ -241,8 +244,8 @@ def holding(lots: Iterable[Lot | Holding]) -> Holding:
 
 def held_by_kind(ledger: Ledger) -> tuple[Holding, Holding, Holding]:
     """
-    What is held, as (waiting, kept, unassigned): lots whose sell is still to come; rests of buys that were
-    sold; lots of buys that no sell was placed for. Of a view by cycle.
+    What is held, as (waiting, rests, unassigned): lots whose sell is still to come; rests of buys that were sold;
+    lots of buys that no sell was placed for. Only for a ledger from ``by_cycle``.
     """
     lots, rests = ledger.lots, ledger.named - ledger.spoken_for
     return (
@@ -253,7 +256,7 @@ def held_by_kind(ledger: Ledger) -> tuple[Holding, Holding, Holding]:
 
 
 def split(held: Holding, volume: Decimal) -> tuple[Holding, Holding]:
-    """``volume`` of it, or all there is, at its share of the costs; and the rest."""
+    """Two parts of ``held``: ``volume`` of it (or all, if it is less) with its share of the costs, and the rest."""
     if volume >= held.volume:
         return held, Holding()
     with localcontext(EXACT):
@@ -262,13 +265,13 @@ def split(held: Holding, volume: Decimal) -> tuple[Holding, Holding]:
 
 
 def add(one: Holding, other: Holding, sign: int = 1) -> Holding:
-    """Both in one; with ``sign`` -1 the one without the other."""
+    """The sum of both; with ``sign`` -1 ``one`` less ``other``."""
     with localcontext(EXACT):
         return Holding(one.volume + sign * other.volume, one.cost + sign * other.cost, one.fee + sign * other.fee)
 
 
 def dust_in(ledger: Ledger, lot: Decimal) -> Holding:
-    """Of the rests of buys that were sold, those of no more than a lot unit for each of their sells."""
+    """The sum of the rests that are dust: at most one lot unit for each sell that was placed for the buy."""
     sells = Counter(buy for buy, _ in {(row.sells, row.info.txid) for row in ledger.rows if row.info.side != BUY})
     rests = {txid: Holding() for txid in ledger.named - ledger.spoken_for}
     for left in ledger.lots:
@@ -278,7 +281,7 @@ def dust_in(ledger: Ledger, lot: Decimal) -> Holding:
 
 
 def cycles(ledger: Ledger) -> list[Cycle]:
-    """The buys of a view by cycle, the oldest first. Their gains add up to the grid profit."""
+    """The buys of a ledger from ``by_cycle``, the oldest first. Their gains add up to the grid profit."""
     bought: dict[str, list[Row]] = {}
     sold: dict[str, list[Closing]] = {}
     for row in ledger.rows:
@@ -292,8 +295,8 @@ def cycles(ledger: Ledger) -> list[Cycle]:
 
 def reconciled(rows: Sequence[Row], last: AuditMark | None, settled: int = 0) -> str:
     """
-    "reconciled", or "not reconciled ..." with by what, for everything that shows a profit. ``settled``: executions
-    beside ``rows``.
+    "reconciled", or "not reconciled ..." with the reason; shown with every profit. ``settled``: the number of
+    executions that are not in ``rows``.
     """
     executions = settled + len(rows)
     loose = [row.info for row in rows if row.info.exec_id.startswith(PROVISIONAL)]

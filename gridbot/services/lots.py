@@ -1,4 +1,4 @@
-"""Lots on hand, and what a sell takes of them. When a part of a lot is sold, its cost is split to the last digit."""
+"""Lots on hand, and what a sell takes of them. If a part of a lot is sold, the parts of its cost add up exactly."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class Lot:
     fee: Decimal
 
     def take(self, volume: Decimal) -> tuple[Decimal, Decimal]:
-        """Take out so much of it; cost and fee of that."""
+        """Take ``volume`` out of the lot; returns its share of cost and fee."""
         cost, fee = part(self.cost, volume, self.volume), part(self.fee, volume, self.volume)
         self.volume -= volume
         self.cost -= cost
@@ -46,28 +46,28 @@ class Closing:
 
     @property
     def is_covered(self) -> bool:
-        """False for base that no lot covers."""
+        """False for base from before the bot."""
         return bool(self.buy_txid)
 
     @property
     def gain(self) -> Decimal:
-        """Both fees taken off. Means nothing for base that no lot covers."""
+        """Proceeds less cost and both fees. Without meaning if not ``is_covered``."""
         return self.proceeds - self.sell_fee - self.cost - self.buy_fee
 
 
 @dataclass
 class Shelf:
     """
-    Lots on hand. Empty ones are dropped when they are met.
+    Lots on hand. Empty ones are removed when they are found.
 
-    pledged  by buy: what its own sells will take yet; infinite while one is still to come
+    pledged  by buy: the base that its own sells will still take; infinite while a sell is still to come
     """
 
     pledged: dict[str, Decimal]
     lots: deque[Lot] = field(default_factory=deque)
     free: deque[Lot] = field(default_factory=deque)  # no sell was ever placed for their buys
     of_buy: dict[str, list[Lot]] = field(default_factory=dict)  # few each: a deque would take ten times the room
-    leaving: dict[str, list[Lot]] = field(default_factory=dict)  # of buys whose sells may leave something
+    leaving: dict[str, list[Lot]] = field(default_factory=dict)  # of buys whose sells may leave a part unsold
 
     def put(self, lot: Lot, is_named: bool) -> None:
         self.lots.append(lot)
@@ -84,7 +84,7 @@ class Shelf:
         return (_first(own) if own else None) or _first(self.free) or _first(self.lots)
 
     def sell_what_is_kept(self, sale: "Sale") -> None:
-        """Of lots of which the sells of their buys leave something, the oldest first."""
+        """Close ``sale`` with leftovers: what the sells of a lot's own buy do not take. The oldest first."""
         empty = []
         for txid, lots in self.leaving.items():
             if not sale.volume:
@@ -119,11 +119,11 @@ class Sale:
 
     @property
     def volume(self) -> Decimal:
-        """What is not divided yet."""
+        """The base that is not yet divided among lots."""
         return self._rest.volume
 
     def close(self, lot: Lot | None, most: Decimal = INFINITE) -> None:
-        """Sell of this lot, or of base that no lot covers, at most ``most``."""
+        """Sell at most ``most`` from this lot; None: from base that the bot had before its first buy."""
         volume = min(self.volume, most if lot is None else min(lot.volume, most))
         if volume:
             rest = self._rest
@@ -132,7 +132,7 @@ class Sale:
 
 
 def part(amount: Decimal, volume: Decimal, of: Decimal) -> Decimal:
-    """The share of ``amount`` that belongs to ``volume`` of ``of``, cut; all of it for all of the volume."""
+    """The share of ``amount`` that belongs to ``volume`` out of ``of``, cut at SPLIT_STEP; all if both are equal."""
     if volume == of:
         return amount
     return (amount * volume / of).quantize(SPLIT_STEP, ROUND_DOWN)

@@ -1,8 +1,8 @@
 """
-The status of the bot as JSON over HTTP, for a browser, a monitor or a script. It only shows.
+The status of the bot as JSON over HTTP, for a browser, a monitor or a script. Requests can only read.
 
-The server has threads of its own and sees nothing but a snapshot: a mapping that the trading thread
-replaces as a whole. There is no lock, and no request can delay or change a trade.
+The server has threads of its own. All they can read is a snapshot: a mapping that the trading thread replaces as a
+whole. So there is no lock, and no request can delay or change a trade.
 """
 
 import errno
@@ -53,7 +53,7 @@ class MetricsServer:
         return int(self._running[0].server_address[1]) if self._running else self._wanted_port
 
     def start(self) -> None:
-        """Listen and answer on own threads. Raises MetricsServerError, with help, when that cannot be."""
+        """Listen and answer on threads of its own. Raises MetricsServerError, with advice, if that fails."""
         if self._running:
             raise MetricsServerError(f"the status server is already running on port {self.port}")
         try:
@@ -67,11 +67,11 @@ class MetricsServer:
         LOG.info("status page at http://%s:%s/status", host, self.port)
 
     def stop(self) -> None:
-        """Stop listening, within a second; a no-op when not running. Raises MetricsServerError."""
+        """Stop listening; does nothing if not running. Raises MetricsServerError if it takes more than a second."""
         if not self._running:
             return
         server, thread = self._running
-        # shutdown() waits without a limit, so somebody else waits for it.
+        # shutdown() waits without a limit, so another thread calls it.
         threading.Thread(target=server.shutdown, name="gridbot-status-stop", daemon=True).start()
         thread.join(STOP_SECONDS)
         if thread.is_alive():
@@ -121,21 +121,21 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._answer(HTTPStatus.OK, {"time": now, **self.server.snapshot()})
         except (TypeError, ValueError) as exc:
-            # Its text may hold anything; its class is enough to find it.
+            # Only the class of the error: its text may hold anything.
             LOG.warning("the status page could not be made: %s", type(exc).__name__)
             self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, "the status could not be read; see the log")
 
     do_HEAD = do_GET
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        # The base class says 501 when there is no do_<METHOD>. We have GET and HEAD, and that is meant.
+        # For a method other than GET and HEAD the base class says 501; 405 is right, as that is on purpose.
         if code == HTTPStatus.NOT_IMPLEMENTED:
             code, message = HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD: this page shows, it changes nothing"
         self._answer(HTTPStatus(code), {"error": message or HTTPStatus(code).phrase})
 
     def _answer(self, status: HTTPStatus, document: dict[str, object]) -> None:
         body = json.dumps(document, default=_plain, allow_nan=False, indent=2).encode() + b"\n"
-        self.request_version = "HTTP/1.0"  # what is not HTTP counts as 0.9, which has no status line
+        self.request_version = "HTTP/1.0"  # a request that is not HTTP counts as 0.9: its answer has no status line
         self.send_response(status)
         self.send_header("Content-Type", "application/json; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
@@ -147,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def version_string(self) -> str:
-        return "gridbot"  # no version of anything, to nobody
+        return "gridbot"  # versions are not shown
 
     def log_message(self, format: str, *args: Any) -> None:
         LOG.debug("status page: " + format, *args)

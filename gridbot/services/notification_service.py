@@ -1,9 +1,9 @@
 """
-Tells the owner what happened, without the trade ever waiting for it.
+Sends notifications to the owner; trading never waits for them.
 
-The trading thread only puts a line into an outbox; each channel has a thread and an outbox of its
-own, so that a channel that hangs holds up neither the trade nor another channel. In the outbox
-alarms go first, fills wait two seconds for one another, and what was just said is only counted.
+The trading thread only puts a line into an outbox. Each channel has a thread and an outbox of its own, so that a
+channel that hangs delays neither the trading nor another channel. In the outbox alarms go first, fills wait two
+seconds to be sent together, and repeated texts are only counted.
 """
 
 import logging
@@ -23,17 +23,17 @@ LOG = logging.getLogger(__name__)
 
 CAPACITY = 100  # lines waiting for one channel
 DIGEST_SECONDS = 2.0  # fills this close together are one message
-FOLD_SECONDS = 300.0  # the same words within this time are said once, and counted
-LATE_SECONDS = 60.0  # from here on a line says how old it is
-LONGEST_BATCH = 3500  # characters; below what Telegram takes, so that a digest loses no line
+FOLD_SECONDS = 300.0  # the same text is sent once within this time; repeats are counted
+LATE_SECONDS = 60.0  # an older line is sent with its age
+LONGEST_BATCH = 3500  # characters; below what Telegram accepts, so that a digest loses no line
 LINE_EXTRA = 20  # characters: the age of a line and its end
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0  # seconds after a failure; doubled with each further one
-LONGEST_WAIT = 86400.0  # seconds; a channel that asks for more has miscounted
-TICK = 0.5  # seconds; how often an outbox is looked at in which something waits
+LONGEST_WAIT = 86400.0  # seconds; if a channel asks for a longer wait, that is a mistake
+TICK = 0.5  # seconds; how often an outbox is checked while something waits in it
 
 
 class Kind(IntEnum):
-    """In the order in which lines leave; the last ones are dropped first when there are too many."""
+    """In the order of sending; if there are too many lines, those of the last kinds are dropped first."""
 
     STOP = 0
     ALARM = 1
@@ -41,7 +41,7 @@ class Kind(IntEnum):
     FILL = 3
 
 
-# What is told; orders placed or cancelled and shifts of the grid are too many and stay in the log.
+# The events that are sent. Orders placed or cancelled and shifts of the grid are too many: they are only logged.
 KINDS: dict[type[events.Event], Kind] = {
     events.BotStopped: Kind.STOP,
     events.Trouble: Kind.ALARM,
@@ -57,9 +57,9 @@ KINDS: dict[type[events.Event], Kind] = {
 
 class NotificationService:
     """
-    Hears events, tells the channels. Its threads (daemons, one for each channel) start at once.
-    ``describe``: the text of an event, None for one that is not to be told. ``name``: of the bot, for several bots
-    may write into one chat.
+    Passes events to the channels. Its threads (daemons, one for each channel) start at once.
+    ``describe``: returns the text of an event, None if it is not to be sent. ``name``: of the bot, because several
+    bots may write to one chat.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class NotificationService:
             courier.start()
 
     def on_event(self, event: events.Event) -> None:
-        """Take note of an event. Returns at once, whatever state the channels are in."""
+        """Queue an event for every channel. Returns at once, even if a channel hangs."""
         kind = KINDS.get(type(event))
         if kind is not None and (text := self._describe(event)):
             for courier in self._couriers:
@@ -79,8 +79,8 @@ class NotificationService:
 
     def close(self, timeout: float = 0.8) -> bool:
         """
-        Send what is left, the stop message first, for ``timeout`` seconds at most. False when some
-        of it could not be sent. Events after this are not told.
+        Send what is left, the stop message first, for ``timeout`` seconds at most. False if some of it could not be
+        sent. Later events are not sent.
         """
         deadline = time.monotonic() + timeout
         for courier in self._couriers:
@@ -94,7 +94,7 @@ class NotificationService:
 
 @dataclass(frozen=True)
 class Line:
-    """One thing to tell. ``at``: when it happened, in seconds of the steady clock."""
+    """One text to send. ``at``: when it happened, in seconds of the monotonic clock."""
 
     text: str
     kind: Kind
@@ -102,19 +102,19 @@ class Line:
 
 
 class Outbox:
-    """What waits for one channel, at most CAPACITY lines. No thread, no clock: times are handed in."""
+    """The lines that wait for one channel, at most CAPACITY. It has no thread and no clock: times are passed in."""
 
     def __init__(self) -> None:
-        self.lines: list[Line] = []  # in the order in which they leave
-        self._said: dict[str, tuple[Line, int]] = {}  # the line that was said, and how often since
+        self.lines: list[Line] = []  # in the order of sending
+        self._said: dict[str, tuple[Line, int]] = {}  # by text: the line queued lately, and its repeats since
 
     @property
     def is_idle(self) -> bool:
-        """True when nothing waits, and no repeat is being counted."""
+        """True if nothing waits, and no repeats are being counted."""
         return not self.lines and not self._said
 
     def put(self, line: Line) -> None:
-        """Keep a line, or count it when the same words were said within FOLD_SECONDS."""
+        """Queue a line. An alarm or note with the text of one from the last FOLD_SECONDS is only counted."""
         self._fold(line.at)
         if line.text in self._said:
             said, count = self._said[line.text]
@@ -125,9 +125,9 @@ class Outbox:
         self.keep([line])
 
     def take(self, now: float) -> list[Line]:
-        """What is to be sent as one message, the most important first; empty when nothing is due."""
+        """Remove and return the lines of the next message, the most important first; [] if none is due."""
         self._fold(now)
-        # Once one fill is due, those that came while it waited go with it.
+        # Once one fill is due, those that came while it waited are sent with it.
         oldest = min((line.at for line in self.lines if line.kind is Kind.FILL), default=now)
         batch: list[Line] = []
         room = LONGEST_BATCH
@@ -140,19 +140,19 @@ class Outbox:
         return batch
 
     def keep(self, lines: list[Line]) -> None:
-        """Keep lines that are to be told, new or not sent; the oldest of the least important go when it is full."""
+        """Queue new lines, or those that could not be sent. Drops the oldest of the least important when full."""
         self.lines = sorted(self.lines + lines, key=lambda line: (line.kind, line.at))
         while len(self.lines) > CAPACITY:
             least = self.lines[-1].kind
             self.lines.remove(next(line for line in self.lines if line.kind is least))
 
     def _fold(self, now: float) -> None:
-        """Tell how often a line was repeated, once FOLD_SECONDS are over since it was said."""
+        """Queue a line that says how often a text was repeated, once FOLD_SECONDS have passed since it was queued."""
         for text, (said, count) in list(self._said.items()):
             if said.at + FOLD_SECONDS > now:
                 continue
             del self._said[text]
-            if count:  # this counts as said: a lasting trouble is told every five minutes
+            if count:  # this line counts as the text itself, so a lasting trouble is reported every five minutes
                 again = replace(said, at=said.at + FOLD_SECONDS)
                 self._said[text] = again, 0
                 times = f"{counted(count, 'more time')} within {duration(FOLD_SECONDS)}"
@@ -186,17 +186,17 @@ class Courier(threading.Thread):
         self._wake.set()
 
     def ask_to_end(self) -> None:
-        """Send what is left, without regard to pauses, then end."""
+        """Have the thread send what is left, without waiting for pauses, and then end."""
         self._ending.set()
         self._wake.set()
 
     def wait_for_end(self, timeout: float) -> bool:
-        """True when everything was sent within so many seconds."""
+        """Wait ``timeout`` seconds at most; True if everything was sent."""
         self.join(timeout)
         return not self.is_alive() and not self._outbox.lines
 
     def step(self) -> float | None:
-        """Send one message if one is due; seconds until the next step, None for no hurry at all."""
+        """Send one message if one is due; returns the seconds until the next step, None if nothing waits."""
         now = self._steady()
         if now < self._retry_at:
             return self._retry_at - now
@@ -212,7 +212,7 @@ class Courier(threading.Thread):
             pass
 
     def _deliver(self, until: float) -> bool:
-        """Send what is due ``until`` then, as one message; True when there was something and it was taken."""
+        """Send what is due at the time ``until`` as one message; True if there was any and the channel accepted it."""
         with self._lock:
             batch = self._outbox.take(until)
         if not batch:
@@ -226,8 +226,8 @@ class Courier(threading.Thread):
 
     def _try(self, message: str) -> tuple[str, float]:
         """
-        Send; empty when it worked, else why not, and the seconds that the channel wants to be left alone. A
-        stranger's error may hold a secret: its class only.
+        Send; returns "" or what went wrong, and for how many seconds the channel asks for a pause. Of a foreign error
+        only the class is used, because its text may hold a secret.
         """
         try:
             return "" if self._channel.send(message) else "the message was not accepted", 0
@@ -253,9 +253,9 @@ class Courier(threading.Thread):
 
 def compose(batch: list[Line], now: float) -> str:
     """One message out of lines: alarms and notes as paragraphs, fills as a list below them."""
-    told = [(line.kind, line.text + _age(now - line.at)) for line in batch]
-    paragraphs = [text for kind, text in told if kind is not Kind.FILL]
-    fills = [text for kind, text in told if kind is Kind.FILL]
+    texts = [(line.kind, line.text + _age(now - line.at)) for line in batch]
+    paragraphs = [text for kind, text in texts if kind is not Kind.FILL]
+    fills = [text for kind, text in texts if kind is Kind.FILL]
     if len(fills) > 1:
         fills.insert(0, f"{counted(len(fills), 'order')} executed:")
     if fills:
@@ -264,7 +264,7 @@ def compose(batch: list[Line], now: float) -> str:
 
 
 def _signed(name: str, message: str) -> str:
-    """``message``, which begins with the bot's ``name``: once, for starts, ends and status carry it already."""
+    """``message`` with the bot's ``name`` in front; starts, stops and status messages begin with it already."""
     is_signed = not name or message.startswith((f"{name}: ", f"{name} started", f"{name} stopped"))
     return message if is_signed else f"{name}: {message}"
 

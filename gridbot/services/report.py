@@ -1,8 +1,8 @@
 """
 The accounts as lines and tables: profit, periods, cycles, gains of a tax year. Data in, data and text out.
 
-Amounts of the profit are cut to the decimals of the pair in such a way that the figures shown add up. Profit is
-never shown without the word on whether the books are reconciled.
+Amounts of the profit are cut to the decimals of the pair in such a way that the figures shown add up. A profit is
+never shown without saying whether the books are reconciled.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ from gridbot.services.messages import Units
 from gridbot.services.tables import Cell, Column, Table, moment
 
 DAY = 86400.0
-LOT = Decimal("1E-8")  # of nearly every pair
+LOT = Decimal("1E-8")  # the lot unit of nearly every pair, in base
 UNCOVERED = "base from before the bot: when it was acquired and what it cost is not known here"
 
 
@@ -49,7 +49,7 @@ def summarise(
     surplus: Decimal | None = None,
     lot: Decimal = LOT,
 ) -> Summary:
-    """The sums over all ``rows`` at ``price``; the other words are those of the functions below and of ``ledger``."""
+    """The sums over all ``rows`` at ``price``; for the other parameters see ``summary_of`` and ``ledger``."""
     view = ledger.by_cycle(rows, spoken_for, base_before)
     return summary_of(ledger.totals(view, lot), price, strategy, ledger.reconciled(rows, last_audit), surplus)
 
@@ -58,8 +58,8 @@ def summary_of(found: Totals, price: Decimal, strategy: str, books: str, surplus
     """
     The sums of a ledger by cycle, at one price.
 
-    surplus  base of cancelled orders that is still to be sold, as the database knows it: another strategy may
-             have bought what no sell was placed for. None: all of that is surplus
+    surplus  base of cancelled orders that is still to be sold, from the database; lots without a sell may be more
+             than that, if another strategy kept them. None: all lots without a sell are surplus
     """
     left_over = found.unassigned.volume if surplus is None else surplus
     if strategy == ledger.KEEPS_ALL:
@@ -80,8 +80,8 @@ def summary_of(found: Totals, price: Decimal, strategy: str, books: str, surplus
 
 def shown_profit(found: Profit, decimals: int) -> dict[str, Line]:
     """
-    grid profit, price move, (base from before,) change: cut to ``decimals``. The sums are cut first and the
-    price move takes the last digit, so that whoever adds up what is shown gets what is shown.
+    grid profit, price move, (base from before,) change: cut to ``decimals``. The price move is calculated from the
+    other figures after they are cut, so that the figures shown add up.
     """
 
     def cut(value: Decimal) -> Decimal:
@@ -112,7 +112,7 @@ def signed(value: Decimal) -> str:
 
 
 def profit_lines(summary: Summary, units: Units) -> tuple[str, ...]:
-    """The lines for the status message, labels twelve letters wide; the last one says whether to believe them."""
+    """The lines for the status message, labels twelve letters wide; the last says if the books are reconciled."""
     shown = shown_profit(summary.profit, units.quote_decimals)
     grid, move, change = shown["grid profit"], shown["price move"], shown["change"]
     lines = [
@@ -142,7 +142,7 @@ def _kept_lines(summary: Summary, units: Units) -> list[tuple[str, str]]:
 
 
 def summary_text(summary: Summary, units: Units) -> str:
-    """The profit as a table that adds up along and down, what is held, and the word on the books."""
+    """The profit as a table whose rows and columns add up, what is held, and whether the books are reconciled."""
     shown = shown_profit(summary.profit, units.quote_decimals)
     rows = [("", "before fees", "fees", "after fees")]
     rows += [(label, signed(line.gross), signed(-line.fees), signed(line.net)) for label, line in shown.items()]
@@ -159,7 +159,7 @@ def summary_text(summary: Summary, units: Units) -> str:
 
 
 def summary_document(summary: Summary) -> dict[str, Any]:
-    """The same with every digit, as text."""
+    """The summary for JSON: amounts as text, with every digit."""
     lines = {
         name.replace(" ", "_"): {"gross": digits(x.gross), "fees": digits(x.fees), "net": digits(x.net)}
         for name, x in _lines(summary.profit).items()
@@ -237,7 +237,7 @@ def by_cycle_table(view: Ledger, units: Units) -> Table:
 
 
 def _with_totals(columns: tuple[Column, ...], rows: tuple[tuple[Any, ...], ...]) -> Table:
-    """A last line that adds up counts and amounts."""
+    """A table with a last line of totals, for counts and amounts."""
     nothing: dict[str, Any] = {"count": 0, "amount": ZERO}
     with localcontext(EXACT):
         sums = [
@@ -249,8 +249,8 @@ def _with_totals(columns: tuple[Column, ...], rows: tuple[tuple[Any, ...], ...])
 
 def tax_table(view: Ledger, year: int, units: Units) -> Table:
     """
-    The gains of a year (UTC) out of a ledger by ``fifo``: one row for each part of a lot that was sold. Base
-    that no lot covers has no date and no cost here, and therefore no gain.
+    The gains of a year (UTC) out of a ledger from ``fifo``: one row for each part of a lot that was sold. For base
+    from before the bot date and cost are not known, and therefore no gain is shown.
     """
 
     def row(sale: Closing) -> tuple[Cell, ...]:

@@ -1,9 +1,9 @@
 """
 The sums of a running bot's executions, without reading or keeping all of them every time.
 
-A cycle is a buy and the sells that were placed for it. It is settled when no sell is to come and its sells took no
-more than the buy brought: as long as every sell closes lots of its own buy, nothing changes the figures of a settled
-cycle, and it changes none of the others'. Its sums are kept, its executions are not.
+A cycle is a buy and the sells that were placed for it. It is settled if no further sell is to come and its sells sold
+no more than was bought. As long as every sell closes lots of its own buy, the figures of a settled cycle never change
+and do not affect other cycles. So its sums are kept in memory, and its executions are not.
 """
 
 from collections.abc import Sequence, Set
@@ -15,8 +15,8 @@ from gridbot.models.grid import EXTRA, NO_BUY
 from gridbot.models.money import ZERO
 from gridbot.services.ledger import PROVISIONAL, Ledger, Totals, by_cycle, totals
 
-PIECE = 100  # cycles; some milliseconds
-# Which lots sells take that were not placed for their buy: none; those of buys without a sell; any.
+PIECE = 100  # cycles read in one step; takes some milliseconds
+# Which lots may be closed by a sell that was not placed for their buy: none; those of buys without a sell; any.
 OWN_LOTS, FREE_LOTS, ANY_LOTS = range(3)
 
 
@@ -34,7 +34,10 @@ class RunningLedger:
         self._taken = max(taken, FREE_LOTS if news & (NO_BUY - {EXTRA}) else OWN_LOTS)
 
     def go_on(self, busy: Set[str], lot: Decimal, most: int = PIECE) -> None:
-        """Take in at most ``most`` cycles with news. ``busy``: buys that are open, or whose sell is still to come."""
+        """
+        Read at most ``most`` cycles that have new executions, and settle those that are over. ``busy``: buys that are
+        open, or whose sell is still to come.
+        """
         news = self._trades.news
         for _ in range(min(most, len(news))):
             buy = news.pop()
@@ -55,18 +58,22 @@ class RunningLedger:
     def totals(
         self, busy: Set[str], lot: Decimal, spoken_for: Set[str], base_before: Decimal | None
     ) -> tuple[Totals, Sequence[Row]]:
-        """The sums, and the executions that are not settled. The last two as for ``by_cycle``."""
-        for _ in range(4):  # more than it ever takes
+        """
+        The sums, and the executions that are not settled. ``busy`` as for ``go_on``; ``spoken_for`` and
+        ``base_before`` as for ``by_cycle``.
+        """
+        for _ in range(4):  # more rounds than are ever needed
             if self._taken == ANY_LOTS:
                 break
-            self._trades.news |= busy - self._open.keys()  # counted twice, and noticed, if it was settled once
+            # A cycle that was settled and is reopened here is counted twice; the check of the count below detects it.
+            self._trades.news |= busy - self._open.keys()
             self.go_on(busy, lot, len(self._trades.news))
             for buy in list(self._open):
                 self._settle(buy, busy, lot)
             rows = [row for cycle in self._open.values() for row in cycle]
             rows.sort(key=lambda row: (row.info.time, row.info.exec_id))
             view = by_cycle(rows, spoken_for, base_before)
-            # As long as the base from before is enough for SWING's extra sells, they take no lot.
+            # SWING's extra sells take no lot while the base from before the bot is enough for them.
             extra = sum((row.info.volume for row in self._open.get(EXTRA, ())), ZERO)
             takes_any = extra > (base_before or ZERO)
             strays = takes_any or _lots_taken(view) > self._taken
@@ -79,7 +86,7 @@ class RunningLedger:
 
 
 def _lots_taken(view: Ledger) -> int:
-    """Which lots the sells of a view took, beside those of their own buys. Extra sells are looked at elsewhere."""
+    """Which lots the sells took besides those of their own buys. Extra sells are left out: ``totals`` checks them."""
     placed_for: dict[str, set[str]] = {}
     for row in view.rows:
         if row.info.side != BUY:

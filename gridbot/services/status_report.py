@@ -16,7 +16,7 @@ MOST_RUNGS = 12  # sells shown in the ladder; a long bear market leaves hundreds
 
 @dataclass(frozen=True)
 class Status:
-    """What the status message tells. Balances as carried on from the exchange's last word."""
+    """The data of the status message. Balances: the exchange's last report, updated by the bot's own fills since."""
 
     name: str
     strategy: str
@@ -27,7 +27,7 @@ class Status:
     base_balance: Decimal
     quote_balance: Decimal
     profit_lines: tuple[str, ...] = ()
-    halted: str = ""  # why the exchange wants no orders for now
+    halted: str = ""  # why the exchange accepts no orders for now; "": it does
 
 
 def ladder(
@@ -55,12 +55,12 @@ def ladder(
 
 
 def away(price: Decimal, ticker: Decimal) -> str:
-    """How far ``price`` is from the present one: "+1.00 %"."""
+    """How far ``price`` is from the present price ``ticker``: "+1.00 %"."""
     return signed_percent((price - ticker) / ticker if ticker else ZERO)
 
 
 def headline(name: str, strategy: str, units: Units, simulated: bool) -> str:
-    """Whose figures follow: "demo: GridHODL on BTC/USD, play money"."""
+    """The first line of a report: "demo: GridHODL on BTC/USD, play money"."""
     return f"{name}: {strategy} on {units.base}/{units.quote}{', play money' if simulated else ''}"
 
 
@@ -88,7 +88,7 @@ def status_message(status: Status) -> str:
 
 
 def status_document(status: Status) -> dict[str, object]:
-    """The same for the status server: plain values, amounts as Decimal."""
+    """The status for the status server: plain values, amounts as Decimal."""
     grid = status.grid
     return {
         "name": status.name,
@@ -113,7 +113,7 @@ def status_document(status: Status) -> dict[str, object]:
 
 
 def missing(status: Status) -> list[dict[str, object]]:
-    """The buys that should be there and are not, amounts as Decimal."""
+    """The buys that are missing, with the reasons; amounts as Decimal."""
     return [{"price": w.price, "cause": w.cause.value, "reason": w.reason} for w in status.waiting]
 
 

@@ -161,7 +161,7 @@ def test_executions_the_exchange_no_longer_tells_are_proven_by_equal_balances_on
     short = theirs(orders=ORDERS[1:], trades=(S1.info,))
     found = compare(other=short)
     assert found.is_reconciled
-    assert "1 execution of orders that the exchange does not tell any more" in found.notes[-1]
+    assert "1 execution of orders that the exchange no longer reports" in found.notes[-1]
     shared = compare(other=short, start=Start())
     unequal = compare(other=replace(short, balance=theirs(balance=(D("0.001"), D("950.12374"))).balance))
     for unproven in (shared, unequal):
