@@ -1,4 +1,4 @@
-"""What is remembered of audits, and of the bot's view of its grid: one row each per userref."""
+"""Stores the outcome of the last audit, and the running bot's view of its grid: one row each per userref."""
 
 import json
 import logging
@@ -42,7 +42,7 @@ class Snapshots(Table):
     name = "snapshots"
 
     def last(self) -> dict[str, Any] | None:
-        """The document of the last ``put``, with "at" (unix seconds); None when there is none, or none that can be."""
+        """The document of the last ``put``, with "at" (unix seconds); None if there is none, or it is unreadable."""
         row = self._select(("at", "document")).fetchone()
         try:
             return None if row is None else {**json.loads(row[1]), "at": stored.time(row[0])}

@@ -1,9 +1,9 @@
 """
 The connection to the bot's database: opening, integrity, transactions, and errors that say what to do.
 
-One SQLite file in WAL mode with ``synchronous=FULL``. Whatever belongs together happens inside
-``with db.atomic():``. A write that fails raises DatabaseError; what is in memory may then be ahead of
-the disk, so the process must end, and the next start reads the truth from the disk.
+One SQLite file in WAL mode with ``synchronous=FULL``. Writes that belong together stand inside
+``with db.atomic():``. A write that fails raises DatabaseError. The data in memory may then be ahead of the disk, so
+the process must end; the next start reads what is on the disk.
 """
 
 import os
@@ -17,9 +17,9 @@ from gridbot.infrastructure.migrations import Database, migrations, not_ours
 
 MEMORY = ":memory:"
 BUSY_SECONDS = 10.0  # a backup or a report may hold the file for a moment
-LEAST_ROOM = 100_000  # bytes; to open a database takes most of them
-JOINED = nullcontext()  # a block inside another one
-PAGE_SIZE = 1024  # a commit writes whole pages: small rows want small ones
+LEAST_ROOM = 100_000  # bytes of free space; opening a database needs most of them
+JOINED = nullcontext()  # for a block inside another one
+PAGE_SIZE = 1024  # bytes; a commit writes whole pages, and the rows are small
 
 
 class DBConnect:
@@ -68,13 +68,13 @@ class DBConnect:
         except FileNotFoundError:
             return None
         except OSError:
-            return self._file  # a disk that does not answer says nothing
+            return self._file  # a disk error does not mean that the file is gone
         return there.st_dev, there.st_ino
 
     def put_back(self) -> str:
         """
-        What became of the file while we were using it, "" when all is well. A deleted one is written anew
-        from what the open connection still holds.
+        What happened to the file while the bot used it, "" if nothing did. A deleted file is written anew from what
+        the open connection still holds. Raises DatabaseError if that fails.
         """
         there = self._file_there()
         if there == self._file:
@@ -150,7 +150,7 @@ class DBConnect:
 
 
 def _is_full(path: str) -> bool:
-    """SQLite does not always say so. A disk without room for another file is full too."""
+    """True if the disk has no room left for data or for another file; SQLite's error does not always say so."""
     try:
         disk = os.statvfs(os.path.dirname(path) or ".")
     except OSError:
@@ -162,8 +162,8 @@ def read_only(path: Path) -> sqlite3.Connection:
     """
     A connection that only reads. Raises sqlite3.Error, and DatabaseError for a log that cannot be read.
 
-    Even to read, SQLite makes files beside a database that has its log there (WAL). Where it may not, the file
-    is all there is, provided that the bot has ended well and left no log.
+    Even for reading, SQLite must create files beside a database in WAL mode. If this user may not do that, the file
+    is read alone, without its log. That is right only if the bot ended properly and left no log.
     """
     address = f"{path.absolute().as_uri()}?mode=ro"
     connection = sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS)
@@ -185,8 +185,8 @@ def read_only(path: Path) -> sqlite3.Connection:
 
 def open_or_rebuild(path: Path, now: float) -> tuple[DBConnect, str]:
     """
-    Open the database; one that is damaged is moved aside, and an empty one takes its place, to be
-    filled from the exchange. Returns it with what the owner should know, "" when all is well.
+    Open the database. A damaged one is renamed, and an empty one takes its place, to be filled from the exchange.
+    Returns the database, and a text for the owner, "" if all is well.
 
     now  unix seconds, for the name of the damaged file
     """
@@ -207,7 +207,7 @@ def open_or_rebuild(path: Path, now: float) -> tuple[DBConnect, str]:
 
 
 def move_aside(database: Path, aside: Path) -> None:
-    """Rename the file to ``aside``, and its companions accordingly, as far as there are any."""
+    """Rename the database to ``aside``, and its -wal and -shm files, if they exist, accordingly."""
     for suffix in ("", "-wal", "-shm"):
         part = database.with_name(database.name + suffix)
         if part.exists():

@@ -1,6 +1,6 @@
 """
-The schema, as steps that are applied once each and recorded in the database. A step that was released is never
-changed: files that have taken it do not take it again. A new one follows.
+The schema, as steps that are applied once each and recorded in the database. A released step is never changed,
+because a database that has it does not apply it again; a change needs a new step.
 
 STRICT tables refuse a value of the wrong type; prices, volumes, costs and fees are TEXT, times REAL
 (unix seconds). WITHOUT ROWID and small pages keep what a fill writes to an SD card small: each
@@ -9,8 +9,8 @@ table is one tree, and each change touches one page of it.
 
 import sys
 
-# sqlite-utils imports pandas and numpy where they happen to be installed: half a second at every start and
-# 45 MB for tables that a bot does not have. A module that is None cannot be imported, and is not missed.
+# sqlite-utils imports pandas and numpy if they are installed: half a second at every start and 45 MB for tables that
+# a bot does not have. With None in sys.modules the import fails, and sqlite-utils works without them.
 _UNUSED = [name for name in ("numpy", "pandas") if name not in sys.modules]
 sys.modules.update(dict.fromkeys(_UNUSED))  # type: ignore[arg-type]
 try:
@@ -81,25 +81,28 @@ def m010_audits(db: Database) -> None:
 
 @migrations()
 def m011_unknown_sells(db: Database) -> None:
-    """Adopted sells that fit no buy are marked as such; an empty mark means that nobody looked yet."""
+    """Adopted sells that fit no buy are marked 'unknown'; an empty mark means: not compared with the buys yet."""
     db.execute("UPDATE orderbook SET sells = 'unknown' WHERE side = 'sell' AND sells = ''")
 
 
 @migrations()
 def m012_trades_by_sale(db: Database) -> None:
-    """What was sold of a buy is asked for at the end of every cycle."""
+    """An index for the sells of a buy, which are read at the end of every cycle."""
     db.execute("CREATE INDEX trades_by_sale ON trades (userref, sells) WHERE side = 'sell'")
 
 
 @migrations()
 def m013_base_at_the_first_start(db: Database) -> None:
-    """Settings change, and past profits must not: NULL in what was begun before, '' where nobody told."""
+    """
+    The base given to the bot at its first start: the settings may change later, past profits must not. NULL: the books
+    are older than this column; '': the settings did not say it.
+    """
     db.execute("ALTER TABLE configuration ADD COLUMN base_before TEXT")
 
 
 @migrations()
 def m014_forgotten_orders(db: Database) -> None:
-    """What the owner has told the bot to sell no more."""
+    """What the bot must not sell any more, because the owner used the command ``forget``."""
     db.execute(
         "CREATE TABLE forgotten_orders (userref INTEGER NOT NULL, txid TEXT NOT NULL, at REAL NOT NULL,"
         " volume TEXT NOT NULL, PRIMARY KEY (userref, txid)) STRICT, WITHOUT ROWID"
@@ -108,13 +111,13 @@ def m014_forgotten_orders(db: Database) -> None:
 
 @migrations()
 def m015_volume_of_forgotten_orders(db: Database) -> None:
-    """The step before once made this table without the column; what has taken it then lacks it still."""
+    """An early form of m014 made the table without this column; it is added where it is missing."""
     if "volume" not in db["forgotten_orders"].columns_dict:
         db.execute("ALTER TABLE forgotten_orders ADD COLUMN volume TEXT NOT NULL DEFAULT '0'")
 
 
 def not_ours(db: Database) -> str:
-    """Why this version must not write into the file, in words that go on after its name; "" when it may. Reads only."""
+    """Why this version must not write to the file, worded to follow the file's name; "" if it may. Only reads."""
     try:
         applied = {step.name for step in migrations.applied(db)}
     except KeyError as exc:

@@ -1,9 +1,9 @@
 """
 The settings of the bot: frozen, checked when they are made, money as Decimal. No I/O.
 
-Every value may come as the text of config.ini ("1%", "yes", "100.50") or as the type itself; a float
-where money belongs is refused. A refusal says why, and what would be right. Sections and keys of
-config.ini carry the names of these fields; the file is read in core/config_file.py.
+Every value may be given as the text of config.ini ("1%", "yes", "100.50") or as the type itself; a float for an
+amount of money is refused. An error says why, and what would be right. Sections and keys of config.ini have the
+names of these fields; core/config_file.py reads the file.
 """
 
 import difflib
@@ -27,16 +27,16 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 MAX_USERREF = 2**31 - 1
 # The most open orders Kraken allows on one pair, in its highest tier.
 MAX_OPEN_ORDERS = 225
-# Nobody's grid needs more; it keeps a slipped exponent ("1e999999") out of every later calculation.
+# No grid needs more. The limit keeps a mistyped exponent ("1e999999") out of every later calculation.
 MAX_AMOUNT = Decimal(10) ** 15
 MOST_DIGITS = 60
-# Above these a number without a percent sign was almost certainly meant as percent.
+# A larger number without a percent sign was almost certainly meant as percent.
 SUSPICIOUS_INTERVAL = Decimal("0.25")
 SUSPICIOUS_FEE = Decimal("0.01")
 MAX_FEE = Decimal("0.1")
 MAX_VOLATILITY = Decimal("0.05")
 MAX_SPEED = 1000  # ticks per second
-# The smallest interval that pays is named to this many decimals.
+# The smallest interval that pays is a multiple of this.
 INTERVAL_STEP = Decimal("0.00001")
 
 YES, NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
@@ -85,9 +85,9 @@ def read_not_negative(value: Any) -> Decimal:
 
 def read_fraction(value: Any, suspicious: Decimal, limit: Decimal) -> Decimal:
     """
-    "1%", "1 %" and "0.01" are all 0.01. A number without a percent sign above ``suspicious`` is
-    refused as a mistaken unit, because 0.26 is 26 % and hardly ever meant; up to ``limit`` it may be
-    insisted on with a percent sign. Raises ValueError.
+    "1%", "1 %" and "0.01" are all 0.01. A number above ``suspicious`` without a percent sign is refused as a wrong
+    unit, because 0.26 is 26 %, which is hardly ever meant. The error says how to write it as percent, if it is below
+    ``limit``. Raises ValueError.
     """
     text = value.strip() if isinstance(value, str) else value
     if isinstance(text, str) and text.endswith("%"):
@@ -110,7 +110,7 @@ def _read_interval(value: Any) -> Decimal:
 
 
 def read_fee(value: Any) -> Decimal | None:
-    """A fee per side, as a fraction; None for nothing. Raises ValueError."""
+    """A fee per side, as a fraction; None if ``value`` is empty. Raises ValueError."""
     if value is None or value == "":
         return None
     fee = read_fraction(value, SUSPICIOUS_FEE, MAX_FEE)
@@ -169,7 +169,7 @@ def _read_currency(value: Any) -> str:
         raise ValueError("must be one currency; a pair is written as base_currency = BTC and quote_currency = USD")
     if not _CURRENCY.fullmatch(name):
         raise ValueError("must be the name of a currency as Kraken writes it: BTC, USD, AAPLx")
-    # Never upper-cased for the owner: AAPLx exists, AAPLX does not.
+    # Not upper-cased without asking: AAPLx exists, AAPLX does not.
     if name == name.lower() != name.upper():
         stock = name.removesuffix("x").upper()
         meant = f'"{name.upper()}"' + (f' or the xStock "{stock}x"' if name.endswith("x") and stock else "")
@@ -228,9 +228,9 @@ def smallest_paying_interval(fee: Decimal) -> Decimal:
 
 def check_interval_pays(interval: Decimal, fee: Decimal) -> None:
     """
-    Return when a round of buy and sell one ``interval`` apart earns more than two fees.
+    Check that a buy and its sell one ``interval`` higher earn more than two fees. Both are fractions.
 
-    Both are fractions. Raises ConfigurationError naming the smallest interval that pays.
+    Raises ConfigurationError that names the smallest interval that pays.
     """
     if why := _why_it_does_not_pay(interval, fee):
         raise ConfigurationError(f"[grid] interval = {digits(interval)}: {why}")
@@ -253,7 +253,7 @@ def as_percent(fraction: Decimal) -> str:
 
 
 def check_one_buy_fits(max_investment: Decimal, one_buy: Decimal, n: int) -> None:
-    """Return when one of ``n`` buys of ``one_buy`` quote, fee included, has room. Raises ConfigurationError."""
+    """Check that at least one of ``n`` buys of ``one_buy`` quote, fee included, fits. Raises ConfigurationError."""
     if why := _why_none_fits(max_investment, one_buy, n):
         raise ConfigurationError(f"[grid] {why}")
 
@@ -295,7 +295,7 @@ class BotConfigDTO(Section):
 
     @model_validator(mode="after")
     def check_together(self) -> Self:
-        """What only shows when values stand side by side; every line of the text begins with the key to mend."""
+        """Compare the values with each other. Raises ValueError; each line of it begins with the key to correct."""
         problems = []
         if self.exchange == "Demo" and not self.dry_run:
             problems.append("dry_run: the demo has no real orders. Set dry_run = yes, or exchange = Kraken")
@@ -312,23 +312,23 @@ class BotConfigDTO(Section):
 
     @property
     def one_buy(self) -> Decimal:
-        """What a buy binds, in quote, with its fee as far as it is known."""
+        """What a buy binds, in quote, with its fee if the settings name one."""
         return self.amount_per_grid * (ONE + (self.fee or ZERO))
 
     @property
     def buys_that_fit(self) -> int:
-        """How many of the buys max_investment has room for while nothing else is open."""
-        room = (self.max_investment - self.one_buy) / self.amount_per_grid  # for further ones; it must not be reached
+        """How many of the buys fit into max_investment while no sell is open."""
+        room = (self.max_investment - self.one_buy) / self.amount_per_grid  # beyond one; the limit must not be reached
         return min(int(room.to_integral_value(ROUND_CEILING)), self.n_open_buy_orders)
 
     @property
     def simulated(self) -> bool:
-        """No order of this bot reaches an exchange: a dry run, or the demo."""
+        """True if no order of this bot reaches an exchange: a dry run, or the demo."""
         return self.dry_run or self.exchange == "Demo"
 
 
 class FundsConfigDTO(Section):
-    """[funds]: what is the bot's own at its first start; its trades change that. None: the whole free balance."""
+    """[funds]: what is the bot's own at its first start; later its trades change it. None: all that is free."""
 
     own_base: NotNegative | None = None
     own_quote: NotNegative | None = None
@@ -339,7 +339,7 @@ def _read_socket_address(value: object) -> object:
     try:
         address = urlsplit(text)
         is_one = text.startswith(("ws://", "wss://")) and address.hostname and address.port != 0
-    except ValueError:  # as a port of letters is
+    except ValueError:  # for example for a port of letters
         is_one = False
     if not is_one:
         raise ValueError("this is no address of a websocket")
@@ -375,7 +375,7 @@ class DemoConfigDTO(Section):
 
     start_price: Positive = Decimal(50000)  # quote
     volatility: Annotated[Decimal, BeforeValidator(_read_volatility)] = Decimal("0.001")  # typical move per tick
-    # The same seed gives the same prices; None: other prices for every new book.
+    # The same seed gives the same prices; None: new prices for every new database.
     seed: Annotated[int, BeforeValidator(read_whole)] | None = None
     speed: Annotated[Decimal, BeforeValidator(_read_speed)] = Decimal(5)  # ticks per second
 
@@ -387,7 +387,7 @@ class DBConfigDTO(Section):
 
 
 class TelegramConfigDTO(Section):
-    """[telegram]: a bot's token and the chat that hears it."""
+    """[telegram]: the token of a Telegram bot, and the chat it writes to."""
 
     token: SecretStr
     chat_id: Annotated[str, BeforeValidator(_read_chat)]
@@ -395,7 +395,7 @@ class TelegramConfigDTO(Section):
 
 
 class NotificationConfigDTO(Section):
-    """Who is told. ``channels``: further channels by registry name or dotted path."""
+    """Where notifications go. ``channels``: further channels by registry name or dotted path."""
 
     telegram: TelegramConfigDTO | None = None
     channels: Annotated[tuple[str, ...], BeforeValidator(_read_channels)] = ()
@@ -410,7 +410,7 @@ class MetricsConfigDTO(Section):
 
 
 class LoggingConfigDTO(Section):
-    """[logging]: how much is told, and whether it is kept in a file."""
+    """[logging]: how much is logged, and whether also to a file."""
 
     level: Annotated[str, BeforeValidator(_read_level)] = "INFO"
     file: Path | None = None
@@ -432,14 +432,14 @@ class Settings(Section):
 
     @property
     def own_play_money(self) -> tuple[Decimal, Decimal]:
-        """Base and quote of [paper], as far as they are the bot's own."""
+        """Base and quote of [paper], at most what is the bot's own by [funds]."""
         paper, own = self.paper, self.funds
         base = paper.base_balance if own.own_base is None else min(paper.base_balance, own.own_base)
         quote = paper.quote_balance if own.own_quote is None else min(paper.quote_balance, own.own_quote)
         return base, quote
 
     def secrets(self) -> list[str]:
-        """What must never reach a log: the API key, both halves, and the Telegram token."""
+        """What must never reach a log: both halves of the API key, and the Telegram token."""
         telegram = self.notification.telegram
         found = [self.kraken.api_public_key, self.kraken.api_secret_key.get_secret_value()]
         return [s for s in (*found, telegram.token.get_secret_value() if telegram else "") if s]
