@@ -115,7 +115,7 @@ class FeeLadder:
 def pair_from_file(
     bot: BotConfigDTO, decimals: int, ordermin: Decimal = USUAL_ORDERMIN, costmin: Decimal = USUAL_COSTMIN
 ) -> AssetPairInfoSchema:
-    """A pair as the file shows it: prices with so many ``decimals``; ``ordermin`` in base, ``costmin`` in quote."""
+    """The rules of the pair: prices have ``decimals``, as in the file; ``ordermin`` in base, ``costmin`` in quote."""
     return AssetPairInfoSchema(
         base=bot.base_currency,
         quote=bot.quote_currency,
@@ -129,7 +129,7 @@ def pair_from_file(
 
 
 class Backtest:
-    """One bot, one stretch of the past."""
+    """One bot, run over one period of the past."""
 
     def __init__(
         self,
@@ -163,12 +163,12 @@ class Backtest:
         db = DBConnect(MEMORY)
         db.execute("BEGIN")  # one transaction for the whole run: this database need not survive a crash
 
-        def tell(event: Event) -> None:
+        def publish_to_all(event: Event) -> None:
             self.tally.hear(event)
             if publish is not None:
                 publish(event)
 
-        self.desk = OrderDesk(db, self.rest, self.clock, userref, tell)
+        self.desk = OrderDesk(db, self.rest, self.clock, userref, publish_to_all)
         self.strategy = play.strategy(
             Surroundings(
                 config=play.bot.model_copy(update={"fee": play.fee}),
@@ -177,7 +177,7 @@ class Backtest:
                 desk=self.desk,
                 sync=BookSync(self.desk, self.rest, userref).run,
                 clock=self.clock,
-                publish=tell,
+                publish=publish_to_all,
                 report=lambda: "",
             )
         )
@@ -188,8 +188,8 @@ class Backtest:
         self._use_band = use_band
         self._step = step
         self._tick = float(play.pair.tick_size)
-        self._low, self._high = NEVER  # candles between these prices are passed over
-        self._due = 0.0  # market time of the next look at the account
+        self._low, self._high = NEVER  # candles between these prices are skipped
+        self._due = 0.0  # market time of the next sample of the account
         self.strategy.run(self._frames.append)
 
     def run(

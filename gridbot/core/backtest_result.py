@@ -80,7 +80,7 @@ class Result:
     open_sells: int
     unsold: int
     drawdown: Decimal
-    time_in_market: Decimal  # share of the time in which base was held, given or bought: its price moved the wealth
+    time_in_market: Decimal  # share of the time in which the account held base, given at the start or bought
     tied_up: Decimal  # mean of price x volume over all open orders
     most_tied_up: Decimal
     holding: Decimal  # all quote into base at the first price, one fee
@@ -127,7 +127,7 @@ class Deepest:
         self.fall = ZERO
 
     def see(self, value: Decimal) -> None:
-        """The next value in time."""
+        """Note the next value in time."""
         if value > self._peak:
             self._peak = value
         elif self._peak - value > self.fall * self._peak:
@@ -168,7 +168,7 @@ class Tally:
         self._regular: list[tuple[float, Decimal]] = []  # time, base for one quote
 
     def begin(self, time: float, price: Decimal) -> None:
-        """The first price of the period."""
+        """Start with the first price of the period."""
         money = self.exchange.money
         self._begin, self._first, self._last = time, price, price
         self._looked_at = time

@@ -144,7 +144,7 @@ def _key_to_ourselves(settings: Settings) -> Iterator[None]:
     key = "" if settings.bot.simulated else settings.kraken.api_public_key
     if running := claim(str(settings.db.path), key, key_only=True):
         raise GridBotError(
-            f"{running}, and a key serves one program at a time: its nonces would get in each other's way.\n"
+            f"{running}, and a key serves one program at a time: two would spoil each other's nonces.\n"
             "  Stop the bot for the audit, or give the audit a key of its own that may only query: "
             "GRIDBOT_API_PUBLIC_KEY and GRIDBOT_API_SECRET_KEY in the environment"
         )

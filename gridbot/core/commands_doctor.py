@@ -31,7 +31,7 @@ from gridbot.services.funds import bound_by
 from gridbot.services.messages import Units, counted
 from gridbot.strategies import grid_rules as rules
 
-SLOW_CLOCK = 5.0  # seconds: less does no harm, more makes logs and nonces odd
+SLOW_CLOCK = 5.0  # seconds: a smaller difference does no harm, a larger one gives logs and nonces wrong times
 
 GOOD, HINT, WRONG = "ok     ", "hint   ", "PROBLEM"
 Finding = tuple[str, str, str]  # one of these three, what was checked, what was found
@@ -39,7 +39,7 @@ SellAfter = Callable[[UnsoldBuy], PlaceSell | None]
 
 
 def doctor(settings: Settings, args: argparse.Namespace) -> int:
-    """Look at everything; 0 when the bot can start, 1 when something may pass by itself, 2 when it must be mended."""
+    """Check everything; 0 if the bot can start, 1 for a network problem, 2 if the owner must correct something."""
     worst = 0
     for verdict, what, text in Doctor(settings).examine():
         write(f"{verdict} {what}: {text}")
@@ -229,15 +229,15 @@ class Doctor:
         traded = flow(row.info for row in books.rows) if books else (ZERO, ZERO)
         bound = bound_by(books.orders, books.pending, fee) if books else (ZERO, ZERO)
         have = []
-        for n, (key, told, free, held, in_words) in enumerate(
+        for n, (key, granted, free, held, in_words) in enumerate(
             (
                 ("own_base", own.own_base, money.base_available, money.base_balance, units.volume),
                 ("own_quote", own.own_quote, money.quote_available, money.quote_balance, units.money),
             )
         ):
-            have.append(free if told is None else min(free, max(told + traded[n] - bound[n], ZERO)))
-            if told is not None and told > held and books is None:
-                share = f"[funds] {key} = {digits(told)}, and the account holds {in_words(held)}"
+            have.append(free if granted is None else min(free, max(granted + traded[n] - bound[n], ZERO)))
+            if granted is not None and granted > held and books is None:
+                share = f"[funds] {key} = {digits(granted)}, and the account holds {in_words(held)}"
                 cure = f"The bot uses what there is, and audit will miss the rest: set {key} to no more than that"
                 yield (HINT, "funds", f"{share}. {cure}")
         base, quote = have

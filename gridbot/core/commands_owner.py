@@ -196,7 +196,7 @@ def copy_database(source: Path, target: Path) -> None:
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         with closing(read_only(source)) as reading, closing(sqlite3.connect(draft)) as writing:
             reading.backup(writing, pages=PAGES_AT_ONCE)
-            writing.execute("PRAGMA journal_mode=DELETE")  # one file, without companions
+            writing.execute("PRAGMA journal_mode=DELETE")  # one file, without -wal and -shm
             sound = [row[0] for row in writing.execute("PRAGMA integrity_check")] == ["ok"]
         if not sound:
             raise DatabaseError(f"{source}: is damaged, so no copy was made; see check")

@@ -68,7 +68,7 @@ WOULD_BE_RIGHT = {
     "ws_url": "wss://ws.kraken.com/v2",
     "ws_auth_url": "wss://ws-auth.kraken.com/v2",
     "token": "the token @BotFather gave you",
-    "chat_id": "the number of the chat that shall hear the bot",
+    "chat_id": "the number of the chat that gets the messages",
     "thread_id": "the number of the topic, in a group that has topics",
     "port": "a whole number from 1 to 65535",
 }

@@ -146,7 +146,7 @@ class BotEngine:
             for message in self._exchange.feed.on_message(frame):
                 self.handle(message)
         now = self._clock.monotonic()
-        # News that is waiting is read first: it may answer what the timers would ask.
+        # Frames that wait are handled first: they may answer what the timers would ask.
         is_due = now >= self._next_timer and (self._queue.empty() or now >= self._next_timer + TIMER_PATIENCE)
         if is_due and not self._clock.stopping():  # a stop must not wait for a question to the exchange
             self._next_timer = now + TIMER_SPACING

@@ -53,7 +53,7 @@ class Heartbeat:
 
     def end(self, why: str, on_request: bool = False) -> None:
         """Note that the bot ends: on request, or else for the reason ``why``."""
-        first_line = why.partition("\n")[0] or "no reason told"
+        first_line = why.partition("\n")[0] or "no reason given"
         self._write(STOPPED if on_request else f"{ENDED} {first_line}", self._now(), 0.0)
 
     def _write(self, state: str, now: float, good_for: float) -> None:
@@ -170,20 +170,20 @@ def watch(args: argparse.Namespace) -> int:
     return 0 if life.is_alive else 1
 
 
-def _notify_once(config_path: str, told: str, life: Life) -> None:
+def _notify_once(config_path: str, mark: str, life: Life) -> None:
     """
-    Notify once that the bot is dead, again after REMIND_AFTER, and once when it is back. ``told``: a file in memory
+    Notify once that the bot is dead, again after REMIND_AFTER, and once when it is back. ``mark``: a file in memory
     whose time is that of the last notification; it is gone after a reboot.
     """
-    told_at = os.stat(told).st_mtime if os.path.exists(told) else None
-    is_known = told_at is not None and 0 <= time.time() - told_at < REMIND_AFTER
-    if (told_at is None if life.is_alive else is_known) or not _send(config_path, life.text):
+    notified_at = os.stat(mark).st_mtime if os.path.exists(mark) else None
+    is_known = notified_at is not None and 0 <= time.time() - notified_at < REMIND_AFTER
+    if (notified_at is None if life.is_alive else is_known) or not _send(config_path, life.text):
         return
     if life.is_alive:
-        os.unlink(told)
+        os.unlink(mark)
     else:
-        os.close(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-        os.utime(told)
+        os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+        os.utime(mark)
 
 
 def _send(config_path: str, text: str) -> bool:

@@ -3,8 +3,8 @@ The journal of a session: everything that reached the bot's main thread, in one 
 
 Recorded are every question and order with its reply or its error, what the feed made of every frame, the
 turns of the loop, and every reading of the clock; at the beginning the settings that matter and the database.
-Keys and tokens are not part of that; should one appear all the same, it is replaced by "(removed)". The journal is
-JSON, one record a line, gzipped, and written by the main thread through a buffer: a power cut loses the last seconds.
+Keys, tokens and addresses are not part of that; a key or token that appears all the same is replaced by "(removed)".
+The journal is gzipped JSON, one record a line. The main thread writes it through a buffer: a power cut loses its end.
 
     {"n":"clock","r":12.5}  {"n":"queue.get","r":"frame"}  {"n":"rest.create_order","a":[[],{...}],"r":{...}}
 """

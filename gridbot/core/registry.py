@@ -22,7 +22,7 @@ from gridbot.models.configuration import BotConfigDTO, Settings, did_you_mean
 
 EXCHANGES = {
     "Kraken": "gridbot.adapters.exchanges.kraken:KrakenExchange",
-    "Paper": "gridbot.adapters.exchanges.paper:PaperExchange",  # what Kraken means with dry_run = yes
+    "Paper": "gridbot.adapters.exchanges.paper:PaperExchange",  # stands for Kraken if dry_run = yes
     "Demo": "gridbot.adapters.exchanges.demo:DemoExchange",
 }
 STRATEGIES = {
@@ -128,7 +128,7 @@ def _load(where: str, module_name: str, class_name: str) -> Any:
         raise ConfigurationError(
             f"{where}: there is no module {exc.name!r}. Put it beside config.ini, or install it, and check the spelling"
         ) from exc
-    except Exception as exc:  # another's code may raise anything while it is imported
+    except Exception as exc:  # the owner's module may raise anything while it is imported
         raise ConfigurationError(
             f"{where}: importing {module_name} failed with {type(exc).__name__}: {exc}. Mend the module and start again"
         ) from exc

@@ -40,7 +40,7 @@ class EndOfJournal(Exception):
 
 
 class Script:
-    """The journal, read in step with the bot."""
+    """Answers the bot's calls with the replies in the journal."""
 
     def __init__(self, lines: Iterator[tuple[int, dict[str, Any]]]) -> None:
         self._lines = lines

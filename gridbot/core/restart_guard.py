@@ -2,9 +2,9 @@
 Starts that do not last are followed by a growing pause, remembered across restarts.
 
 cron starts the bot every minute. A bot that fails at once would ask Kraken the same wrong question
-every minute, and Kraken locks a key out for that. So every start is noted in a file beside the database, as failed
-until the bot has traded for a while or was asked to stop. The next start reads the note before anything heavy is
-imported, and exits if the pause is not over.
+every minute, and Kraken locks a key out for that. So every start is noted in a file beside the database, and counts as
+failed until the bot trades. Earlier failures are forgotten once it has traded for a while, or was asked to stop. The
+next start reads the note before anything heavy is imported, and exits if the pause is not over.
 
 A power cut is no failure: a start that was noted during an earlier boot and has no end does not count. Nor does a
 bot that is killed while it trades. A bot that is killed before it trades counts after some times: perhaps the memory
@@ -70,7 +70,7 @@ class RestartGuard:
         self._write(self._failures + 1, NO_END, "")
 
     def alive(self, running: bool) -> None:
-        """Call it regularly. Deletes the note once the bot has been ``running`` for LASTED seconds."""
+        """Call it regularly. Forgets earlier failures once the bot has been ``running`` for LASTED seconds."""
         if not running:
             self._running_since = None
         elif self._running_since is None:

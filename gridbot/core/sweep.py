@@ -38,7 +38,7 @@ MOST_SHOWN = 20  # settings; more only where more are judged
 
 @dataclass(frozen=True)
 class Job:
-    """One backtest, in values that travel to another process or machine."""
+    """One backtest, in plain values that can be sent to another process or machine."""
 
     settings: Settings  # the bot to try, its money, and the folder of config.ini; no keys
     market: argparse.Namespace  # the options of ``add_market``

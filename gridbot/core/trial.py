@@ -32,7 +32,7 @@ from gridbot.models.exchange import BUY, SELL, CreateOrderResponseSchema, OnMess
 from gridbot.models.money import ONE, ZERO
 
 TICK = 30.0  # seconds of market time
-LATE = 4.0  # seconds by which an order may be late, below its deadline
+LATE = 4.0  # seconds by which an order may be late; less than its deadline allows
 ABSENCE = (0, 0, 1, 20, 240)  # ticks between a death and the next start
 
 # Chances: of what may happen to an order, and that a question, commit, message or price fails.

@@ -21,7 +21,7 @@ from gridbot.services.ledger import EXACT, PROVISIONAL
 from gridbot.services.messages import counted
 
 SAME_TIME = 1.0  # seconds by which the feed and a report may differ about one execution
-MOST_SHOWN = 20  # differences of one kind; a thousand lines help nobody
+MOST_SHOWN = 20  # differences; further ones are only counted
 
 
 @dataclass(frozen=True)

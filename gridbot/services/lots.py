@@ -66,7 +66,7 @@ class Shelf:
     pledged: dict[str, Decimal]
     lots: deque[Lot] = field(default_factory=deque)
     free: deque[Lot] = field(default_factory=deque)  # no sell was ever placed for their buys
-    of_buy: dict[str, list[Lot]] = field(default_factory=dict)  # few each: a deque would take ten times the room
+    of_buy: dict[str, list[Lot]] = field(default_factory=dict)  # few per buy: a deque would take ten times the memory
     leaving: dict[str, list[Lot]] = field(default_factory=dict)  # of buys whose sells may leave a part unsold
 
     def put(self, lot: Lot, is_named: bool) -> None:

@@ -27,7 +27,7 @@ LOG = logging.getLogger(__name__)
 PATHS = ("/", "/status")
 STOP_SECONDS = 1.0
 POLL_SECONDS = 0.1  # how soon the accepting thread notices a stop
-CLIENT_SECONDS = 5.0  # a client that says nothing for so long is sent away
+CLIENT_SECONDS = 5.0  # a client that sends nothing for so long is disconnected
 MOST_THREADS = 32  # of the whole bot; with more, connections are closed at once
 
 Snapshot = Callable[[], Mapping[str, object]]
