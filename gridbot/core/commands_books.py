@@ -156,8 +156,8 @@ def run_report_arguments(parser: argparse.ArgumentParser) -> None:
         "--tax",
         metavar="YEAR",
         type=arguments.whole(1970, 9999),
-        help="instead: the gains of this year (UTC), the oldest of the bot's own coins sold first (FIFO), as csv; what "
-        "was there before the bot counts for SWING's extra sells alone; no tax advice",
+        help="instead: the gains of this year (UTC), the oldest of the bot's own coins sold first (FIFO), as csv; "
+        "coins from before the bot count for SWING's extra sells only; no tax advice",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="the table as csv: every digit, times in UTC")

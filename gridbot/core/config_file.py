@@ -159,7 +159,10 @@ class _Reader:
             )
 
     def _check_files(self, database: Path, log: Path | None) -> None:
-        """Each has one use: settings are no damaged database to be moved aside, and a log grows and is renamed."""
+        """
+        Refuse one file for two uses. The start would take config.ini for a damaged database and move it aside; a log
+        would be appended to the other file, and renamed with it.
+        """
         if os.path.realpath(database) == os.path.realpath(self.path):
             self._refuse("database", "path", "is this very file. Name another, for example gridbot.db")
         others = (os.path.realpath(self.path), os.path.realpath(database))
