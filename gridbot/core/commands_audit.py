@@ -31,7 +31,7 @@ from gridbot.services.audit import Audit, OurBooks, Start, TheirBooks, audit
 from gridbot.services.ledger import PROVISIONAL
 
 MOST_TRIES = 5  # comparisons; the running bot must not trade during one of them
-SURE_TRIES = 3  # a difference that lasts for so many comparisons is not just a message on its way
+SURE_TRIES = 3  # on a simulated exchange, where an earlier difference may just be a message on its way
 LOOK_BACK = 5.0  # seconds: orders are asked for from so long before the first start, because clocks differ
 MANY_EXECUTIONS = 200  # with more, asking a real exchange takes minutes, and the owner is told
 PER_MINUTE = 200  # executions with their orders that can be asked for, at the slowest of Kraken's limits
@@ -65,8 +65,8 @@ def run_audit(settings: Settings, args: argparse.Namespace) -> int:
 def _compare_at_rest(settings: Settings) -> tuple[Books, Audit]:
     """
     Read the bot's books, ask the exchange, and read the books again, until they did not change meanwhile. On a
-    simulated exchange a difference must also last for SURE_TRIES comparisons. Raises GridBotError if the books
-    changed during every comparison.
+    simulated exchange a difference is believed from the comparison number SURE_TRIES on. Raises GridBotError if the
+    books changed during every comparison.
     """
     bot = settings.bot
     books = read_books(settings)

@@ -153,7 +153,10 @@ def by_cycle(rows: Sequence[Row], spoken_for: Iterable[str] = (), base_before: D
 
 
 def fifo(rows: Sequence[Row], base_before: Decimal | None = None) -> Ledger:
-    """Every sell closes the oldest lots; ``base_before`` as for ``by_cycle``."""
+    """
+    Every sell closes the oldest lots. Only SWING's extra sells first take from ``base_before``, the base the bot was
+    given; None: not known, then they close lots as other sells do.
+    """
     return _account(rows, frozenset(), frozenset(), base_before, is_fifo=True)
 
 
