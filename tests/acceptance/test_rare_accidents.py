@@ -687,7 +687,7 @@ def test_orders_that_the_exchange_has_never_heard_of_are_told_once() -> None:
 def test_a_database_with_orders_of_another_simulated_exchange_is_refused_at_the_start() -> None:
     world = World().start("50000")
     world.exchange._tag = "NEW00"  # its file was removed, and the database was not
-    with pytest.raises(ConfigurationError, match=r"5 open orders of this database (.|\n)*remove both, to begin anew"):
+    with pytest.raises(ConfigurationError, match=r"never seen 5 of the open orders (.|\n)*remove both to begin anew"):
         world.restart()
 
 
