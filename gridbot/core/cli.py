@@ -59,10 +59,9 @@ COMMANDS = {
         trades=True,
     ),
     "doctor": Command(
-        "look at everything the bot needs (settings, database, network, clock, API key, fee, minimums, funds) and say "
-        "what to do about what is missing. Places no order",
+        "look at everything the bot needs (settings, database, status page, network, clock, API key, fee, minimums, "
+        "funds) and say what to do about what is missing. Places no order",
         "gridbot.core.commands_doctor:doctor",
-        arguments=False,
     ),
     "selftest": Command(
         "thirty days of a made-up market in about a minute, with lost answers, crashes and restarts, and the bot's "

@@ -18,8 +18,8 @@ from gridbot.core.commands_books import Books, read_books
 from gridbot.core.config_file import describe, require_key
 from gridbot.core.database_check import problems_in
 from gridbot.core.heartbeat import look
-from gridbot.core.registry import exchange_of, resolve
-from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError, TemporaryFailure
+from gridbot.core.registry import channels_of, exchange_of, resolve
+from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError, MetricsServerError, TemporaryFailure
 from gridbot.infrastructure.database import Configuration, DBConnect
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup, IExchangeRESTService
 from gridbot.models.configuration import FundsConfigDTO, Settings, check_interval_pays, check_one_buy_fits
@@ -29,6 +29,8 @@ from gridbot.models.money import ONE, ZERO, digits, percent
 from gridbot.services.bookkeeping import flow
 from gridbot.services.funds import bound_by
 from gridbot.services.messages import Units, counted
+from gridbot.services.metrics_server import MetricsServer
+from gridbot.services.notification_service import name_of, send
 from gridbot.strategies import grid_rules as rules
 
 SLOW_CLOCK = 5.0  # seconds: a smaller difference does no harm, a larger one gives logs and nonces wrong times
@@ -38,13 +40,19 @@ Finding = tuple[str, str, str]  # one of these three, what was checked, what was
 SellAfter = Callable[[UnsoldBuy], PlaceSell | None]
 
 
+def doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--notify", action="store_true", help="also send a test message through every configured channel"
+    )
+
+
 def doctor(settings: Settings, args: argparse.Namespace) -> int:
     """Check everything; 0 if the bot can start, 1 for a network problem, 2 if the owner must correct something."""
     worst = 0
-    for verdict, what, text in Doctor(settings).examine():
+    for verdict, what, text in Doctor(settings, args.notify).examine():
         write(f"{verdict} {what}: {text}")
         if verdict is WRONG:
-            worst = max(worst, MUST_BE_MENDED if what != "network" else STOPPED_BY_ERROR)
+            worst = max(worst, MUST_BE_MENDED if what not in ("network", "message") else STOPPED_BY_ERROR)
     write("everything is ready" if not worst else "not ready: see PROBLEM above")
     return worst
 
@@ -52,8 +60,9 @@ def doctor(settings: Settings, args: argparse.Namespace) -> int:
 class Doctor:
     """Examines one configuration. Nothing here changes anything."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, notify: bool) -> None:
         self._settings = settings
+        self._notify = notify
         self._clock = SystemClock()
         self._busy: str | None = None  # the program that uses the database now, in words
         self._key_in_use: str | None = None  # the same for the API key
@@ -64,6 +73,7 @@ class Doctor:
         yield (GOOD, "config.ini", f"{self._settings.config_path}, {describe(self._settings)[0]}")
         yield from self._settings_alone()
         yield from self._database()
+        yield from self._outlets()
         if self._settings.bot.exchange == "Demo":
             yield (GOOD, "exchange", "the demo needs no network and no key")
             return
@@ -133,6 +143,31 @@ class Doctor:
             yield (GOOD, "database", f"{path} is sound")
         except ConfigurationError as exc:
             yield (WRONG, "database", exc.message)
+
+    def _outlets(self) -> Iterator[Finding]:
+        """The ways to the owner, for which no start fails."""
+        bot, metrics = self._settings.bot, self._settings.metrics
+        if metrics.enabled and self._busy is None:
+            server = MetricsServer(metrics.host, metrics.port, dict)
+            try:
+                server.start()
+                server.stop()
+                yield (GOOD, "status page", f"can be served on port {metrics.port} of {metrics.host}")
+            except MetricsServerError as exc:
+                yield (WRONG, "status page", exc.message)
+        try:
+            channels = channels_of(self._settings)
+        except ConfigurationError as exc:
+            yield (WRONG, "settings", exc.message)
+            return
+        if channels and not self._notify:
+            names = ", ".join(map(name_of, channels))
+            yield (HINT, "message", f"{names} not tried: doctor --notify sends a test message")
+        if self._notify and not channels:
+            yield (HINT, "message", "no channel is configured; see [telegram]")
+        for channel in channels if self._notify else ():
+            problem, _ = send(channel, f"{bot.name}: a test message of doctor")
+            yield (WRONG if problem else GOOD, "message", f"{name_of(channel)}: {problem or 'test message sent'}")
 
     def _public(self, rest: IExchangeRESTService) -> Iterator[Finding]:
         rest.check_exchange_status()

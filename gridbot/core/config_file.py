@@ -271,7 +271,7 @@ def describe(settings: Settings) -> list[str]:
     channels = [*(["Telegram"] if settings.notification.telegram else []), *settings.notification.channels]
     lines.append(f"notifications: {', '.join(channels) or 'none'}")
     if settings.metrics.enabled:
-        lines.append(f"status server on {settings.metrics.host}:{settings.metrics.port}")
+        lines.append(f"status page on {settings.metrics.host}:{settings.metrics.port}")
     if bot.skip_permission_check:
         lines.append("the permissions of the API key are not checked (skip_permission_check)")
     if bot.skip_price_timeout:

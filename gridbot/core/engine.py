@@ -281,7 +281,7 @@ class BotEngine:
             try:
                 server.start()
             except MetricsServerError as exc:
-                self.event_bus.publish(events.Trouble(f"{exc}; trading goes on without the status server"))
+                self.event_bus.publish(events.Trouble(exc.message))
             else:
                 self._listeners.append(server.stop)
 

@@ -192,20 +192,17 @@ def _send(config_path: str, text: str) -> bool:
 
     from gridbot.core.config_file import load_settings
     from gridbot.core.registry import channels_of
-    from gridbot.exceptions import GridBotError
+    from gridbot.services.notification_service import name_of, send
 
     settings = load_settings(Path(config_path))
     channels = channels_of(settings)
     if not channels:
         _say(f"no channel is configured, so nobody was told; see [telegram] in {config_path}")
-    taken = []
-    for channel in channels:
-        try:
-            taken.append(bool(channel.send(f"{settings.bot.name}: {text}")))
-        except Exception as exc:  # noqa: BLE001 - only the class of a foreign error: its text may hold a secret
-            why = exc.message if isinstance(exc, GridBotError) else type(exc).__name__
-            _say(f"{type(channel).__name__}: {why}")
-    return any(taken)
+    problems = [(name_of(channel), send(channel, f"{settings.bot.name}: {text}")[0]) for channel in channels]
+    for name, problem in problems:
+        if problem:
+            _say(f"{name}: message not sent: {problem}")
+    return not all(problem for _, problem in problems)
 
 
 def _say(text: str) -> None:

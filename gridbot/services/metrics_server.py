@@ -55,7 +55,7 @@ class MetricsServer:
     def start(self) -> None:
         """Listen and answer on threads of its own. Raises MetricsServerError, with advice, if that fails."""
         if self._running:
-            raise MetricsServerError(f"the status server is already running on port {self.port}")
+            raise MetricsServerError(f"the status page is already running on port {self.port}")
         try:
             server = _Server(self._host, self._wanted_port, self._snapshot)
         except (OSError, UnicodeError) as exc:
@@ -76,7 +76,7 @@ class MetricsServer:
         thread.join(STOP_SECONDS)
         if thread.is_alive():
             raise MetricsServerError(
-                f"the status server did not stop within {STOP_SECONDS:.0f} s; its port is free once the bot has ended"
+                f"the status page did not stop within {STOP_SECONDS:.0f} s; its port is free once the bot has ended"
             )
         server.server_close()
         self._running = None

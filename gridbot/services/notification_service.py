@@ -217,27 +217,15 @@ class Courier(threading.Thread):
             batch = self._outbox.take(until)
         if not batch:
             return False
-        problem, wait = self._try(_signed(self._bot, compose(batch, self._steady())))
+        problem, wait = send(self._channel, _signed(self._bot, compose(batch, self._steady())))
         if problem:
             with self._lock:
                 self._outbox.keep(batch)
         self._note(problem, wait)
         return not problem
 
-    def _try(self, message: str) -> tuple[str, float]:
-        """
-        Send; returns "" or what went wrong, and for how many seconds the channel asks for a pause. Of a foreign error
-        only the class is used, because its text may hold a secret.
-        """
-        try:
-            return "" if self._channel.send(message) else "the message was not accepted", 0
-        except Exception as exc:  # noqa: BLE001
-            asked = getattr(exc, "retry_after", 0)
-            wait = min(asked, LONGEST_WAIT) if isinstance(asked, int | float) else 0
-            return exc.message if isinstance(exc, GridBotError) else type(exc).__name__, wait
-
     def _note(self, problem: str, wait: float) -> None:
-        name = type(self._channel).__name__
+        name = name_of(self._channel)
         if not problem:
             if self._failures:
                 LOG.info("%s sends again", name)
@@ -245,10 +233,28 @@ class Courier(threading.Thread):
             return
         pause = max(min(FIRST_PAUSE * 2 ** min(self._failures, 10), LONGEST_PAUSE), wait)
         if not self._failures:
-            text = "%s could not send: %s. Trying again in %.0f s, then more slowly; trading goes on"
+            text = "%s: message not sent: %s. Trying again in %.0f s, then more slowly; trading goes on"
             LOG.warning(text, name, problem.rstrip("."), pause)
         self._failures += 1
         self._retry_at = self._steady() + pause
+
+
+def name_of(channel: INotificationChannel) -> str:
+    """What the owner calls it."""
+    return type(channel).__name__.removesuffix("NotificationChannel")
+
+
+def send(channel: INotificationChannel, message: str) -> tuple[str, float]:
+    """
+    Send; empty when it worked, else why not, and the seconds that the channel wants to be left alone. A
+    stranger's error may hold a secret: its class only.
+    """
+    try:
+        return "" if channel.send(message) else "the message was not accepted", 0
+    except Exception as exc:  # noqa: BLE001
+        asked = getattr(exc, "retry_after", 0)
+        wait = min(asked, LONGEST_WAIT) if isinstance(asked, int | float) else 0
+        return exc.message if isinstance(exc, GridBotError) else type(exc).__name__, wait
 
 
 def compose(batch: list[Line], now: float) -> str:

@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 import shutil
+import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -521,7 +522,7 @@ def test_a_channel_of_ones_own_that_fails_is_named_by_watch(
     monkeypatch.setattr(Phone, "send", Mock(side_effect=RuntimeError("token")))
     (tmp_path / "config.ini").write_text(CONFIG)
     assert main(["--config", str(tmp_path / "config.ini"), "watch", "--notify"]) == 1
-    assert capsys.readouterr().out.endswith("\nPhone: RuntimeError\n")
+    assert capsys.readouterr().out.endswith("\nPhone: message not sent: RuntimeError\n")
 
 
 def test_a_bot_that_was_stopped_on_request_is_not_alive_and_no_alarm(
@@ -586,6 +587,42 @@ def test_the_doctor_finds_everything_ready_and_places_nothing(
         assert line in text
     assert kraken.fake.count("AddOrder") == kraken.fake.count("CancelOrder") == 0
     assert TEST_SECRET not in text
+
+
+def test_the_doctor_sends_a_test_message_only_when_asked_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.ini").write_text(CONFIG)
+    words = ["--config", str(tmp_path / "config.ini"), "doctor"]
+    Phone.heard.clear()
+    assert (main(words), Phone.heard) == (0, [])
+    assert "hint    message: Phone not tried: doctor --notify sends a test message\n" in capsys.readouterr().out
+    assert (main([*words, "--notify"]), Phone.heard) == (0, ["mine: a test message of doctor"])
+    assert "ok      message: Phone: test message sent\n" in capsys.readouterr().out
+    monkeypatch.setattr(Phone, "send", Mock(return_value=False))
+    assert main([*words, "--notify"]) == 1
+    assert "PROBLEM message: Phone: the message was not accepted\n" in capsys.readouterr().out
+    (tmp_path / "config.ini").write_text(CONFIG.partition("[notification]")[0])
+    assert main([*words, "--notify"]) == 0
+    assert "hint    message: no channel is configured; see [telegram]\n" in capsys.readouterr().out
+    single_instance.release_all()
+
+
+@pytest.mark.parametrize(("host", "code"), [("127.0.0.1", 0), ("999.1.1.1", 2)])
+def test_the_doctor_tries_the_address_of_the_status_page_unless_the_bot_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], host: str, code: int
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    (tmp_path / "config.ini").write_text(f"{CONFIG}[metrics]\nenabled = yes\nhost = {host}\nport = {port}\n")
+    words = ["--config", str(tmp_path / "config.ini"), "doctor"]
+    assert main(words) == code
+    said = f"[metrics] host = {host}: the status page cannot" if code else f"can be served on port {port} of {host}\n"
+    assert f"{'PROBLEM' if code else 'ok     '} status page: {said}" in capsys.readouterr().out
+    single_instance.release_all()
+    with held(f"{tmp_path / 'gridbot.db'}.lock"):
+        assert main(words) == 0
+    assert "status page: " not in capsys.readouterr().out
 
 
 def test_the_doctor_names_the_missing_ticks(kraken: Ground, capsys: pytest.CaptureFixture[str]) -> None:

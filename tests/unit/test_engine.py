@@ -28,7 +28,7 @@ from gridbot.infrastructure.database import Configuration, DBConnect, Orderbook,
 from gridbot.infrastructure.migrations import Database
 from gridbot.interfaces.exchange import Exchange
 from gridbot.interfaces.notification import INotificationChannel
-from gridbot.models.configuration import DBConfigDTO, NotificationConfigDTO, Settings
+from gridbot.models.configuration import DBConfigDTO, MetricsConfigDTO, NotificationConfigDTO, Settings
 from gridbot.models.events import BotStarted, BotStopped, Event, Trouble
 from gridbot.models.exchange import CreateOrderResponseSchema, OnMessageSchema
 from tests.world import USERREF, ManualClock, World, config
@@ -102,6 +102,15 @@ def test_it_runs_once_price_and_executions_are_there(tmp_path: Path) -> None:
     [started] = [e for e in house.events if isinstance(e, BotStarted)]
     assert "5 buys of 100.00, 1.00 % apart, fee 0.25 % a side" in started.summary
     assert len(house.engine.desk.book.buys()) == 5
+
+
+def test_a_status_page_that_cannot_be_served_is_told_once_and_stops_nothing(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    metrics = MetricsConfigDTO(enabled=True, host="999.1.1.1")
+    house.engine._settings = house.settings.model_copy(update={"metrics": metrics})
+    assert house.run(5) == 0
+    [trouble] = [event for event in house.events if isinstance(event, Trouble)]
+    assert trouble.text.endswith("enabled = no. Trading works without the status page.")
 
 
 def test_without_a_network_it_waits_says_so_and_starts_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -206,7 +206,7 @@ def test_a_failing_channel_is_logged_once_and_asked_ever_more_slowly(
     courier.step()
     assert phone.heard == ["trouble (15 min ago)"]
     assert [record.getMessage() for record in caplog.records] == [
-        "Phone could not send: Telegram cannot be reached. Trying again in 5 s, then more slowly; trading goes on",
+        "Phone: message not sent: Telegram cannot be reached. Trying again in 5 s, then more slowly; trading goes on",
         "Phone sends again",
     ]
 
@@ -239,7 +239,7 @@ def test_the_error_text_of_an_unknown_channel_is_not_logged(caplog: pytest.LogCa
     courier = Courier(Phone(RuntimeError("https://me:SECRET@mail.example")))
     courier.put("x", Kind.ALARM)
     courier.step()
-    assert "Phone could not send: RuntimeError." in caplog.text
+    assert "Phone: message not sent: RuntimeError." in caplog.text
     assert "SECRET" not in caplog.text
 
 

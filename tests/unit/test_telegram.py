@@ -141,7 +141,7 @@ def test_the_token_is_in_no_error_no_traceback_and_no_log(
     courier.put("x", Kind.ALARM)
     courier.step()
     assert "SECRET" not in caplog.text
-    assert "could not send" in caplog.text
+    assert "Telegram: message not sent: " in caplog.text
     assert "SECRET" not in repr(telegram)
 
 
