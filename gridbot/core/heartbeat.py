@@ -164,6 +164,8 @@ def watch(args: argparse.Namespace) -> int:
     life = look(database, userref=userref)
     if not (life.is_alive or life.was_stopped) and (found := waiting(args.config)):
         life.text += f"\n{found[1]}"
+    elif not life.is_alive and "\n" not in life.text:
+        life.text += "\n  Start it, unless cron does: it goes on where it was."
     _say(life.text)
     if args.notify and not life.was_stopped:
         _notify_once(args.config, f"{sign_path(database)}.{userref}.told", life)

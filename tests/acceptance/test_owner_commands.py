@@ -501,7 +501,9 @@ def test_a_dead_bot_is_told_once_and_its_return_once(tmp_path: Path, monkeypatch
     assert Phone.heard == []
     alive.end("the database is full")
     assert [main(words), main(words)] == [1, 1]
-    assert Phone.heard == ["mine: the bot ended 0 s ago (the database is full)"]
+    assert Phone.heard == [
+        "mine: the bot ended 0 s ago (the database is full)\n  Start it, unless cron does: it goes on where it was."
+    ]
     Heartbeat(tmp_path / "gridbot.db").beat("RUNNING")
     assert [main(words), main(words)] == [0, 0]
     assert len(Phone.heard) == 2

@@ -179,6 +179,7 @@ def test_watch_tells_the_living_from_the_dead_and_the_stopped(ground: Ground) ->
     ground.kill()
     code, text = ground.call("watch")
     assert (code, text.startswith(f"the bot (pid {pid}) is dead; its last sign of life is ")) == (1, True)
+    assert "\n  Start it, unless cron does: it goes on where it was.\n" in text
     started(ground)
     ground.terminate()
     code, text = ground.call("watch")
