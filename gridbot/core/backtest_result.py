@@ -290,7 +290,7 @@ def report(result: Result, units: Units, title: str) -> str:
     rows = [
         ("wealth", result.gain, result.wealth, f"largest fall from a peak {percent(result.drawdown)}"),
         ("holding", result.holding_gain, result.holding, f"largest fall {percent(result.holding_drawdown)}"),
-        ("fixed times", result.regular_gain, result.regular, f"{counted(result.regular_buys, 'equal buy')}, one a day"),
+        ("fixed times", result.regular_gain, result.regular, "buying an equal amount every day"),
     ]
     lines = [
         title,
@@ -306,8 +306,8 @@ def report(result: Result, units: Units, title: str) -> str:
         f"open        {counted(result.open_buys, 'buy')}, {counted(result.open_sells, 'sell')}, "
         f"{counted(result.unsold, 'filled buy')} without a sell",
         f"account     {volume(result.base)} and {money(result.quote)}",
-        f"in market   {percent(result.time_in_market)} of the time coins were held; tied up in orders "
-        f"{money(result.tied_up)} on average, {money(result.most_tied_up)} at most",
+        f"held coins  {percent(result.time_in_market)} of the time; open orders bound {money(result.tied_up)} on "
+        f"average, {money(result.most_tied_up)} at most",
         *([f"shortage    {counted(result.shortages, 'time')} free money did not reach"] if result.shortages else []),
         *([f"refused     {counted(result.refusals, 'order')}"] if result.refusals else []),
         *(f"{name:<12}{signed_percent(gain):>9}  {money(value)}, {remark}" for name, gain, value, remark in rows),
@@ -319,6 +319,8 @@ def report(result: Result, units: Units, title: str) -> str:
 def verdict(result: Result) -> str:
     """One plain sentence: was the grid worth it?"""
     other, gain = result.rival
+    if not result.buys + result.sells:
+        return f"verdict     no order was filled; {other} came to {signed_percent(gain)}"
     if result.gain == gain:
         return f"verdict     {other} would have come to the same"
     points = f"{shown(abs(result.gain - gain) * 100)} points"

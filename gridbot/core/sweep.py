@@ -254,6 +254,8 @@ def verdict(ranked: list[Outcome], judged: list[Outcome]) -> str:
     chosen_for = next(outcome.result.gain for outcome in ranked if outcome.job.name == name)
     other, gain = best.rival
     gained, others = signed_percent(best.gain), signed_percent(gain)
+    if not best.buys + best.sells:
+        return f"{name} filled no order; {other} came to {others}"
     if best.gain == gain:
         return f"{other} would have come to the same as {name}: {gained}"
     if best.gain < gain:

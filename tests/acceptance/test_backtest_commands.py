@@ -61,7 +61,7 @@ def told(folder: Path, capsys, *words: str, code: int = 0) -> str:
 def test_backtest_tells_wealth_against_holding_and_fixed_times(folder, capsys):
     out = told(folder, capsys, "backtest", "--data", "a.csv")
     for word in (
-        *("cycles", "grid profit", "price move", "change", "accumulated", "fees", "in market", "wealth", "holding"),
+        *("cycles", "grid profit", "price move", "change", "accumulated", "fees", "held coins", "wealth", "holding"),
         *("fixed times", "verdict", "assumed"),
     ):
         assert f"\n{word}" in out, out

@@ -172,6 +172,13 @@ def test_the_verdict_is_plain(file, chosen, judged, holding, said):
     assert said in verdict([outcome(file, chosen, "0")], [outcome(file, judged, holding)])
 
 
+def test_settings_that_filled_no_order_are_not_called_better(file):
+    idle = outcome(file, "0", "-0.10")
+    idle = replace(idle, result=replace(idle.result, buys=0, sells=0))
+    said = "GridHODL interval 1 % amount 100 n 5 filled no order; holding came to -10.00 %"
+    assert verdict([idle], [idle]) == said
+
+
 def test_the_verdict_compares_settings_with_their_own_first_part_also_behind_impossible_ones(file):
     impossible_later = replace(outcome(file, "0.90", "0"), job=job(file, interval="2%"))
     chosen, judged = outcome(file, "0.30", "0"), outcome(file, "0.20", "0.10")
