@@ -29,6 +29,7 @@ CANDLE_COLUMNS = 7  # time, open, high, low, close, volume, trades
 TRADE_COLUMNS = 3  # time, price, volume
 CANDLE_FRAME = b"," * (CANDLE_COLUMNS - 1) + b"\n"
 READ_ALWAYS = (0, 2, 3)  # time, high and low
+GZIP = b"\x1f\x8b"  # how a compressed file begins, whatever it is called
 NUMBERS = b"0123456789."  # exponents are rare: lines with one take the slower check
 FEW_ROWS = 20  # with fewer rows, and candles missing, the length of a candle cannot be known
 TRADE_STEP = 60  # seconds: trades are handed out in groups of one minute
@@ -248,7 +249,7 @@ class MarketFile:
         rest, self._line = b"", 1
         try:
             with self.path.open("rb") as raw:
-                file = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if self.path.suffix == ".gz" else raw
+                file = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if raw.peek(2)[:2] == GZIP else raw
                 rest = file.read(len(BOM_UTF8)).removeprefix(BOM_UTF8)  # Windows editors put it in front
                 while piece := file.read(BLOCK):
                     self.position = raw.tell()

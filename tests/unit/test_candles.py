@@ -262,7 +262,12 @@ def test_a_swap_far_down_is_found_where_it_first_shows(tmp_path):
 def test_a_download_that_was_cut_off_is_told_as_such(tmp_path):
     whole = gzip.compress(write_candles(tmp_path / "a.csv", diced_candles(9000, 3)).read_bytes())
     assert "cut off or damaged" in error(tmp_path / "half.csv.gz", whole[: len(whole) // 2])
-    assert "cut off or damaged" in error(tmp_path / "text.csv.gz", GOOD)
+
+
+def test_a_file_is_compressed_by_its_content_and_not_by_its_name(tmp_path):
+    for name, content in (("text.csv.gz", GOOD.encode()), ("packed.csv", gzip.compress(GOOD.encode()))):
+        (tmp_path / name).write_bytes(content)
+        assert ticks(MarketData([tmp_path / name]))
 
 
 def test_a_file_that_is_not_there_is_told_as_such(tmp_path):
