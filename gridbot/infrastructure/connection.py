@@ -128,7 +128,7 @@ class DBConnect:
         """SQLite's error in words that say what to do."""
         text = str(exc)
         if "full" in text or (("I/O" in text or "unable to open" in text) and _is_full(self.path)):
-            advice = "The disk is full: free some space; the bot goes on where it was."
+            advice = "The disk is full: free some space and start the bot again; it goes on where it was."
         elif "locked" in text:
             advice = "Another program holds the file: end it, or wait."
         elif "readonly" in text or "unable to open" in text:

@@ -381,7 +381,8 @@ def test_a_full_disk_is_called_full_also_where_sqlite_does_not_say_so(
         monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(**disk))
         assert "The disk is full" not in db.explained(sqlite3.OperationalError(words)).message
         disk |= what_is_left
-        assert "The disk is full: free some space" in db.explained(sqlite3.OperationalError(words)).message
+        said = db.explained(sqlite3.OperationalError(words)).message
+        assert said.endswith("The disk is full: free some space and start the bot again; it goes on where it was.")
 
 
 def test_a_bot_that_lost_its_lock_to_another_one_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -232,7 +233,13 @@ def test_an_exchange_that_is_not_online_is_asked_again_and_then_told(kraken, clo
     rest.check_exchange_status(tries=2)
     assert clock.waits == [0.5, 1.0]
     kraken.will_answer("SystemStatus", {"status": "cancel_only"})
-    with pytest.raises(TemporaryFailure, match="cancel_only"):
+    with pytest.raises(TemporaryFailure, match="Kraken is not open for trading: its status is 'cancel_only'"):
+        rest.check_exchange_status()
+
+
+def test_an_exchange_that_cannot_be_asked_is_not_called_closed(rest, monkeypatch):
+    monkeypatch.setattr(rest, "get_system_status", Mock(side_effect=TemporaryFailure("Kraken cannot be reached")))
+    with pytest.raises(TemporaryFailure, match=r"^Kraken cannot be reached$"):
         rest.check_exchange_status()
 
 

@@ -108,12 +108,12 @@ class KrakenRESTService(IExchangeRESTService):
             try:
                 if (status := self.get_system_status()) == "online":
                     return
-                problem = f"its status is {status!r}"
+                problem = f"Kraken is not open for trading: its status is {status!r}"
             except TemporaryFailure as exc:
                 problem = exc.message
             if attempt < tries and self._clock.wait(min(FIRST_PAUSE * 2.0**attempt, LONGEST_PAUSE)):
                 break
-        raise TemporaryFailure(f"Kraken is not open for trading: {problem}", LONGEST_PAUSE)
+        raise TemporaryFailure(problem, LONGEST_PAUSE)
 
     def get_system_status(self) -> str:
         """One of online, maintenance, cancel_only, post_only, or a word that Kraken adds later."""
