@@ -33,8 +33,9 @@ def read_ini(path: str) -> Raw:
     try:
         with open(path, encoding="utf-8-sig") as file:
             text = file.read()
-        if "\0" in text:
-            raise ConfigurationError(f"{path}: is not plain text (it holds NUL characters); save it again as UTF-8")
+        # Escape codes, in a name for instance, would play with the terminal that shows them.
+        if any((char < " " or "\x7f" <= char <= "\x9f") and not char.isspace() for char in set(text)):
+            raise ConfigurationError(f"{path}: is not plain text (it holds control characters); save it again as UTF-8")
         # splitlines knows every kind of line end. Read as one line, the file would be one key with all the rest in it.
         parser.read_file(text.splitlines(), source=path)
     except OSError as exc:

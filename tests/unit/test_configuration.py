@@ -352,8 +352,15 @@ def test_a_file_saved_by_an_editor_of_windows_is_read(write: Write) -> None:
 
 
 def test_a_character_that_no_path_can_hold_is_refused(write: Write) -> None:
-    assert "config.ini: is not plain text (it holds NUL characters)" in refusal(
+    assert "config.ini: is not plain text (it holds control characters)" in refusal(
         write(more="[database]\npath = a\0.db\n")
+    )
+
+
+@pytest.mark.parametrize("code", ["\x1b[31mmine", "\x9b2Jmine", "mine\b\b"])
+def test_a_name_that_plays_with_the_terminal_is_refused_and_not_shown(write: Write, code: str) -> None:
+    assert refusal(write(("name = mine", f"name = {code}"))) == (
+        "config.ini: is not plain text (it holds control characters); save it again as UTF-8"
     )
 
 
