@@ -5,6 +5,7 @@ is replaced.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from decimal import Decimal
@@ -47,6 +48,8 @@ def check_target(option: str, file: Path, suffixes: tuple[str, ...], settings: S
         raise ConfigurationError(
             f"{option} {file}: exists, and only a file that ends with {' or '.join(suffixes)} is replaced. Name another"
         )
+    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise ConfigurationError(f"{option} {file}: cannot be written. Name a file in a folder you may write to")
 
 
 def write(result: str | dict[str, Any], file: Path | None = None) -> int:
@@ -60,7 +63,7 @@ def write(result: str | dict[str, Any], file: Path | None = None) -> int:
             file.write_text(f"{text}\n", encoding="utf-8")
         except OSError as exc:
             raise ConfigurationError(
-                f"--file {file}: cannot be written ({exc.strerror}). Name one in a directory that exists and is yours"
+                f"--file {file}: cannot be written ({exc.strerror}). Name a file in a folder you may write to"
             ) from exc
         text = f"written to {file}"
     sys.stdout.write(f"{text}\n")

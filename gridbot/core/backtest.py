@@ -211,7 +211,7 @@ class Backtest:
             if block.times[-1] >= period.end:
                 break
         if not self.tally.bars:
-            raise ConfigurationError("--data: no candle lies in the period that was asked for")
+            raise data.nothing_in(period)
         self.exchange.check_money()
         return self.tally.result(self._name, self.desk)
 

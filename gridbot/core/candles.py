@@ -23,6 +23,7 @@ from typing import IO, cast
 from gridbot.exceptions import ConfigurationError
 from gridbot.models.configuration import MAX_AMOUNT
 from gridbot.models.money import decimals_of
+from gridbot.services.tables import moment
 
 BLOCK = 65536  # characters read at once: larger blocks leave the processor's cache and are slower
 CANDLE_COLUMNS = 7  # time, open, high, low, close, volume, trades
@@ -351,8 +352,8 @@ class MarketData:
             for number, block in enumerate(file.blocks()):
                 if number == 0 and block.times[0] <= ended:
                     raise ConfigurationError(
-                        f"{file.path}, line 1: begins at {block.times[0]:.0f}, before {last} ends at {ended:.0f}. "
-                        "Name files that follow each other"
+                        f"{file.path}, line 1: begins at {moment(block.times[0])}, before {last} ends at "
+                        f"{moment(ended)}. Name files that follow each other"
                     )
                 ended, last = block.times[-1], str(file.path)
                 yield block
@@ -363,6 +364,11 @@ class MarketData:
         for block in self.blocks():
             last = block.times[-1]
         return last
+
+    def nothing_in(self, period: Period) -> ConfigurationError:
+        """The error of a period in which no bar begins."""
+        asked, there = map(moment, (period.start, period.end)), map(moment, (self.first_time, self.last_time()))
+        return ConfigurationError(f"--data: nothing from {' to '.join(asked)}; the files go from {' to '.join(there)}")
 
     @property
     def progress(self) -> float:

@@ -35,7 +35,7 @@ def write(path: Path, title: str, tally: Tally, units: Units) -> None:
     try:
         figure.write_html(path, include_plotlyjs=True)
     except OSError as exc:
-        raise ConfigurationError(f"--chart {path}: {exc.strerror}. Name a file in a folder that exists") from exc
+        raise ConfigurationError(f"--chart {path}: {exc.strerror}. Name a file in a folder you may write to") from exc
 
 
 def draw(title: str, tally: Tally, units: Units) -> Any:

@@ -161,7 +161,7 @@ def _new(path: Path) -> gzip.GzipFile:
     except FileExistsError:
         raise ConfigurationError(f"--record {path}: exists already; name another file") from None
     except OSError as exc:
-        raise ConfigurationError(f"--record {path}: {exc.strerror}. Name a file in a folder that exists") from exc
+        raise ConfigurationError(f"--record {path}: {exc.strerror}. Name a file in a folder you may write to") from exc
 
 
 class Taped:

@@ -30,6 +30,7 @@ from gridbot.services.messages import counted
 
 DAYS = 30
 MOST_DAYS = 3650
+MOST_SEED = 999_999
 IN_MEMORY = "/dev/shm"  # the many commits need not wear an SD card
 
 
@@ -37,16 +38,17 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--days", type=arguments.whole(1, MOST_DAYS), default=DAYS, help=f"days of the made-up market, default {DAYS}"
     )
-    parser.add_argument("--seed", type=int, default=None, help="repeat the market and the accidents of an earlier test")
+    seed = arguments.whole(0, MOST_SEED)
+    parser.add_argument("--seed", type=seed, help="repeat the market and the accidents of an earlier test")
 
 
 def run(settings: Settings, args: argparse.Namespace) -> int:
     """The command; returns 0 when every promise held, 1 otherwise."""
-    seed = int(time.time()) % 1_000_000 if args.seed is None else args.seed
+    seed = int(time.time()) % (MOST_SEED + 1) if args.seed is None else args.seed
     bot = settings.bot
     arguments.write(
         f"{bot.strategy}: {counted(bot.n_open_buy_orders, 'buy')} of {bot.amount_per_grid:f} {bot.quote_currency}, "
-        f"{args.days} days of a made-up market, seed {seed}"
+        f"{counted(args.days, 'day')} of a made-up market, seed {seed}"
     )
     began, progress = time.monotonic(), arguments.Progress()
     logging.disable(logging.CRITICAL)  # the accidents are on purpose and need no log lines

@@ -215,7 +215,7 @@ def cut(period: Period, data: MarketData, held_out: Decimal) -> tuple[Period, Pe
     """The part on which the settings are ranked, and the later part on which the best are judged."""
     begin, end = max(period.start, data.first_time), min(period.end, data.last_time() + data.step)
     if end <= begin:
-        raise ConfigurationError("--data: no candle lies in the period that was asked for")
+        raise data.nothing_in(period)
     middle = end - (end - begin) * float(held_out)
     return Period(begin, middle), Period(middle, end)
 

@@ -145,6 +145,7 @@ def test_what_cannot_work_is_refused_with_the_smallest_that_would(folder, capsys
         ("plan --quote much", "--quote: much: 'much' is not a number"),
         ("selftest --days 0", "--days: 0: must be from 1 to 3650"),
         ("selftest --days -1", "must be from 1 to 3650"),
+        ("selftest --seed abc", "--seed: abc: must be a whole number; for example 0"),
     ],
 )
 def test_a_number_that_cannot_be_meant_is_refused_before_anything_calculates_with_it(folder, capsys, words, says):
@@ -304,6 +305,14 @@ def test_a_chart_replaces_nothing_but_an_older_chart(folder, capsys, monkeypatch
     err = told(folder, capsys, "backtest", "--data", "a.csv", "--chart", str(folder / name), code=2)
     assert err.startswith("--chart ")
     assert (folder / name).read_bytes() == before
+
+
+def test_a_chart_in_a_folder_that_is_not_there_is_refused_before_the_work(folder, capsys, monkeypatch):
+    monkeypatch.setattr("gridbot.core.chart.find_spec", lambda name: "it is there")
+    monkeypatch.setattr("gridbot.core.commands_past.Backtest", None)
+    for target in (folder / "nowhere" / "x.html", folder):
+        err = told(folder, capsys, "backtest", "--data", "a.csv", "--chart", str(target), code=2)
+        assert err == f"--chart {target}: cannot be written. Name a file in a folder you may write to\n"
 
 
 def test_without_plotly_the_message_says_what_to_install(folder, capsys, monkeypatch):

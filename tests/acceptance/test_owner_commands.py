@@ -971,6 +971,7 @@ def test_the_selftest_expects_no_sell_of_a_buy_that_the_strategy_keeps(
     code = main(["--config", str(tmp_path / "config.ini"), "selftest", "--days", "1", "--seed", "4"])
     text = capsys.readouterr().out
     assert code == 0, text
+    assert " USD, 1 day of a made-up market, seed 4\n" in text
     assert re.search(r"one unsold record: \d+ filled buys, of which the strategy keeps \d+", text), text
 
 

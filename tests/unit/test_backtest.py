@@ -17,6 +17,7 @@ from gridbot.core.candles import PATHS, CandleBlock, MarketData, Period
 from gridbot.core.engine import BotEngine
 from gridbot.core.live_comparison import LiveTrades
 from gridbot.core.registry import resolve
+from gridbot.core.sweep import cut
 from gridbot.exceptions import ConfigurationError
 from gridbot.infrastructure.database import DBConnect
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup
@@ -337,8 +338,12 @@ class Recorded:
 
 def test_time_that_goes_back_or_a_period_without_candles_is_said(tmp_path):
     file = write_candles(tmp_path / "a.csv", diced_candles(10, 1))
-    with pytest.raises(ConfigurationError, match="no candle lies in the period"):
+    asked = "nothing from 1970-01-01T00:00:00Z to 1970-01-01T00:00:05Z"
+    said = f"{asked}; the files go from 2020-09-13T12:27:00Z to 2020-09-13T12:36:00Z"
+    with pytest.raises(ConfigurationError, match=said):
         played([file], period=Period(0, 5))
+    with pytest.raises(ConfigurationError, match=said):
+        cut(Period(0, 5), MarketData([file]), Decimal("0.3"))
 
 
 def test_settings_that_cannot_work_are_refused_as_live(tmp_path):

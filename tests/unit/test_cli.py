@@ -187,7 +187,9 @@ def test_a_slip_in_the_words_of_a_start_is_no_failed_start(
     name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert main(["run", "--record", name]) == 2
-    assert capsys.readouterr().err.startswith(f"--record {name}: ")
+    err = capsys.readouterr().err
+    assert err.startswith(f"--record {name}: ")
+    assert ("Name a file in a folder you may write to" in err) == (name == "nowhere/j.gz")
     assert not (tmp_path / "gridbot.db.restarts").exists()
 
 
