@@ -104,10 +104,17 @@ def _tiers(text: str) -> tuple[tuple[Decimal, Decimal | None], ...]:
     return tuple(tiers)
 
 
-def _texts(text: str) -> tuple[str, ...]:
-    if not (parts := tuple(part.strip() for part in text.split(",") if part.strip())):
-        raise ValueError("names nothing to try")
-    return parts
+def texts(read: Callable[[Any], Any], example: str) -> Callable[[str], Any]:
+    """Values with commas between, as they are written; ``read`` raises ValueError for one that can never be right."""
+
+    def parts(text: str) -> tuple[str, ...]:
+        if not (found := tuple(part.strip() for part in text.split(",") if part.strip())):
+            raise ValueError("names nothing to try")
+        for part in found:
+            read(part)
+        return found
+
+    return _checked(parts, example)
 
 
 def _share(text: str) -> Decimal:
@@ -118,4 +125,3 @@ def _share(text: str) -> Decimal:
 
 share = _checked(_share, "30%")
 fee_tiers = _checked(_tiers, "0:0.40%,10000:0.35%")
-texts = _checked(_texts, "a value, or several with commas between")

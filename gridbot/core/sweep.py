@@ -18,6 +18,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future,
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from importlib import import_module
 from itertools import product
 
@@ -27,6 +28,7 @@ from gridbot.core.backtest_result import Result
 from gridbot.core.candles import MarketData, Period
 from gridbot.core.commands_past import add_market, assumptions, changed_bot, one_fee, paying_fee, play_of
 from gridbot.exceptions import ConfigurationError, GridBotError
+from gridbot.models import configuration
 from gridbot.models.configuration import BotConfigDTO, Settings
 from gridbot.models.money import digits, percent, signed_percent
 from gridbot.services.messages import counted
@@ -75,13 +77,16 @@ def run_job(job: Job) -> Outcome:
 def sweep_arguments(parser: argparse.ArgumentParser) -> None:
     add_market(parser)
     group = parser.add_argument_group("what is tried: every combination; what is left out stays as in config.ini")
-    for option, metavar, words in (
-        ("--intervals", "I,I,...", "0.5%%,1%%,2%%"),
-        ("--amounts", "A,A,...", "quote per buy: 50,100,200"),
-        ("--strategies", "S,S,...", "GridHODL,GridSell"),
-        ("--ns", "N,N,...", "open buys: 3,5,10"),
+    strategy = partial(configuration.read_name, known=configuration.STRATEGIES, what="strategy")
+    buys = configuration.read_within(1, configuration.MAX_OPEN_ORDERS)
+    for option, metavar, read, what, example in (
+        ("--intervals", "I,I,...", configuration.read_interval, "", "0.5%,1%,2%"),
+        ("--amounts", "A,A,...", configuration.read_positive, "quote per buy: ", "50,100,200"),
+        ("--strategies", "S,S,...", strategy, "", "GridHODL,GridSell"),
+        ("--ns", "N,N,...", buys, "open buys: ", "3,5,10"),
     ):
-        group.add_argument(option, type=arguments.texts, default=(None,), metavar=metavar, help=words)
+        values, words = arguments.texts(read, example), what + example.replace("%", "%%")
+        group.add_argument(option, type=values, default=(None,), metavar=metavar, help=words)
     parser.add_argument("--fee", metavar="FEE", help="maker fee per side: 0.25%% or 0.0025")
     parser.add_argument(
         "--held-out",
@@ -231,8 +236,10 @@ def sweep(settings: Settings, args: argparse.Namespace) -> int:
     folder = settings.config_path.resolve()
     tried = [Settings(bot=bot, paper=settings.paper, funds=settings.funds, config_path=folder) for bot in bots]
     jobs = [Job(each, market, earlier) for each in tried]
+    progress = arguments.Progress()
     with workers(args.jobs, args.dask) as executor:
-        ranked, judged, unplayed = search(executor, jobs, later, args.top, arguments.Progress())
+        progress(0)
+        ranked, judged, unplayed = search(executor, jobs, later, args.top, progress)
     refused += unplayed
     if args.json:
         document = {

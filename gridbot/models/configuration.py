@@ -102,7 +102,8 @@ def read_fraction(value: Any, suspicious: Decimal, limit: Decimal) -> Decimal:
     return number
 
 
-def _read_interval(value: Any) -> Decimal:
+def read_interval(value: Any) -> Decimal:
+    """The distance of two orders, as a fraction. Raises ValueError."""
     interval = read_fraction(value, SUSPICIOUS_INTERVAL, ONE)
     if not ZERO < interval < ONE:
         raise ValueError("must be more than 0 % and less than 100 %, for example 1% or 0.01")
@@ -287,7 +288,7 @@ class BotConfigDTO(Section):
     skip_price_timeout: Switch = False
     skip_permission_check: Switch = False
     amount_per_grid: Positive  # A, quote per buy
-    interval: Annotated[Decimal, BeforeValidator(_read_interval)]  # i, a fraction
+    interval: Annotated[Decimal, BeforeValidator(read_interval)]  # i, a fraction
     n_open_buy_orders: Annotated[int, BeforeValidator(read_within(1, MAX_OPEN_ORDERS))]  # n
     max_investment: Positive  # M, quote
     # f, a fraction per side; None: the account's maker fee is asked for

@@ -140,6 +140,10 @@ def test_what_cannot_work_is_refused_with_the_smallest_that_would(folder, capsys
         ("sweep --data a.csv --top 0", "--top: 0: must be from 1 to 10000"),
         ("sweep --data a.csv --top x", "must be a whole number"),
         ("sweep --data a.csv --intervals ,", "--intervals: ,: names nothing to try"),
+        ("sweep --data a.csv --intervals 1%,150%", "--intervals: 1%,150%: must be more than 0 % and less than 100 %"),
+        ("sweep --data a.csv --amounts 50,0", "--amounts: 50,0: must be more than 0; for example 50,100,200"),
+        ("sweep --data a.csv --strategies SWING,Swong", "--strategies: SWING,Swong: there is no such strategy: did"),
+        ("sweep --data a.csv --ns 5,x", "--ns: 5,x: must be a whole number; for example 3,5,10"),
         ("plan --price -1", "--price: -1: must be more than 0"),
         ("plan --price 0", "--price: 0: must be more than 0"),
         ("plan --quote much", "--quote: much: 'much' is not a number"),
@@ -321,8 +325,11 @@ def test_without_plotly_the_message_says_what_to_install(folder, capsys, monkeyp
     assert 'pip install "plotly>=5"' in err
 
 
-def test_sweep_ends_with_a_verdict(folder, capsys):
+def test_sweep_shows_how_far_it_is_and_ends_with_a_verdict(folder, capsys, monkeypatch):
+    steps = []
+    monkeypatch.setattr("gridbot.core.arguments.Progress", lambda: steps.append)
     out = told(folder, capsys, "sweep", "--data", "a.csv", "--intervals", "1%,2%", "--jobs", "1")
+    assert steps == [0, 0.5, 1]
     assert out.startswith("2 settings tried")
     assert out.splitlines()[-1].startswith("verdict: ")
 
