@@ -18,7 +18,6 @@ from gridbot.core import arguments
 from gridbot.core.backtest import USUAL_COSTMIN, USUAL_ORDERMIN, Backtest, Play, pair_from_file
 from gridbot.core.backtest_result import report
 from gridbot.core.candles import DEFAULT_PATH, LATEST, PATHS, MarketData, Period
-from gridbot.core.read_ahead import ReadAhead, can_read_ahead
 from gridbot.core.registry import resolve
 from gridbot.exceptions import ConfigurationError
 from gridbot.models.configuration import BotConfigDTO, Settings, check_interval_pays
@@ -173,7 +172,7 @@ def backtest(settings: Settings, args: argparse.Namespace) -> int:
 
         chart.check_plotly()  # before the work, not after it
         arguments.check_target("--chart", args.chart, (".html", ".htm"), settings)
-    data = (ReadAhead if can_read_ahead() else MarketData)(args.data, args.path)
+    data = MarketData(args.data, args.path)
     play = play_of(settings, changed_bot(settings.bot, vars(args)), args, data)
     period = Period(args.start, args.end)
     live = None
