@@ -69,7 +69,7 @@ def played(files: list[Path], *, quote: str = "10000", base: str = "0", path: st
         quote_balance=Decimal(quote),
         fee_tiers=options.pop("fee_tiers", ()),
     )
-    past = Backtest(play, data.step, keep_curve=True, use_band=options.pop("use_band", True))
+    past = Backtest(play, data.step, keep_curve=options.pop("keep_curve", True), use_band=options.pop("use_band", True))
     past.play = play
     past.outcome = past.run(data, **options)
     return past

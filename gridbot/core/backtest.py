@@ -27,7 +27,7 @@ from typing import cast
 from gridbot.adapters.exchanges.simulated import SimulatedRESTService
 from gridbot.adapters.exchanges.simulated_core import SimulatedExchange
 from gridbot.adapters.exchanges.simulated_feed import SimulatedFeed
-from gridbot.core.backtest_result import FLOAT_CARE, INFINITY, NEVER, Result, Tally
+from gridbot.core.backtest_result import FLOAT_CARE, INFINITY, NEVER, REGULAR_SECONDS, Result, Tally
 from gridbot.core.candles import Block, MarketData, Period, Tick
 from gridbot.exceptions import ConfigurationError
 from gridbot.infrastructure.database import MEMORY, DBConnect
@@ -43,7 +43,7 @@ from gridbot.strategies.grid_base import GridStrategyBase
 from gridbot.strategies.grid_orders import Surroundings
 from gridbot.strategies.grid_retry import FUNDS
 
-SAMPLE_SECONDS = 3600  # between two samples of the account, for averages and chart
+CURVE_SECONDS = 3600  # between two points of the chart; the fee is looked at as often where it follows the volume
 TIER_SECONDS = 30 * 86400.0
 
 # Kraken's minimums for BTC/USD. A file of prices does not hold them; for another pair use --ordermin and --costmin.
@@ -189,7 +189,9 @@ class Backtest:
         self._step = step
         self._tick = float(play.pair.tick_size)
         self._low, self._high = NEVER  # candles between these prices are skipped
-        self._due = 0.0  # market time of the next sample of the account
+        is_often = keep_curve or len(play.fee_tiers) > 1
+        self._spacing = CURVE_SECONDS if is_often else REGULAR_SECONDS  # of the samples of the account
+        self._due = 0.0  # market time of the next one
         self.strategy.run(self._frames.append)
 
     def run(
@@ -216,19 +218,19 @@ class Backtest:
         return self.tally.result(self._name, self.desk)
 
     def _live_through(self, block: Block, bars: range) -> None:
-        """Run the bars of one block; sample the account every hour, or after the bar that ends a longer gap."""
+        """Run the bars of one block; sample the account as often as is due, or after the bar that ends a longer gap."""
         index, tally = bars.start, self.tally
         if not tally.bars:
             time, price = block.ticks(index)[0]
             tally.begin(time, price)
-            self._due = block.times[index] + SAMPLE_SECONDS
+            self._due = block.times[index] + self._spacing
         while index < bars.stop:
             # The first bar after which a sample is due, or the last bar of the block.
             last = bisect_left(block.times, self._due - self._step, index, bars.stop - 1)
             self._bars(block, index, last + 1)
             if (ended := block.times[last] + self._step) >= self._due:
                 tally.sample(ended, block.close(last), self.desk)
-                self._due = ended + SAMPLE_SECONDS
+                self._due += (ended - self._due) // self._spacing * self._spacing + self._spacing
             index = last + 1
         tally.passed(len(bars), block.times[bars.stop - 1] + self._step, block.close(bars.stop - 1))
 

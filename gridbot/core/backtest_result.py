@@ -14,7 +14,15 @@ from decimal import Decimal
 from gridbot.adapters.exchanges.simulated_core import SimulatedExchange
 from gridbot.exceptions import BotStateError
 from gridbot.infrastructure.audits import AuditMark
-from gridbot.models.events import Event, FundsShort, GridShifted, OrderExecuted, OrderRefused
+from gridbot.models.events import (
+    Event,
+    FundsShort,
+    GridShifted,
+    OrderCancelled,
+    OrderExecuted,
+    OrderPlaced,
+    OrderRefused,
+)
 from gridbot.models.exchange import BUY, SELL
 from gridbot.models.money import ONE, ZERO, as_text, percent, shown, signed_percent
 from gridbot.services.bookkeeping import flow
@@ -154,15 +162,15 @@ class Tally:
     bars: int = 0
 
     def __post_init__(self) -> None:
-        self._begin = self._end = self._looked_at = 0.0
+        self._begin = self._end = self._counted_to = self._sampled_at = 0.0
         self._first = self._last = ZERO
         self._hold_base = self._start_wealth = ZERO
         self._counts: Counter[object] = Counter()  # of events by class, of filled orders by side
         self._deepest, self._hold_deepest = Deepest(), Deepest()
         self.calm = NEVER  # between these prices the account is neither at a new peak nor in its deepest fall
+        self._holds_base = False
         self._in_market = ZERO  # seconds
         self._tied_up = self._sum_tied_up = self._most_tied_up = ZERO  # the sum: quote x seconds
-        self._book_is_known = False
         self._first_fee = ZERO
         self._next_regular = 0.0
         self._regular: list[tuple[float, Decimal]] = []  # time, base for one quote
@@ -171,7 +179,8 @@ class Tally:
         """Start with the first price of the period."""
         money = self.exchange.money
         self._begin, self._first, self._last = time, price, price
-        self._looked_at = time
+        self._counted_to = self._sampled_at = time
+        self._holds_base = money.base > ZERO
         self._first_fee = self.exchange.fee  # holding and buying at fixed times get no discount for the bot's volume
         self._start_wealth = money.start_quote + money.start_base * price
         self._hold_base = money.start_base + money.start_quote / (price * (ONE + self._first_fee))
@@ -183,15 +192,28 @@ class Tally:
             self.samples.append(Sample(time, price, self._start_wealth, self._hold_base * price, (), ()))
 
     def hear(self, event: Event) -> None:
-        self._book_is_known = False
+        self._count_to(self.now())
         self._counts[type(event)] += 1
+        if isinstance(event, OrderPlaced):
+            self._tied_up += event.price * event.volume
+            self._most_tied_up = max(self._most_tied_up, self._tied_up)
+        elif isinstance(event, OrderExecuted | OrderCancelled):
+            self._tied_up -= event.price * event.volume
         if not isinstance(event, OrderExecuted):
             return
         self._counts[event.side] += 1
+        self._holds_base = self.exchange.money.base > ZERO
         self.calm = NEVER
         self.exchange.charge(self.fee_after(self.now(), event.cost))
         if self.keep_curve:
             self.fills.append(Fill(self.now(), event.side, event.price, event.volume, event.fee, event.profit))
+
+    def _count_to(self, time: float) -> None:
+        """Count the seconds up to ``time`` as they were: with or without base, and with so much in orders."""
+        if time > self._counted_to:
+            seconds, self._counted_to = Decimal(time - self._counted_to), time
+            self._in_market += seconds * self._holds_base
+            self._sum_tied_up += seconds * self._tied_up
 
     def see(self, price: Decimal) -> None:
         """Note what the account, and holding, are worth at the next price."""
@@ -204,20 +226,14 @@ class Tally:
         self.calm = max(low for low, _ in bands), min(high for _, high in bands)
 
     def sample(self, time: float, price: Decimal, desk: OrderDesk) -> None:
-        """Sample the account for the time since the last sample; a second sample of the same moment does nothing."""
-        if time == self._looked_at:
+        """Do what time alone demands, and note a point of the chart; a second time at the same moment does nothing."""
+        if time == self._sampled_at:
             return
-        seconds, self._looked_at = Decimal(time - self._looked_at), time
+        self._sampled_at = time
         self.exchange.charge(self.fee_after(time, ZERO))
-        money = self.exchange.money
-        self._in_market += seconds * (money.base > ZERO)
-        if not self._book_is_known:
-            self._tied_up = sum((order.value for order in desk.book), ZERO)
-            self._book_is_known = True
-        self._sum_tied_up += self._tied_up * seconds
-        self._most_tied_up = max(self._most_tied_up, self._tied_up)
         self._buy_regularly(time, price)
         if self.keep_curve:
+            money = self.exchange.money
             buys = tuple(order.price for order in desk.book.buys())
             sells = tuple(order.price for order in desk.book.sells())
             wealth = money.quote + money.base * price
@@ -237,6 +253,7 @@ class Tally:
     def result(self, strategy: str, desk: OrderDesk) -> Result:
         """The result at the end of the period. Raises BotStateError if books and exchange do not agree."""
         self.sample(self._end, self._last, desk)
+        self._count_to(self._end)
         money, last, counts = self.exchange.money, self._last, self._counts
         regular = [base for time, base in self._regular if time < self._end]  # no buy at the very end
         regular_base = money.start_base + money.start_quote / len(regular) * sum(regular, ZERO)

@@ -24,6 +24,7 @@ from gridbot.interfaces.exchange import Exchange, ExchangeSetup
 from gridbot.models.configuration import DBConfigDTO, PaperConfigDTO, Settings
 from gridbot.models.events import OrderExecuted, OrderPlaced
 from gridbot.models.grid import EXTRA
+from gridbot.models.money import truncate
 from gridbot.services.messages import Units
 from tests.past import BEGIN, FEE, bot, diced_candles, played, real_candles, write_candles
 from tests.unit.test_paper import PublicFeed, PublicRest
@@ -99,10 +100,37 @@ def test_a_file_of_few_prices_has_its_buys_at_fixed_times_all_the_same(tmp_path)
     assert played([tmp_path / "a.csv"]).outcome.regular_buys == 59
 
 
-def test_the_last_look_counts_once(tmp_path):
+def test_coins_are_held_from_the_very_fill_to_the_end(tmp_path):
     candles = [("50000.0",) * 4] * 3 + [("50000.0", "50000.0", "49504.8", "49504.8")]
-    result = played([write_candles(tmp_path / "a.csv", candles, step=3600)]).outcome
-    assert result.time_in_market == Decimal("0.25")
+    past = played([write_candles(tmp_path / "a.csv", candles, step=3600)], keep_curve=True)
+    [fill] = past.tally.fills
+    assert fill.time == pytest.approx(BEGIN + 3 * 3600 + 3599 * 2 / 3)  # the low is the third of four prices
+    assert float(past.outcome.time_in_market) == pytest.approx((4 * 3600 - (fill.time - BEGIN)) / (4 * 3600))
+
+
+def test_money_is_tied_up_in_orders_from_their_placement_to_their_end(tmp_path):
+    """Five buys below the first price; after half of the time the price leaves the grid upward."""
+
+    def five_buys_below(price: Decimal) -> Decimal:
+        values = []
+        for _ in range(5):
+            price = truncate(price / Decimal("1.01"), Decimal("0.1"))
+            values.append(price * truncate(100 / price, Decimal("1E-8")))
+        return sum(values, Decimal(0))
+
+    file = write_candles(tmp_path / "a.csv", [("50000.0",) * 4, ("60000.0",) * 4], step=3600)
+    result = played([file]).outcome
+    first, later = five_buys_below(Decimal(50000)), five_buys_below(Decimal(60000))
+    assert result.most_tied_up == max(first, later)
+    assert result.tied_up == (first + later) / 2
+
+
+@pytest.mark.parametrize("fee_tiers", [(), ((Decimal(0), Decimal("0.004")), (Decimal(500), Decimal("0.002")))])
+def test_a_chart_changes_no_figure(tmp_path, fee_tiers):
+    file = write_candles(tmp_path / "a.csv", diced_candles(5000, 7))
+    one, other = (played([file], keep_curve=kept, fee_tiers=fee_tiers).outcome for kept in (True, False))
+    assert one.document() == other.document()
+    assert one.regular_buys == 4
 
 
 def test_coins_given_at_the_start_are_in_the_market_also_when_some_are_sold(tmp_path):
@@ -174,7 +202,8 @@ def test_an_hour_is_an_hour_of_the_market_however_few_candles_it_has(tmp_path):
     (tmp_path / "a.csv").write_text("".join(lines))
     past = played([tmp_path / "a.csv"])
     assert [(sample.time - BEGIN) / 3600 for sample in past.tally.samples] == [0, 1, 4]
-    assert past.outcome.time_in_market == Decimal("0.75"), "what is seen after a gap counts for the gap"
+    [fill] = past.tally.fills
+    assert float(past.outcome.time_in_market) == pytest.approx((4 * 3600 - (fill.time - BEGIN)) / (4 * 3600))
 
 
 def test_an_order_pays_the_fee_of_the_tier_in_which_it_is_filled(tmp_path):
