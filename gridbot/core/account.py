@@ -93,7 +93,7 @@ class AccountView:
 
     def _pauses(self) -> list[str]:
         pauses = self._desk.pauses
-        lasting = [UNPAID] if pauses.known(UNPAID) else []
+        lasting = [UNPAID] if UNPAID in self._desk.notices else []
         return [what for what in (PLACING, BUYING, CROSSING, CROWDED) if not pauses.over(what)] + lasting
 
     def _refused(self) -> dict[str, str]:

@@ -32,7 +32,7 @@ from gridbot.models.money import ONE, shown
 from gridbot.services.bookkeeping import Bookkeeping
 from gridbot.services.bookkeeping import Finished as Finished
 from gridbot.services.pauses import LONGEST_PAUSE as LONGEST_PAUSE
-from gridbot.services.pauses import Pauses
+from gridbot.services.pauses import Notices, Pauses
 
 LOG = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ FLAGS = {BUY: "post,fciq", SELL: "fciq"}
 
 # Pauses, by name, and the longest of them in seconds.
 PLACING = "placing"  # any order at all: the exchange wants none for now
-HALTED = "halted"  # PLACING has lasted for long, and the owner was told
+HALTED = "halted"  # no pause, but told once: PLACING has lasted for long
 BUYING = "buys"
 CROSSING = "crossing"  # post-only buys that would have crossed: the price moves faster than we place
 CROWDED = "crowded"  # a sell found no place among the open orders that the exchange allows
@@ -74,7 +74,7 @@ class OrderDesk(Bookkeeping):
         publish: Callable[[Event], None],
     ) -> None:
         super().__init__(db, rest_api, clock, userref, publish)
-        self.pauses = Pauses(clock)
+        self.pauses, self.notices = Pauses(clock), Notices()
         self._clean_sweeps: dict[int, int] = {}
 
     def may_place(self) -> bool:
@@ -147,7 +147,7 @@ class OrderDesk(Bookkeeping):
         self._clean_sweeps.pop(placement.id, None)
         self.pauses.end(placement.sells or BUYING)
         self.pauses.end(PLACING)
-        self.pauses.end(HALTED)
+        self.notices.over(HALTED)
         crowd = self.pauses.why(CROWDED)
         others_wait = crowd and any(self.pauses.why(buy.txid) == crowd for buy in self.unsold.all())
         if placement.sells_what_was_bought and not others_wait:
@@ -163,8 +163,7 @@ class OrderDesk(Bookkeeping):
         if isinstance(exc, PlacementPaused):
             seconds = self.pauses.begin(PLACING, at_least=exc.retry_after, first=1.0, longest=LONGEST_HALT, why=why)
             LOG.warning("%s not placed: %s; no orders for %.0f s", placement, exc, seconds)
-            if seconds >= LONGEST_HALT and not self.pauses.known(HALTED):
-                self.pauses.begin(HALTED)
+            if seconds >= LONGEST_HALT and self.notices.is_new(HALTED):
                 self._publish(Trouble(f"no order can be placed for {seconds:.0f} s, and perhaps longer: {exc}"))
         elif isinstance(exc, PostOnlyWouldCross):
             self.pauses.begin(CROSSING, first=1.0, longest=LONGEST_CROSSING_PAUSE)

@@ -1,4 +1,4 @@
-"""Growing pauses: what was refused is tried again when it can succeed, not on every ticker."""
+"""Growing pauses: what was refused is tried again when it can succeed, not on every ticker; and what was told once."""
 
 from collections.abc import Iterable
 
@@ -71,3 +71,31 @@ class Pauses:
         for what in whats:
             if what in self._until:
                 self._until[what] = min(self._until[what], now)
+
+
+class Notices:
+    """
+    What the owner was told and is not over yet: told once.
+
+    >>> notices = Notices()
+    >>> notices.is_new("limit"), notices.is_new("limit"), "limit" in notices
+    (True, False, True)
+    >>> notices.over("limit"); notices.is_new("limit")
+    True
+    """
+
+    def __init__(self) -> None:
+        self._open: set[str] = set()
+
+    def __contains__(self, what: str) -> bool:
+        return what in self._open
+
+    def is_new(self, what: str) -> bool:
+        """True when it must be told now; it then counts as told."""
+        is_new = what not in self._open
+        self._open.add(what)
+        return is_new
+
+    def over(self, what: str) -> None:
+        """The next time it is new again."""
+        self._open.discard(what)

@@ -33,7 +33,6 @@ from gridbot.strategies.grid_market import MINIMUM
 from gridbot.strategies.grid_orders import Surroundings, short_lived
 from gridbot.strategies.grid_retry import (
     BLIND,
-    BLIND_TOLD,
     CANCELS,
     FUNDS,
     FUNDS_PAUSE,
@@ -49,7 +48,7 @@ from gridbot.strategies.grid_sync import ACCEPTED, SETTLE_PAUSE
 
 LOG = logging.getLogger(__name__)
 
-# Pauses that make a message go out once.
+# Told once.
 LIMITED = "limited"  # max_investment is reached
 UNPLACEABLE = "unplaceable"  # with new settings no order could be placed
 # Seconds. A price up to this much older than the last is late and ignored; more than 60 s apart means that the
@@ -129,7 +128,7 @@ class GridStrategyBase(GridRetry):
                 if not self.is_ready:
                     self._blind_since = None
                 self._desk.pauses.end(BLIND)
-                self._desk.pauses.end(BLIND_TOLD)
+                self._desk.notices.over(BLIND)
                 self._find_unknown_orders(message.executions or [])
                 self._desk.sync_reason = "the feed of executions is there"
                 self._synchronise_if_due()
@@ -362,7 +361,7 @@ class GridStrategyBase(GridRetry):
             wanted_at = rules.buy_price(self.ticker, self.ticker, self.settings)
             self.waiting = (Waiting(Cause.MINIMUM, wanted_at, exc.message.removeprefix("[grid] ")),)
             return True
-        self._desk.pauses.end(UNPLACEABLE)
+        self._desk.notices.over(UNPLACEABLE)
         self._cancel_all_open_buy_orders("amount_per_grid or interval changed")
         if self._desk.book.buys():
             return True
@@ -371,19 +370,18 @@ class GridStrategyBase(GridRetry):
 
     def _tell_shortage(self, grid: GridView, decision: Decision) -> None:
         """Tell the owner, once, that levels are missing: an order would be too small, or money is short."""
-        pauses = self._desk.pauses
+        pauses, notices = self._desk.pauses, self._desk.notices
         too_small = next((waiting for waiting in decision.waiting if waiting.cause is Cause.MINIMUM), None)
         if too_small is None:
-            pauses.end(MINIMUM)
+            notices.over(MINIMUM)
         else:
             volume = grid.settings.pair.truncate_volume(grid.settings.amount_per_grid / too_small.price)
             wanted = "the level stays empty: raise amount_per_grid"
             self._tell_once(MINIMUM, OrderRefused(BUY, too_small.price, volume, too_small.reason, wanted))
         limit = next((waiting for waiting in decision.waiting if waiting.cause is Cause.LIMIT), None)
         if limit is None:
-            pauses.end(LIMITED)
-        elif not pauses.known(LIMITED):
-            pauses.begin(LIMITED)
+            notices.over(LIMITED)
+        elif notices.is_new(LIMITED):
             LOG.info("%s. The missing buys are placed when sells have made room", limit.reason)
         if not any(waiting.cause is Cause.FUNDS for waiting in decision.waiting):
             if not decision.intents:

@@ -17,8 +17,8 @@ from gridbot.strategies.grid_orders import GridOrders, Surroundings
 
 LOG = logging.getLogger(__name__)
 
-MINIMUM = "minimum"  # pause: an order would be too small
-# Pauses that make a message go out once.
+# Told once.
+MINIMUM = "minimum"  # an order would be too small
 UNPAID = "unpaid"  # the fee is so high that no buy would pay
 UNDERRATED = "underrated"  # the exchange takes more than [grid] fee says
 BASIS_POINT = Decimal("0.0001")
@@ -67,7 +67,7 @@ class GridMarket(GridOrders):
                 raise
             self._tell_once(UNPAID, Trouble(f"{exc.message}\n  Until then no buy is placed; sells go on."))
             return replace(settings, held_back=exc.message.removeprefix("[grid] "))
-        self._desk.pauses.end(UNPAID)
+        self._desk.notices.over(UNPAID)
         return settings
 
     def _compare_fee(self, finished: Finished) -> None:
@@ -84,7 +84,7 @@ class GridMarket(GridOrders):
         counted_on = finished.cost * (self.settings.fee + BASIS_POINT) + step_of(self.settings.pair.cost_decimals)
         before, self._fee_taken = self._fee_taken, ZERO
         if finished.fee <= counted_on:
-            self._desk.pauses.end(UNDERRATED)
+            self._desk.notices.over(UNDERRATED)
         elif self._config.fee is None:
             self._rules_read_at = -math.inf
         else:
@@ -104,9 +104,9 @@ class GridMarket(GridOrders):
     def _refresh_asset_information(self) -> None:
         """Ask again for the pair's rules and the fee: once a day, and every ten minutes while an order is refused."""
         age = self._clock.monotonic() - self._rules_read_at
-        pauses = self._desk.pauses
-        is_refused = len(self._desk.unsold) or any(map(pauses.known, (PLACING, BUYING, UNPAID, MINIMUM)))
-        if age < (REFUSED_AGE if is_refused else RULES_AGE):
+        pauses, notices = self._desk.pauses, self._desk.notices
+        is_refused = pauses.known(PLACING) or pauses.known(BUYING) or UNPAID in notices or MINIMUM in notices
+        if age < (REFUSED_AGE if is_refused or len(self._desk.unsold) else RULES_AGE):
             return
         self._rules_read_at = self._clock.monotonic()  # before asking: a failure must not be repeated at once
         before = self.settings

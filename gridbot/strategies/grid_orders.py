@@ -267,9 +267,8 @@ class GridOrders(ABC):
             self._publish(event)
 
     def _tell_once(self, what: str, event: Event) -> None:
-        """Publish the event, and do not repeat it before the pause ``what`` is ended."""
-        if not self._desk.pauses.known(what):
-            self._desk.pauses.begin(what)
+        """Publish the event, and do not repeat it before ``what`` is over."""
+        if self._desk.notices.is_new(what):
             self._publish(event)
 
     def _may_sell(self, sells: str) -> bool:

@@ -26,7 +26,7 @@ LOG = logging.getLogger(__name__)
 FUNDS = "funds"  # before the exchange is asked for balances again
 CANCELS = "cancels"  # before it is asked how cancellations ended
 SETTLING = "settling"  # before it is asked what became of orders of unknown fate
-BLIND, BLIND_TOLD = "blind", "blind, and told"  # without the feed of executions
+BLIND = "blind"  # without the feed of executions; also told once
 UNFINISHED = "unfinished"  # a grid that takes long to build or to move
 PASSED = "passed"  # the price has passed an order, and its fill was not reported
 # Seconds.
@@ -154,7 +154,7 @@ class GridRetry(GridSync):
             return
         if blind >= LONGEST_BLINDNESS and "executions" in self._waiting_for:
             self._tell_once(
-                BLIND_TOLD,
+                BLIND,
                 Trouble(
                     f"no connection to the feed of our orders for {blind / 60:.0f} minutes: no buy is placed until it "
                     "is back, and fills are asked for every minute. Check the key's WebSocket permission"

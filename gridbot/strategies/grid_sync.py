@@ -34,8 +34,9 @@ MEMORY = 7 * DAY  # seconds: how far back a new database asks for orders, becaus
 EDITING = 3.0  # seconds between the cancellation of an order that the owner edits and its return under a new txid
 SECOND_LOOK = 70.0  # seconds: after a doubt compare once more, because REST may answer with data a minute old
 LONGEST_BLINDNESS = 300.0  # seconds without executions, or without a successful comparison, until the owner is told
-FAILING = "failing"  # pause that makes a message go out once: no comparison succeeds
-PHANTOMS, STRANGER = "phantoms", "stranger"  # two more of them; the second lasts a day
+FAILING = "failing"  # told once: no comparison succeeds
+PHANTOMS = "phantoms"  # told once: the exchange does not know orders of the book
+STRANGER = "stranger"  # pause of a day: an order with our userref that the bot has not placed
 PHANTOM_AGE = 300.0  # seconds: REST may answer with data a minute old, so a younger order may still be missing from it
 
 
@@ -302,7 +303,7 @@ class GridSync(GridMarket):
         old = self._desk.now() - PHANTOM_AGE
         phantoms = [order.txid for order in self._desk.book if order.txid not in reported and order.placed_at < old]
         if not phantoms:
-            self._desk.pauses.end(PHANTOMS)
+            self._desk.notices.over(PHANTOMS)
         else:
             self._tell_once(
                 PHANTOMS,
@@ -423,4 +424,4 @@ class GridSync(GridMarket):
                 )
         else:
             self._failing_since = None
-            self._desk.pauses.end(FAILING)
+            self._desk.notices.over(FAILING)
