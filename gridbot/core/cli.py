@@ -12,23 +12,24 @@ import os
 import sys
 from importlib import import_module
 
-from gridbot.core import single_instance
+from gridbot.core import VERSION, single_instance
+from gridbot.core.endings import (
+    INTERRUPTED,
+    MUST_BE_MENDED,
+    STOPPED_BY_ERROR,
+    STOPPED_BY_REQUEST,
+    when_asked_to_stop,
+    whose_mistake,
+)
 from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError
 
 TYPE_CHECKING = False  # in place of typing.TYPE_CHECKING: importing typing takes milliseconds
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any, TextIO
 
     from gridbot.models.configuration import Settings
-
-VERSION = "1.0.0"
-
-STOPPED_BY_REQUEST = 0  # or already running
-STOPPED_BY_ERROR = 1  # a restart may help
-MUST_BE_MENDED = 2  # configuration or credentials: a restart will not help
-INTERRUPTED = 130  # what shells report for a program that was ended by Ctrl-C
 
 
 class Command:
@@ -199,16 +200,6 @@ def _give_up_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def when_asked_to_stop(handler: Callable[[int, Any], None]) -> None:
-    """Have ``handler`` called on Ctrl-C, SIGTERM and SIGHUP (the session ends); under nohup not on SIGHUP."""
-    import signal
-
-    signal.signal(signal.SIGINT, handler)
-    signal.signal(signal.SIGTERM, handler)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, handler)
-
-
 def _plain_start(words: Sequence[str]) -> str:
     """The path of config.ini if the command line is just ``[run] [--config FILE]``, else ""."""
     rest = [word for word in words if word != "run"]
@@ -283,28 +274,6 @@ def _carry_out(command: Command, args: argparse.Namespace) -> int:
         # Through the log, because its formatter takes the secrets out of the traceback.
         logging.getLogger(__name__).critical("%s", whose_mistake(exc), exc_info=True)
         return STOPPED_BY_ERROR
-
-
-def whose_mistake(exc: BaseException) -> str:
-    """A sentence that says whose code is wrong: gridbot's, or the owner's own exchange, strategy or channel."""
-    name = type(exc).__name__
-    if place := own_code(exc):
-        return f"a mistake in {place} ({name}), not in gridbot; mend it there"
-    return f"a mistake in gridbot itself ({name}), not in your settings; please report it"
-
-
-def own_code(exc: BaseException) -> str:
-    """File and line of the owner's own code that raised ``exc``, libraries skipped; "" if gridbot raised it."""
-    from traceback import walk_tb
-
-    ours, python = (os.path.dirname(path) + os.sep for path in (os.path.dirname(__file__), os.__file__))
-    for frame, line in reversed(list(walk_tb(exc.__traceback__))):
-        file = frame.f_code.co_filename
-        if file.startswith(ours):
-            break
-        if not (file.startswith(("<", python)) or f"-packages{os.sep}" in file):
-            return f"{file}, line {line}"
-    return ""
 
 
 def _say(text: str, stream: TextIO | None) -> None:

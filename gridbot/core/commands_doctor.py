@@ -12,11 +12,11 @@ from gridbot.adapters.exchanges.simulated import ASSUMED_FEE
 from gridbot.core import single_instance
 from gridbot.core.arguments import write
 from gridbot.core.backtest import Backtest, Play
-from gridbot.core.cli import MUST_BE_MENDED, STOPPED_BY_ERROR
 from gridbot.core.clock import SystemClock
 from gridbot.core.commands_books import Books, read_books
 from gridbot.core.config_file import describe, require_key
 from gridbot.core.database_check import problems_in
+from gridbot.core.endings import MUST_BE_MENDED, STOPPED_BY_ERROR
 from gridbot.core.heartbeat import look
 from gridbot.core.registry import channels_of, exchange_of, resolve
 from gridbot.exceptions import AccessDenied, ConfigurationError, GridBotError, MetricsServerError, TemporaryFailure

@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 
 from gridbot.core import single_instance
 from gridbot.core.account import AccountView, base_told
-from gridbot.core.cli import MUST_BE_MENDED, STOPPED_BY_ERROR, STOPPED_BY_REQUEST, whose_mistake
+from gridbot.core.endings import MUST_BE_MENDED, STOPPED_BY_ERROR, STOPPED_BY_REQUEST, whose_mistake
 from gridbot.core.event_bus import EventBus
 from gridbot.core.registry import channels_of, resolve
 from gridbot.core.state_machine import StateMachine, States

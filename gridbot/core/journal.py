@@ -24,7 +24,7 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from gridbot import exceptions
-from gridbot.core.cli import VERSION
+from gridbot.core import VERSION
 from gridbot.core.engine import BotEngine
 from gridbot.exceptions import ConfigurationError, GridBotError
 from gridbot.infrastructure.database import DBConnect

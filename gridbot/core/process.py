@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from gridbot.core.cli import MUST_BE_MENDED, STOPPED_BY_ERROR, STOPPED_BY_REQUEST, when_asked_to_stop, whose_mistake
 from gridbot.core.clock import SystemClock
+from gridbot.core.endings import MUST_BE_MENDED, STOPPED_BY_ERROR, STOPPED_BY_REQUEST, when_asked_to_stop, whose_mistake
 from gridbot.core.engine import BotEngine
 from gridbot.core.heartbeat import GOOD_FOR, Heartbeat
 from gridbot.core.registry import exchange_name, exchange_of

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gridbot.core.cli import own_code
+from gridbot.core.endings import own_code
 from gridbot.core.single_instance import key_state_path
 from gridbot.exceptions import ConfigurationError, GridBotError
 from gridbot.interfaces.clock import IClock

@@ -15,10 +15,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, cast
 
-from gridbot.core import journal
+from gridbot.core import VERSION, journal
 from gridbot.core.arguments import write
 from gridbot.core.backtest import MarketClock
-from gridbot.core.cli import VERSION
 from gridbot.core.engine import TIMER_SPACING, BotEngine
 from gridbot.core.journal import Taped, TapedClock, as_json, from_json, records
 from gridbot.core.logging_setup import set_up_logging
