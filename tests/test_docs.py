@@ -68,9 +68,6 @@ def cut(value: Decimal, decimals: int) -> str:
     return f"{value.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_DOWN):f}"
 
 
-# ---- options -----------------------------------------------------------------------------------------------------
-
-
 def options_of_config_ini() -> list[tuple[str, str]]:
     """Every ``key = value`` of config.ini with its section, in use or in a comment."""
     found, section = [], ""
@@ -134,9 +131,6 @@ def test_what_config_ini_shows_in_a_comment_can_be_uncommented(tmp_path: Path) -
     assert (settings.demo.seed, settings.funds.own_quote, settings.metrics.port) == (42, Decimal(1000), 8080)
 
 
-# ---- commands ----------------------------------------------------------------------------------------------------
-
-
 def command_lines(text: str) -> list[str]:
     """Every ``python gridbot.py ...`` and ``python -m ...`` in the text."""
     found = re.findall(r"(?:\.venv/bin/)?python (?:gridbot\.py|-m [\w.]+)[^`\n&|>]*", text)
@@ -184,9 +178,6 @@ def test_the_test_command_is_the_one_ci_uses() -> None:
     assert "```sh\n.venv/bin/python -m pytest\n```" in README
 
 
-# ---- files -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("text", "place"), [(README, ROOT), (GUIDE, ROOT / "gridbot")], ids=["README", "guide"])
 def test_every_link_leads_somewhere(text: str, place: Path) -> None:
     headings = {
@@ -211,8 +202,6 @@ def test_every_file_of_the_house_that_is_named_exists(text: str, place: Path) ->
     for name in named:
         assert any((base / name).exists() or (base / f"{name}.py").exists() for base in (place, ROOT)), name
 
-
-# ---- numbers -----------------------------------------------------------------------------------------------------
 
 A, I, F, PRICE = Decimal(100), Decimal("0.01"), Decimal("0.0025"), Decimal(50000)  # noqa: E741 - the rules' letters
 TICK, LOT = Decimal("0.1"), Decimal("0.00000001")
@@ -307,9 +296,6 @@ def test_the_lines_of_the_demo_in_the_readme_are_worded_as_the_bot_words_them() 
         assert line == message_for(event, Units("BTC", "USD", 1))
 
 
-# ---- names -------------------------------------------------------------------------------------------------------
-
-
 def test_every_line_of_the_status_message_is_explained() -> None:
     explained = {label for row in rows(README, "## The status message") for label in row[0].split(", ")}
     buy, sell = (BookOrder("O1", side, PRICE, Decimal(1), 0.0) for side in ("buy", "sell"))
@@ -357,9 +343,6 @@ def test_the_rooms_of_the_guide_are_those_the_layer_test_holds() -> None:
 def test_the_states_of_the_guide_are_those_of_the_state_machine() -> None:
     told = {row[0]: set(row[2].split(", ")) for row in rows(GUIDE, "### States")}
     assert told == {state.name: {s.name for s in after} for state, after in TRANSITIONS.items()}
-
-
-# ---- what no file may say ----------------------------------------------------------------------------------------
 
 
 def tracked_files() -> list[Path]:

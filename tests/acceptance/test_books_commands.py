@@ -172,9 +172,6 @@ def test_coins_are_not_valued_at_a_price_that_would_have_filled_an_open_order(
     assert known_price(books, None, 2.0) == (price, f"{origin}; --price sets another")  # type: ignore[arg-type]
 
 
-# ---- audit -------------------------------------------------------------------------------------
-
-
 def test_a_demo_run_is_reconciled_to_the_last_digit(capsys: pytest.CaptureFixture[str]) -> None:
     trade_for_a_while()
     code, out, _ = run(capsys, "audit")
@@ -289,9 +286,6 @@ def test_a_copy_of_play_money_replaces_nothing_but_an_older_copy_of_its_exchange
     assert run(capsys, "backup", "demo")[2].startswith("demo.exchange.db: is the bot's own file")
     assert not any(Path(name).exists() for name in ("b.db", "demo"))
     assert (run(capsys, "backup", "c.db")[0], run(capsys, "backup", "c.db")[0]) == (0, 0)
-
-
-# ---- report ------------------------------------------------------------------------------------
 
 
 def test_the_report_adds_up_to_the_account(capsys: pytest.CaptureFixture[str]) -> None:
@@ -509,9 +503,6 @@ def test_a_file_that_is_no_database_is_said_in_words(capsys: pytest.CaptureFixtu
     code, _, err = run(capsys, "status")
     assert code == 1
     assert "file is not a database" in err
-
-
-# ---- status ------------------------------------------------------------------------------------
 
 
 def test_status_shows_the_ladder_and_what_comes_next(capsys: pytest.CaptureFixture[str]) -> None:
@@ -758,9 +749,6 @@ def test_the_base_of_cdca_is_accumulated_also_under_the_next_strategy(capsys: py
     assert "surplus" not in run(capsys, "status")[1]
 
 
-# ---- what is the bot's own ---------------------------------------------------------------------
-
-
 def test_told_what_is_its_own_the_bot_never_spends_more(capsys: pytest.CaptureFixture[str]) -> None:
     trade_for_a_while(base="0.5", more="[funds]\nown_base = 0\nown_quote = 250")
     with closing(DBConnect("demo.db", read_only=True)) as db:
@@ -935,9 +923,6 @@ def test_an_empty_fence_is_none_and_the_settings_name_a_fence() -> None:
     assert load_settings(configure(more="[funds]\nown_base =")).funds.own_base is None
     lines = describe(load_settings(configure(more="[funds]\nown_base = 0\nown_quote = 250.50")))
     assert "the bot's own at its first start: 0 BTC and 250.5 USD; the rest is not touched" in lines
-
-
-# ---- against Kraken ----------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -56,8 +56,6 @@ def test_a_cell_is_the_same_story_every_time() -> None:
     assert first.killed_at == second.killed_at
 
 
-# ---- the whole matrix forks: one story told once for all its deaths --------------------------------------------------
-
 forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="the whole matrix needs POSIX")
 
 
@@ -106,9 +104,6 @@ def test_a_forked_cell_that_does_not_come_to_its_end_is_red(
     assert whole.violations == []
     assert (dead.kill, dead.killed_at) == (1, whole.names[0])
     assert told in dead.violations[0]
-
-
-# ---- what the matrix found ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -265,9 +260,6 @@ def test_a_sell_that_fills_before_the_first_comparison_is_not_placed_again(path:
     sold = [o for o in house.own() if o.side == "sell"]
     assert [f"{o.price:f} {o.status}" for o in sold] == ["49999.9 closed"]
     assert house.violations == []
-
-
-# ---- a broken protocol turns the matrix red --------------------------------------------------------------------------
 
 
 def small_matrix(sabotaged: str | None, fault: str) -> list[str]:

@@ -21,9 +21,6 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-# ---- frames --------------------------------------------------------------------------------------------
-
-
 def test_no_frame_makes_the_bot_crash_or_place_an_order() -> None:
     fuzz = Fuzz(seed=7)
     fuzz.run(20_000)
@@ -68,9 +65,6 @@ def test_an_execution_below_zero_counts_as_unreadable_and_is_asked_for(field: st
     assert house.is_dead(PRIVATE)
 
 
-# ---- weeks ---------------------------------------------------------------------------------------------
-
-
 def test_four_days_leave_nothing_behind_but_trades(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gridbot.services.book_sync.FORGET_AFTER", 86400.0)  # a week, in thirty days
     measured, trial, broken = soak(4, "GridHODL", tmp_path)
@@ -83,9 +77,6 @@ def test_four_days_leave_nothing_behind_but_trades(tmp_path: Path, monkeypatch: 
 def test_a_list_that_grows_is_noticed() -> None:
     days = [Day(n, 0, 0, 0, {"trades": 0}, {"BotEngine._listeners": 30 * n}) for n in range(1, 10)]
     assert growth(days) == ["BotEngine._listeners grew from 150 to 270"]
-
-
-# ---- a first comparison that fails -----------------------------------------------------------------------
 
 
 def test_a_new_database_outlives_a_first_comparison_that_is_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:

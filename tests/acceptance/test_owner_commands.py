@@ -52,9 +52,6 @@ def file(path: Path) -> argparse.Namespace:
     return argparse.Namespace(file=str(path))
 
 
-# ---- a copy that is brought back ---------------------------------------------------------------------
-
-
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World("GridHODL", path=tmp_path / "bot.db", base=Decimal(1)).start("50000")
@@ -112,9 +109,6 @@ def test_a_buy_placed_and_filled_after_the_copy_was_made_has_its_one_sell(world:
     filled = {o.txid for o in world.exchange.finished.values() if o.side == "buy" and o.status == "closed"}
     assert {order.sells for order in world.sells} == filled
     assert not world.desk.unsold.all()
-
-
-# ---- backup, restore, check ----------------------------------------------------------------------------
 
 
 def test_a_copy_can_be_made_while_the_bot_writes(world: World, tmp_path: Path) -> None:
@@ -455,8 +449,6 @@ def test_the_books_of_an_older_gridbot_are_read_after_its_next_start(world: Worl
         Audits(db, USERREF).last()
 
 
-# ---- watch ---------------------------------------------------------------------------------------------
-
 CONFIG = """\
 [bot]
 name = mine
@@ -555,9 +547,6 @@ def test_the_life_of_another_bot_on_the_database_is_not_one_s_own(
     )
     assert said in capsys.readouterr().out
     single_instance.release_all()
-
-
-# ---- doctor --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -907,9 +896,6 @@ def test_without_the_key_real_orders_are_refused_and_the_books_are_not(
     assert not [call for call in kraken.fake.calls if call.private]
 
 
-# ---- plan: the fee of real orders -----------------------------------------------------------------------
-
-
 def plan(ground: Ground, capsys: pytest.CaptureFixture[str], *options: str) -> str:
     assert main(["--config", str(ground.directory / "config.ini"), "plan", *options]) == 0
     return capsys.readouterr().out
@@ -946,9 +932,6 @@ def test_a_plan_whose_fee_nobody_tells_assumes_one_and_says_so_and_why(
     assert f"{said}[kraken] api_public_key, api_secret_key: real orders need both" in plan(kraken, capsys)
     path.write_text(path.read_text().replace("dry_run = no", "dry_run = yes"))
     assert "\nfee 0.40 % a side (assumed; --fee sets another)\n" in plan(kraken, capsys)
-
-
-# ---- selftest ------------------------------------------------------------------------------------------
 
 
 def test_the_selftest_keeps_every_promise_and_counts_them(

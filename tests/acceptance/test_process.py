@@ -38,9 +38,6 @@ def started(ground: Ground, **environment: str) -> Ground:
     return ground
 
 
-# ---- killed ------------------------------------------------------------------------------------------
-
-
 def test_killed_at_any_moment_nothing_is_lost_and_nothing_is_done_twice(tmp_path: Path) -> None:
     shooting = shoot(tmp_path, "GridHODL", points=4, seed=3, check_every=100)
     assert shooting.broken == []
@@ -59,9 +56,6 @@ def test_an_order_whose_answer_the_bot_did_not_live_to_hear_is_found_again(groun
     assert ground.wait_until(lambda: is_settled(ground.fake, ground.database, USERREF), PATIENCE)
     assert ground.fake.count("AddOrder") == 5
     assert broken_promises(ground.fake, ground.database, USERREF, "GridHODL") == []
-
-
-# ---- asked to stop -----------------------------------------------------------------------------------
 
 
 def test_sigterm_ends_an_idle_bot_at_once_and_its_orders_stay(ground: Ground) -> None:
@@ -117,9 +111,6 @@ def test_sigterm_while_an_order_is_on_its_way_waits_for_the_answer(ground: Groun
     assert len(there) >= 2
 
 
-# ---- started twice -----------------------------------------------------------------------------------
-
-
 def cpu_of(command: list[str], cwd: Path) -> tuple[float, int, str]:
     """Seconds of CPU, the least of five; exit code; output."""
     best, code, out = 99.0, 0, ""
@@ -147,9 +138,6 @@ def test_a_second_start_says_so_and_costs_little(ground: Ground, monkeypatch: py
     assert ground.is_alive()
 
 
-# ---- failing again and again ---------------------------------------------------------------------------
-
-
 def test_a_wrong_key_is_shown_to_kraken_once_and_not_every_minute(ground: Ground) -> None:
     ground.write_config(ground.server, key="another-key")
     code, text = ground.call(GRIDBOT_TEST_GUARD="1")
@@ -168,9 +156,6 @@ def test_a_wrong_key_is_shown_to_kraken_once_and_not_every_minute(ground: Ground
     assert stopped_at(ground.database)
 
 
-# ---- seen from outside ---------------------------------------------------------------------------------
-
-
 def test_watch_tells_the_living_from_the_dead_and_the_stopped(ground: Ground) -> None:
     started(ground)
     pid = ground.process.pid if ground.process else 0
@@ -184,9 +169,6 @@ def test_watch_tells_the_living_from_the_dead_and_the_stopped(ground: Ground) ->
     ground.terminate()
     code, text = ground.call("watch")
     assert (code, text.startswith("the bot was stopped on request at ")) == (1, True)
-
-
-# ---- a machine that is not ready -------------------------------------------------------------------------
 
 
 def test_without_a_network_it_waits_says_so_and_goes_on_by_itself(ground: Ground) -> None:

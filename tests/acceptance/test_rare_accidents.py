@@ -968,9 +968,6 @@ def test_a_sell_that_is_refused_for_another_reason_needs_no_place() -> None:
     assert len(world.buys) == 5
 
 
-# ---- news that never came --------------------------------------------------------------------------------
-
-
 def test_a_fill_that_nobody_told_is_asked_for_once_the_price_has_passed_its_order() -> None:
     world = World().start("50000")
     world.wait(80)  # the second look of a new database is over

@@ -93,9 +93,6 @@ def probe_arguments(parser: argparse.ArgumentParser) -> None:
 PROBE = Command("look, and change nothing", f"{__name__}:probe")
 
 
-# ---- run -----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("words", [[], ["run"], ["--config", "config.ini"], ["run", "--config", "config.ini"]])
 def test_without_a_command_the_bot_runs(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
@@ -226,8 +223,6 @@ def test_an_unknown_command_ends_with_2(capsys: pytest.CaptureFixture[str]) -> N
     assert "invalid choice: 'rnu'" in capsys.readouterr().err
 
 
-# ---- the second start ----------------------------------------------------------------------------
-
 SECOND_START = """
 import sys
 import threading
@@ -273,9 +268,6 @@ def test_the_launcher_hands_the_exit_code_to_the_shell(tmp_path: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
-
-
-# ---- further commands ----------------------------------------------------------------------------
 
 
 def test_a_command_that_only_looks_takes_no_lock_and_has_stdout_to_itself(
@@ -328,9 +320,6 @@ def test_a_command_that_is_interrupted_says_that_there_is_no_result(
     monkeypatch.setitem(COMMANDS, "probe", Command("look", f"{__name__}:interrupted", arguments=False))
     assert main(["probe"]) == 130
     assert capsys.readouterr() == ("", "interrupted, no result\n")
-
-
-# ---- where the result goes -----------------------------------------------------------------------
 
 
 def in_a_shell(words: str, tmp_path: Path, **environment: str) -> tuple[int, str, str]:
@@ -393,8 +382,6 @@ def test_a_path_that_this_session_cannot_write_is_said_in_words(command: str, tm
     assert "b\\xfccher.db: this session knows no such letters (its encoding is ascii). Start with LC_ALL=C.UTF-8" in err
     assert "Traceback" not in err
 
-
-# ---- names and the classes behind them -----------------------------------------------------------
 
 OWN_CHANNEL = """
 from gridbot.interfaces.notification import INotificationChannel

@@ -117,9 +117,6 @@ def bot(**changes: Any) -> BotConfigDTO:
     return BotConfigDTO.model_validate({**values, **changes})
 
 
-# ---- the values of the rules ---------------------------------------------------------------------
-
-
 def test_a_working_file_becomes_settings_and_orders_stay_on_paper(write: Write, tmp_path: Path) -> None:
     settings = load_settings(write())
     assert settings.bot == bot(fee=Decimal("0.0025"))
@@ -213,9 +210,6 @@ def test_a_float_is_never_money(field: str) -> None:
         bot(**{field: 0.01})
 
 
-# ---- does it pay? --------------------------------------------------------------------------------
-
-
 def test_an_interval_that_two_fees_eat_up_is_refused_with_the_smallest_that_pays(write: Write) -> None:
     text = refusal(write(("interval = 1%", "interval = 0.5%"), ("fee = 0.25%", "fee = 0.26%")))
     assert text == (
@@ -245,9 +239,6 @@ def test_the_smallest_interval_pays_and_a_step_less_does_not(fee: Decimal) -> No
     check_interval_pays(smallest, fee)
     with pytest.raises(ConfigurationError):
         check_interval_pays(smallest - Decimal("0.00001"), fee)
-
-
-# ---- the file ------------------------------------------------------------------------------------
 
 
 def test_everything_that_is_wrong_is_said_at_once(write: Write) -> None:
@@ -462,9 +453,6 @@ def test_telegram_as_a_channel_needs_its_section(write: Write) -> None:
     )
 
 
-# ---- keys ----------------------------------------------------------------------------------------
-
-
 def with_key(public: str = PUBLIC, secret: str = SECRET) -> str:
     return f"[kraken]\napi_public_key = {public}\napi_secret_key = {secret}\n"
 
@@ -542,9 +530,6 @@ def test_no_repr_and_no_error_shows_a_secret() -> None:
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         bot().fee = Decimal(0)  # type: ignore[misc]
-
-
-# ---- what is shipped, and what is said at the start ----------------------------------------------
 
 
 def test_the_file_shipped_is_the_demo_and_its_grid_pays() -> None:

@@ -98,9 +98,6 @@ def place_near(exchange: Exchange, factor: str) -> str:
     ).txid
 
 
-# ---- the walk ------------------------------------------------------------------------------------
-
-
 def test_the_same_seed_walks_the_same_path_and_another_seed_another():
     one, same, other = market(1), market(1), market(2)
     path = [one.advance() for _ in range(500)]
@@ -151,9 +148,6 @@ def test_jumps_happen_and_the_price_stays_near_its_start_for_weeks():
     moves = [abs(math.log(b / a)) for a, b in pairwise(seen)]
     assert max(moves) > 0.004  # four typical moves and more
     assert Decimal(25000) < min(seen) < max(seen) < Decimal(100000)
-
-
-# ---- the exchange --------------------------------------------------------------------------------
 
 
 def test_the_pair_bears_the_configured_names_and_its_decimals_follow_the_price(tmp_path):

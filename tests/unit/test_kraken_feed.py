@@ -68,9 +68,6 @@ def kinds(messages: list[OnMessageSchema]) -> list[str | None]:
     return [message.type for message in messages]
 
 
-# ---- prices ----------------------------------------------------------------------------------------
-
-
 def test_a_ticker_is_the_last_price_and_its_time(feed):
     [message] = hear(feed, TICKER, name="public")
     assert (message.channel, message.type) == ("ticker", "snapshot")
@@ -126,9 +123,6 @@ def test_the_status_of_kraken_is_logged_once_per_change(feed, caplog):
 
 def test_something_that_is_not_of_the_feed_is_not_fatal(feed):
     assert [feed.on_message(odd) for odd in (None, "text", (), ("public", 1), ("other", 1, b""))] == [[]] * 5
-
-
-# ---- executions --------------------------------------------------------------------------------------
 
 
 def test_the_snapshot_comes_first_and_updates_follow_by_number(feed):
@@ -282,9 +276,6 @@ def test_the_subscriptions_are_krakens(feed, rest):
         "order_status": True,
         "ratecounter": False,
     }
-
-
-# ---- reconnecting --------------------------------------------------------------------------------------
 
 
 def test_pauses_begin_small_and_end_at_a_minute():

@@ -61,9 +61,6 @@ def bodies(web: responses.RequestsMock) -> list[dict[str, list[str]]]:
     return [parse_qs(call.request.body.decode()) for call in web.calls]
 
 
-# ---- writing a request ---------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("body", "signature"),
     [
@@ -127,9 +124,6 @@ def test_without_a_key_private_calls_are_refused_before_anything_is_sent(clock: 
     with pytest.raises(AccessDenied, match="none is configured"):
         KrakenClient("", "", clock=clock).ask("Balance", private=True)
     assert len(web.calls) == 0
-
-
-# ---- questions -------------------------------------------------------------------------------------
 
 
 def test_a_question_is_asked_five_times_with_growing_pauses_and_a_fresh_nonce_each(client, clock, web):
@@ -306,8 +300,6 @@ def test_an_order_does_not_travel_on_a_connection_that_was_silent_for_a_minute(c
     assert closed
 
 
-# ---- orders --------------------------------------------------------------------------------------
-
 POOL = None
 UNKNOWN_FATE = {
     "read time-out": {"body": requests.ReadTimeout()},
@@ -426,9 +418,6 @@ def test_an_order_does_not_wait_long_for_a_question_in_the_way(client, web, monk
     with client._turn, pytest.raises(PlacementPaused, match="takes long"):
         client.send_once("AddOrder", {})
     assert len(web.calls) == 0
-
-
-# ---- secrets -------------------------------------------------------------------------------------
 
 
 def test_no_secret_reaches_a_log_an_error_or_a_repr(client, web, caplog):

@@ -136,9 +136,6 @@ def service(kraken: ScriptedKraken, clock: StillClock, base: str = "BTC", quote:
     return KrakenRESTService("KEY", SECRET, base, quote, clock=clock, transport=kraken)
 
 
-# ---- names ---------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("base", "quote", "altname", "ws_symbol", "base_id"),
     [
@@ -223,9 +220,6 @@ def test_truncating_cuts_toward_zero_to_krakens_precision(rest):
         rest.truncate("1", "cost")
     with pytest.raises(ValueError, match="float"):
         rest.truncate(0.1, "price")
-
-
-# ---- status, fee, time -----------------------------------------------------------------------------
 
 
 def test_an_exchange_that_is_not_online_is_asked_again_and_then_told(kraken, clock, rest):
@@ -316,8 +310,6 @@ def test_a_wrong_key_is_not_mistaken_for_an_unknown_fee(kraken, rest):
     with pytest.raises(AccessDenied):
         rest.get_maker_fee()
 
-
-# ---- permissions -----------------------------------------------------------------------------------
 
 ALL = saved("api_key_info")["permissions"]
 
@@ -413,18 +405,12 @@ def test_a_key_that_may_ask_how_to_withdraw_is_refused(kraken, rest):
         rest.check_api_key_permissions()
 
 
-# ---- money -----------------------------------------------------------------------------------------
-
-
 def test_free_money_counts_what_auto_earn_keeps_elsewhere(kraken, clock):
     kraken.will_answer("BalanceEx", saved("balance_ex"))
     balance = service(kraken, clock, "ETH").get_pair_balance()
     assert balance.base_balance == Decimal("2.0000000001")
     assert balance.base_available == Decimal("1.5000000001")
     assert balance.quote_available == Decimal("17185.45")
-
-
-# ---- placing ---------------------------------------------------------------------------------------
 
 
 def place(rest: KrakenRESTService, **more: Any) -> str:
@@ -481,9 +467,6 @@ def test_short_of_funds_is_named(kraken, rest):
         place(rest)
 
 
-# ---- cancelling ------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("answer", [{"count": 1}, {"count": 1, "pending": True}, "EOrder:Cancel pending"])
 def test_a_cancellation_that_kraken_took_is_done_for_us(kraken, rest, answer):
     kraken.will_answer("CancelOrder", answer)
@@ -533,9 +516,6 @@ def test_cancelling_young_orders_waits_for_the_engine_counter(kraken, clock, res
     assert len(kraken.asked("CancelOrder")) == 6
     clock.advance(300)
     rest.cancel_order("O6")
-
-
-# ---- looking orders up -------------------------------------------------------------------------------
 
 
 def test_open_orders_are_those_with_our_reference(kraken, rest):
@@ -768,9 +748,6 @@ def test_an_order_that_never_shows_up_is_a_named_error(kraken, clock, rest, exit
     with pytest.raises(error, match="OA"):
         rest.get_order_with_retry("OA", tries=2, exit_on_fail=exit_on_fail)
     assert len(kraken.asked("QueryOrders")) == 3
-
-
-# ---- building --------------------------------------------------------------------------------------
 
 
 def setup(tmp_path: Path, **kraken: Any) -> ExchangeSetup:

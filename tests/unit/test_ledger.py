@@ -249,8 +249,6 @@ def test_nothing_was_traded() -> None:
     check_sums(found)
 
 
-# ---- for every history -------------------------------------------------------------------------
-
 amounts = st.decimals(D("0.00000001"), D(1000), places=8)
 prices = st.decimals(D("0.0001"), D(100000), places=4)
 fees = st.decimals(D("-1"), D(10), places=5)
@@ -295,9 +293,6 @@ def test_the_profit_lines_always_add_up_to_the_change_in_value(rows: list[Trade]
     assert profit(views[0], price).change == profit(views[1], price).change
     gains = sum((cycle.gain for cycle in cycles(views[0])), D(0))
     assert gains == profit(views[0], price).grid.net
-
-
-# ---- may it be believed? -----------------------------------------------------------------------
 
 
 def test_figures_are_called_reconciled_only_after_an_audit_of_these_very_executions() -> None:

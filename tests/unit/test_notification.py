@@ -90,9 +90,6 @@ def fill(number: int) -> OrderExecuted:
     return OrderExecuted("buy", D("49504.9"), D("0.00202"), D("100"), D("0.25"), f"O{number}")
 
 
-# ---- the outbox --------------------------------------------------------------------------------
-
-
 def line(text: str, kind: Kind = Kind.ALARM, at: float = 0.0) -> Line:
     return Line(text, kind, at)
 
@@ -188,9 +185,6 @@ def test_what_is_told_late_says_how_late() -> None:
     assert compose([line("bought", Kind.FILL, 0.0)], 720.0) == "bought (12 min ago)"
 
 
-# ---- the courier -------------------------------------------------------------------------------
-
-
 def test_a_failing_channel_is_logged_once_and_asked_ever_more_slowly(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -241,9 +235,6 @@ def test_the_error_text_of_an_unknown_channel_is_not_logged(caplog: pytest.LogCa
     courier.step()
     assert "Phone: message not sent: RuntimeError." in caplog.text
     assert "SECRET" not in caplog.text
-
-
-# ---- the service -------------------------------------------------------------------------------
 
 
 def test_an_alarm_reaches_every_channel_at_once() -> None:

@@ -118,9 +118,6 @@ def test_figures_cut_for_people_add_up_as_they_are_shown(lines: list[tuple[D, D]
     assert all(abs(line.net - exact[name]) <= 3 * step for name, line in {**shown, "change": total}.items())
 
 
-# ---- tables ------------------------------------------------------------------------------------
-
-
 def two_days() -> list[object]:
     later = [sell("S2", "0.002", "150", "0.003", DAY + 5.0, "B2")]
     return [*HODL, buy("B2", "0.002", "100", "0.002", 3.0), *later]

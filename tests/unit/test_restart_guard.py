@@ -226,9 +226,6 @@ def test_a_start_that_must_wait_leaves_before_anything_heavy_is_imported(machine
     assert "the key is wrong" in done.stderr
 
 
-# ---- the heartbeat -----------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """That of a bot which holds its lock."""

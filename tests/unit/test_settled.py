@@ -62,9 +62,6 @@ def test_no_digit_of_a_sum_is_lost() -> None:
     assert flow(row.info for row in rows)[1] == D("-123456789012345678901.03000000001")
 
 
-# ---- the profit lines --------------------------------------------------------------------------
-
-
 def test_the_hourly_profit_lines_neither_read_nor_keep_every_execution(tmp_path: Path) -> None:
     house = House(tmp_path)
     go_through(500, house.engine.desk)

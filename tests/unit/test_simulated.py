@@ -69,9 +69,6 @@ def at(rest: SimulatedRESTService, price: str, time: float = 1001.0):
     return rest.exchange.on_price(Decimal(price), time)
 
 
-# ---- fills ---------------------------------------------------------------------------------------
-
-
 def test_a_price_that_only_touches_a_buy_does_not_fill_it():
     rest = make()
     txid = buy(rest, "49500.0")
@@ -168,9 +165,6 @@ def test_a_partial_fill_leaves_the_rest_open_and_the_next_price_fills_it():
     rest.exchange.check_money()
 
 
-# ---- what is refused -----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("side", "price"), [("buy", "50000.0"), ("buy", "50000.1"), ("sell", "50000.0"), ("sell", "49999.9")]
 )
@@ -245,9 +239,6 @@ def test_only_limit_orders_on_two_sides_are_known():
         rest.create_order(ordertype="market", side="buy", price=Decimal(1), volume=Decimal(1), userref=1)
     with pytest.raises(OrderRejected):
         place(rest, "short", "49000.0", "0.002")
-
-
-# ---- cancelling, asking --------------------------------------------------------------------------
 
 
 def test_a_cancelled_order_frees_its_money_and_is_told_with_what_was_executed():
@@ -349,8 +340,6 @@ def test_amounts_are_cut_to_the_pair_and_a_float_is_refused():
         with pytest.raises(ValueError, match=r"cannot be truncated|float"):
             rest.truncate(amount, word)
 
-
-# ---- money ---------------------------------------------------------------------------------------
 
 steps = st.one_of(
     st.tuples(st.just("price"), st.integers(450_000, 550_000)),

@@ -181,9 +181,6 @@ def test_a_lock_holds_without_room_for_the_pid_in_it(tmp_path: Path, monkeypatch
     assert single_instance.holder_if_running(database) == "pid unknown"
 
 
-# ---- a glance at config.ini ----------------------------------------------------------------------
-
-
 def config(tmp_path: Path, exchange: str, text: str = "", dry_run: str = "No") -> str:
     (tmp_path / "config.ini").write_text(
         f"[bot]\nexchange = {exchange}\ndry_run = {dry_run}\n[kraken]\napi_public_key = {KEY}\n"
@@ -212,9 +209,6 @@ def test_play_money_uses_no_key(tmp_path: Path, hold: type[Holder], exchange: st
 def test_a_file_that_must_be_mended_is_left_for_the_full_start_to_say(tmp_path: Path) -> None:
     assert claim_early(str(tmp_path / "missing.ini")) is None
     assert claim_early(config(tmp_path, "Kraken", "no sign here\n")) is None
-
-
-# ---- the file of a key ---------------------------------------------------------------------------
 
 
 def test_the_file_of_a_key_does_not_reveal_it_and_is_always_the_same(tmp_path: Path) -> None:
