@@ -223,7 +223,7 @@ class Backtest:
         if not tally.bars:
             time, price = block.ticks(index)[0]
             tally.begin(time, price)
-            self._due = block.times[index] + self._spacing
+            self._due = time + self._spacing
         while index < bars.stop:
             # The first bar after which a sample is due, or the last bar of the block.
             last = bisect_left(block.times, self._due - self._step, index, bars.stop - 1)

@@ -289,7 +289,7 @@ class Tally:
             open_sells=len(desk.book.sells()),
             unsold=len(desk.unsold),
             drawdown=self._deepest.fall,
-            time_in_market=self._in_market / Decimal(self._end - self._begin),
+            time_in_market=(self._in_market / Decimal(self._end - self._begin)).normalize(),
             tied_up=self._sum_tied_up / Decimal(self._end - self._begin),
             most_tied_up=self._most_tied_up,
             holding=self._hold_base * last,

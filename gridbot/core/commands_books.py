@@ -41,7 +41,6 @@ class Books:
         self.sells = book.sells()  # from the lowest price to the highest
         self.pending = database.PendingTXIDs(db, userref).all()
         self.unsold = database.UnsoldBuyOrderTXIDs(db, userref).all()
-        self.forgotten = database.ForgottenOrders(db, userref)
         self.last_audit = Audits(db, userref).last()
         self.snapshot: dict[str, Any] = Snapshots(db, userref).last() or {}
         self.base_before = self.stored.base_given(base_told(settings))  # what the bot was given at its first start

@@ -154,7 +154,7 @@ class Doctor:
                 server.stop()
                 yield (GOOD, "status page", f"can be served on port {metrics.port} of {metrics.host}")
             except MetricsServerError as exc:
-                yield (WRONG, "status page", exc.message)
+                yield (HINT, "status page", exc.message)
         try:
             channels = channels_of(self._settings)
         except ConfigurationError as exc:
@@ -190,9 +190,12 @@ class Doctor:
 
     def _private(self, rest: IExchangeRESTService) -> Iterator[Finding]:
         bot = self._settings.bot
+        key_in_use = self._busy or self._key_in_use
         if bot.exchange == "Kraken" and not self._settings.kraken.has_key:
             if bot.dry_run:
                 yield (HINT, "key", "none configured: a dry run needs none. Fee, funds and rights cannot be looked at")
+        elif bot.simulated and key_in_use is not None:
+            yield (HINT, "key", f"not tried: {key_in_use}. Play money needs none")
         elif self._busy is not None:
             # Two programs with one key spoil each other's nonces, and the bot would stop.
             yield (HINT, "key", f"not tried: {self._busy}. It proves its key with every order; stop it to look here")

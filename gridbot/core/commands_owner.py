@@ -10,7 +10,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from gridbot.adapters.exchanges.simulated_store import store_path
+from gridbot.adapters.exchanges.simulated_store import path_beside, store_path
 from gridbot.core import single_instance
 from gridbot.core.arguments import write
 from gridbot.core.commands_books import Books, check_owner, has_books, read_books
@@ -61,11 +61,12 @@ def backup(settings: Settings, args: argparse.Namespace) -> int:
         raise ConfigurationError(f"{target}: is a directory. Name a file in it: {target / 'gridbot-backup.db'}")
     if not target.parent.is_dir():
         raise ConfigurationError(f"{target}: there is no such directory. Name a file in one that exists")
-    pairs = _pairs(source, target)
+    pairs = _pairs(source, store_path(source), target)
     for n, (original, copy) in enumerate(pairs):
         if copy.exists() and copy.samefile(original):
             raise ConfigurationError(f"{copy}: is the bot's own file. Name another file for the copy")
-        if copy.exists() and not is_copy(copy, is_exchange=n > 0):
+        is_alone = n > 0 and not target.exists()  # whose exchange it is nobody knows
+        if copy.exists() and (is_alone or not is_copy(copy, is_exchange=n > 0)):
             raise ConfigurationError(
                 f"{copy}: exists, and is no copy made by backup, so it is not replaced. Name another file for the copy"
             )
@@ -84,12 +85,12 @@ def backup(settings: Settings, args: argparse.Namespace) -> int:
     return 0
 
 
-def _pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
+def _pairs(database: Path, exchange: Path, target: Path) -> list[tuple[Path, Path]]:
     """
     What is copied where: the database and, with play money, the simulated exchange's file beside it. In this order:
     where the bot runs meanwhile, the exchange may know more than the database, which then catches up; never less.
     """
-    return [pair for pair in ((source, target), (store_path(source), store_path(target))) if pair[0].exists()]
+    return [pair for pair in ((database, target), (exchange, path_beside(target))) if pair[0].exists()]
 
 
 def restore(settings: Settings, args: argparse.Namespace) -> int:
@@ -107,12 +108,12 @@ def restore(settings: Settings, args: argparse.Namespace) -> int:
         check_owner(db, settings, source)
     fresh = target.with_name(f"{target.name}.restoring")
     aside = target.with_name(f"{target.name}.before-{time.strftime('%Y%m%d-%H%M%S')}")
-    copies = _pairs(source, fresh)
+    copies = _pairs(source, path_beside(source), fresh)
     for original, copy in copies:
         copy_database(original, copy)
     with closing(DBConnect(fresh)) as db:  # the audit noted in the copy does not cover what happened since
         Audits(db, settings.bot.userref).put(AuditMark(time.time(), -1, RESTORED))
-    changes = [(target, fresh, aside), (store_path(target), store_path(fresh), store_path(aside))][: len(copies)]
+    changes = [(target, fresh, aside), (store_path(target), path_beside(fresh), path_beside(aside))][: len(copies)]
     for place, _, kept in changes:
         move_aside(place, kept)
     for place, copy, _ in changes:
@@ -138,7 +139,9 @@ def forget(settings: Settings, args: argparse.Namespace) -> int:
     if args.order is not None and path.exists():
         _must_stand_still(path)
     books = read_books(settings)
-    there = _for_sale(books, settings.bot.base_currency)
+    with closing(DBConnect(path, read_only=True)) as db:
+        forgotten = ForgottenOrders(db, userref)
+    there = _for_sale(books, forgotten, settings.bot.base_currency)
     if args.order is None:
         lines = [f"{name}: {what}" for name, what in there.items()]
         heading = "The bot sells these coins, or will; forget ORDER leaves those of one to you:"
@@ -173,11 +176,11 @@ def forget(settings: Settings, args: argparse.Namespace) -> int:
     return 0
 
 
-def _for_sale(books: Books, base: str) -> dict[str, str]:
+def _for_sale(books: Books, forgotten: ForgottenOrders, base: str) -> dict[str, str]:
     """What ``forget`` can leave to the owner: the ORDER to name, and what it is, in words."""
     there = {b.txid: f"{as_text(b.volume)} {base} bought @ {as_text(b.price)}, without a sell" for b in books.unsold}
     for order in (order for order in books.sells if order.sells != EXTRA):  # [funds] protects coins from before
-        is_gone = order.txid in books.forgotten or order.sells in books.forgotten
+        is_gone = order.txid in forgotten or order.sells in forgotten
         what = f"{as_text(order.rest)} {base} for sale @ {as_text(order.price)}"
         there[order.txid] = f"{what}, forgotten already" if is_gone else what
     if surplus := books.stored.vol_of_unfilled_remaining:

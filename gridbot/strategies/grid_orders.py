@@ -228,7 +228,7 @@ class GridOrders(ABC):
         max_price = stored.vol_of_unfilled_remaining_max_price
         if not rules.surplus_is_worth_a_sell(remaining, max_price, self.settings) or not self._may_sell(SURPLUS):
             return None
-        if self._keeps(UnsoldBuy(SURPLUS, max_price, remaining, self._desk.now())):
+        if self._keeps(UnsoldBuy(SURPLUS, max_price, remaining, 0.0)):
             return None
         try:
             intent = rules.surplus_sell(remaining, max_price, self.ticker, self.settings)

@@ -272,8 +272,37 @@ def test_a_copy_of_play_money_brings_back_its_exchange_too(capsys: pytest.Captur
     assert _trades_made() == since
 
 
-def _trades_made() -> int:
-    with closing(sqlite3.connect("demo.exchange.db")) as db:
+@pytest.mark.parametrize(("name", "exchange"), [("bot", "bot.exchange.db"), ("b.sqlite", "b.exchange.db")])
+def test_a_copy_is_brought_back_whatever_the_database_is_called(
+    capsys: pytest.CaptureFixture[str], name: str, exchange: str
+) -> None:
+    """The second is the older name of the exchange's file of such a database."""
+    trade_for_a_while()
+    text = Path("config.ini").read_text()
+    assert text.count("path = demo.db") == 1
+    Path("config.ini").write_text(text.replace("path = demo.db", f"path = {name}"))
+    for old, new in (("demo.db", name), ("demo.exchange.db", exchange)):
+        Path(old).rename(new)
+    assert run(capsys, "backup", f"{name}.bak")[0] == 0
+    copied = _trades_made(exchange)
+    with closing(sqlite3.connect(exchange)) as db, db:
+        db.execute("UPDATE account SET trades_made = trades_made + 7")
+    assert run(capsys, "restore", f"{name}.bak")[0] == 0
+    assert _trades_made(exchange) == copied
+    [aside] = Path().glob(f"{name}.before-*.exchange.db")
+    assert _trades_made(aside) == copied + 7
+
+
+def test_a_database_from_before_anything_could_be_forgotten_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    trade_for_a_while(ticks=1)
+    with closing(sqlite3.connect("demo.db")) as db, db:
+        db.execute("DROP TABLE forgotten_orders")
+    for command in ("status", "report", "plan", "audit"):
+        assert run(capsys, command)[0] == 0
+
+
+def _trades_made(exchange: str | Path = "demo.exchange.db") -> int:
+    with closing(sqlite3.connect(exchange)) as db:
         return int(db.execute("SELECT trades_made FROM account").fetchone()[0])
 
 
@@ -285,6 +314,9 @@ def test_a_copy_of_play_money_replaces_nothing_but_an_older_copy_of_its_exchange
     assert run(capsys, "backup", "b.db")[2].startswith("b.exchange.db: exists, and is no copy made by backup")
     assert run(capsys, "backup", "demo")[2].startswith("demo.exchange.db: is the bot's own file")
     assert not any(Path(name).exists() for name in ("b.db", "demo"))
+    run(capsys, "backup", "a.db")
+    Path("a.db").unlink()
+    assert run(capsys, "backup", "a.db")[2].startswith("a.exchange.db: exists"), "it may be that of another bot"
     assert (run(capsys, "backup", "c.db")[0], run(capsys, "backup", "c.db")[0]) == (0, 0)
 
 

@@ -125,10 +125,11 @@ def test_money_is_tied_up_in_orders_from_their_placement_to_their_end(tmp_path):
     assert result.tied_up == (first + later) / 2
 
 
+@pytest.mark.parametrize("path", ["close", "high-first"])
 @pytest.mark.parametrize("fee_tiers", [(), ((Decimal(0), Decimal("0.004")), (Decimal(500), Decimal("0.002")))])
-def test_a_chart_changes_no_figure(tmp_path, fee_tiers):
+def test_a_chart_changes_no_figure(tmp_path, fee_tiers, path):
     file = write_candles(tmp_path / "a.csv", diced_candles(5000, 7))
-    one, other = (played([file], keep_curve=kept, fee_tiers=fee_tiers).outcome for kept in (True, False))
+    one, other = (played([file], keep_curve=kept, fee_tiers=fee_tiers, path=path).outcome for kept in (True, False))
     assert one.document() == other.document()
     assert one.regular_buys == 4
 

@@ -86,9 +86,14 @@ PUT_ACCOUNT = _upsert("account", ("tag", *MONEY_COLUMNS))
 PUT_MARKET = _upsert("market", ("seed", "tick", "level"))
 
 
+def path_beside(database: Path) -> Path:
+    """The name of the exchange's file: gridbot.db -> gridbot.exchange.db; no two databases share one."""
+    return database.with_name(f"{database.name.removesuffix('.db')}.exchange.db")
+
+
 def store_path(database: Path) -> Path:
-    """The exchange's file beside the bot's: gridbot.db -> gridbot.exchange.db; no two databases share one."""
-    path = database.with_name(f"{database.name.removesuffix('.db')}.exchange.db")
+    """The exchange's file beside the bot's own database, which may still have its older name."""
+    path = path_beside(database)
     # Its older name, unless that is now the name for another database, the one with the suffix .db.
     older = database.with_name(f"{database.stem}.exchange.db")
     is_its_own = older.exists() and not (path.exists() or database.with_suffix(".db").exists())
