@@ -114,9 +114,8 @@ def restore(settings: Settings, args: argparse.Namespace) -> int:
     with closing(DBConnect(fresh)) as db:  # the audit noted in the copy does not cover what happened since
         Audits(db, settings.bot.userref).put(AuditMark(time.time(), -1, RESTORED))
     changes = [(target, fresh, aside), (store_path(target), path_beside(fresh), path_beside(aside))][: len(copies)]
-    for place, _, kept in changes:
+    for place, copy, kept in changes:
         move_aside(place, kept)
-    for place, copy, _ in changes:
         os.replace(copy, place)
     write(f"{target}: now the copy {source}" + (f"; what was there is kept as {aside.name}" if aside.exists() else ""))
     write("The next start asks the exchange for every order since that copy was made, before it places anything.")

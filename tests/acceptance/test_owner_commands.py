@@ -638,18 +638,6 @@ def held(path: str) -> Iterator[None]:
         os.close(lock)
 
 
-def test_play_money_may_start_while_another_bot_uses_the_key(
-    kraken: Ground, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = kraken.directory / "config.ini"
-    config.write_text(config.read_text().replace("dry_run = no", "dry_run = yes"))
-    with held(f"{single_instance.key_state_path(TEST_KEY, kraken.directory)}.lock"):
-        code, text = doctor(kraken, capsys)
-    assert code == 0
-    assert "hint    key: not tried: " in text
-    assert "Play money needs none" in text
-
-
 def test_the_doctor_leaves_the_key_alone_while_the_bot_uses_it(
     kraken: Ground, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -678,12 +666,23 @@ def test_the_doctor_says_that_another_bot_has_the_database(
     assert f"PROBLEM database: {tmp_path}/bot.db: another bot (userref 101) uses this database; this one does" in text
 
 
-def test_the_doctor_says_that_another_bot_has_the_key(kraken: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("dry_run", "code", "verdict", "advice"),
+    [
+        ("no", 2, "PROBLEM key: gridbot is already running", "This bot cannot start beside it"),
+        ("yes", 0, "hint    key: not tried: gridbot is already running", "Play money needs none"),
+    ],
+)
+def test_the_doctor_says_that_another_bot_has_the_key(
+    kraken: Ground, capsys: pytest.CaptureFixture[str], dry_run: str, code: int, verdict: str, advice: str
+) -> None:
+    config = kraken.directory / "config.ini"
+    config.write_text(config.read_text().replace("dry_run = no", f"dry_run = {dry_run}"))
     with held(f"{single_instance.key_state_path(TEST_KEY, kraken.directory)}.lock"):
-        code, text = doctor(kraken, capsys)
-    assert code == 2
-    assert "PROBLEM key: gridbot is already running" in text
-    assert "with this API key; a second bot needs a key of its own. This bot cannot start beside it" in text
+        found, text = doctor(kraken, capsys)
+    assert found == code
+    assert verdict in text
+    assert f"with this API key; a second bot needs a key of its own. {advice}" in text
 
 
 def test_the_doctor_finds_orders_of_its_userref_that_the_database_does_not_know(
