@@ -316,7 +316,7 @@ def test_every_line_of_the_status_message_is_explained() -> None:
         waiting=(Waiting(Cause.FUNDS, PRICE, "too little"),),
         base_balance=Decimal(1),
         quote_balance=Decimal(1),
-        profit_lines=profit_lines(summarise([], PRICE, "GridHODL"), Units("BTC", "USD", 1, 8, 2)),
+        profit_lines=profit_lines(summarise([], PRICE), Units("BTC", "USD", 1, 8, 2)),
         halted="EGeneral:Temporary lockout",
     )
     lines = [line for line in status_message(status).splitlines()[1:] if not line.lstrip().startswith(">")]

@@ -48,15 +48,15 @@ class AccountView:
         """``status`` with its profit lines. Slow: call it once an hour, not for every price."""
         desk, stored = self._desk, self._desk.configuration.get()
         given, lot = stored.base_given(base_told(self._settings)), step_of(status.units.lot_decimals)
-        waiting = self._spoken_for(status.strategy)
+        waiting = self._spoken_for(status.keeps)
         found, rows = self._ledger.totals(self._spoken_for(), lot, waiting, given)
         books = reconciled(rows, self._audits.last(), found.executions - len(rows))
-        surplus = surplus_of(stored.vol_of_unfilled_remaining, desk.book)
-        summary = summary_of(found, status.grid.ticker, status.strategy, books, surplus)
+        surplus = surplus_of(stored.vol_of_unfilled_remaining, desk.book, status.keeps)
+        summary = summary_of(found, status.grid.ticker, books, surplus)
         return replace(status, profit_lines=profit_lines(summary, status.units))
 
-    def _spoken_for(self, strategy: str = "") -> frozenset[str]:
-        return spoken_for(self._desk.book, self._desk.pending.all(), self._desk.unsold.all(), strategy)
+    def _spoken_for(self, keeps: bool = False) -> frozenset[str]:
+        return spoken_for(self._desk.book, self._desk.pending.all(), self._desk.unsold.all(), keeps)
 
     def is_news(self, waiting: tuple[Waiting, ...]) -> bool:
         """
@@ -85,6 +85,7 @@ class AccountView:
             "price_decimals": units.price_decimals,
             "lot_decimals": units.lot_decimals,
             "quote_decimals": units.quote_decimals,
+            "keeper": status.strategy if status.keeps else "",
             "missing": missing(status),
             "pauses": self._pauses(),
             "refused": self._refused(),

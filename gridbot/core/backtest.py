@@ -184,7 +184,6 @@ class Backtest:
         # No message is lost between this exchange and its bot, so the book need not be compared at regular times.
         self.strategy.regular_spacing = INFINITY
         self._frames: deque[object] = deque()
-        self._name = play.bot.strategy
         self._use_band = use_band
         self._step = step
         self._tick = float(play.pair.tick_size)
@@ -215,7 +214,7 @@ class Backtest:
         if not self.tally.bars:
             raise data.nothing_in(period)
         self.exchange.check_money()
-        return self.tally.result(self._name, self.desk)
+        return self.tally.result(self.desk)
 
     def _live_through(self, block: Block, bars: range) -> None:
         """Run the bars of one block; sample the account as often as is due, or after the bar that ends a longer gap."""

@@ -250,7 +250,7 @@ class Tally:
         self.bars += bars
         self._end, self._last = end, close
 
-    def result(self, strategy: str, desk: OrderDesk) -> Result:
+    def result(self, desk: OrderDesk) -> Result:
         """The result at the end of the period. Raises BotStateError if books and exchange do not agree."""
         self.sample(self._end, self._last, desk)
         self._count_to(self._end)
@@ -280,7 +280,7 @@ class Tally:
             buys=counts[BUY],
             sells=counts[SELL],
             cycles=sum(cycle.state == "closed" for cycle in cycles(view)),
-            summary=summary_of(totals(view, LOT), last, strategy, books),
+            summary=summary_of(totals(view, LOT), last, books, ZERO),  # fills are whole: no surplus
             fees=money.fees,
             shifts=counts[GridShifted],
             shortages=counts[FundsShort],

@@ -44,14 +44,14 @@ class Books:
         self.last_audit = Audits(db, userref).last()
         self.snapshot: dict[str, Any] = Snapshots(db, userref).last() or {}
         self.base_before = self.stored.base_given(base_told(settings))  # what the bot was given at its first start
-        # The buys whose sell is still to come.
-        self.spoken_for = ledger.spoken_for(book, self.pending, self.unsold, settings.bot.strategy)
+        self.keeps = self.snapshot.get("keeper") == settings.bot.strategy  # what it buys, for good
+        self.spoken_for = ledger.spoken_for(book, self.pending, self.unsold, self.keeps)  # their sells are to come
         self.simulated = settings.bot.simulated  # if so, a fill has the price of its order, not the market's
 
     @property
     def surplus(self) -> Decimal:
-        """Base bought by the executed parts of cancelled buys, and not sold yet."""
-        return ledger.surplus_of(self.stored.vol_of_unfilled_remaining, self.orders)
+        """Base bought by the executed parts of cancelled buys, and still to be sold."""
+        return ledger.surplus_of(self.stored.vol_of_unfilled_remaining, self.orders, self.keeps)
 
 
 def has_books(path: Path) -> bool:
@@ -197,7 +197,7 @@ def run_report(settings: Settings, args: argparse.Namespace) -> int:
         return arguments.write(table.csv(word), args.file)
     price, origin = known_price(books, args.price, time.time())
     bot, lot = settings.bot, step_of(units.lot_decimals)
-    summary = report.summary_of(ledger.totals(view, lot), price, bot.strategy, word, books.surplus)
+    summary = report.summary_of(ledger.totals(view, lot), price, word, books.surplus)
     if args.json:
         document = {"pair": f"{units.base}/{units.quote}", **report.summary_document(summary)}
         return arguments.write({**document, f"by_{by}": table.document()}, args.file)

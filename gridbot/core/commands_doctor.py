@@ -32,6 +32,7 @@ from gridbot.services.messages import Units, counted
 from gridbot.services.metrics_server import MetricsServer
 from gridbot.services.notification_service import name_of, send
 from gridbot.strategies import grid_rules as rules
+from gridbot.strategies.swing import SwingStrategy
 
 SLOW_CLOCK = 5.0  # seconds: a smaller difference does no harm, a larger one gives logs and nonces wrong times
 
@@ -289,8 +290,9 @@ class Doctor:
             yield (GOOD, "funds", f"{there}; {wanted}")
         else:
             yield (HINT, "funds", f"{there}, but {wanted}: some will wait")
-        if bot.strategy == "SWING" and own.own_base != 0 and base:
-            coins = f"SWING will sell the {units.volume(base)} that are free"
+        strategy = resolve("strategy", bot.strategy, self._settings.config_path.parent)
+        if issubclass(strategy, SwingStrategy) and own.own_base != 0 and base:
+            coins = f"{bot.strategy} will sell the {units.volume(base)} that are free"
             yield (HINT, "coins", f"{coins}. To keep them: [funds] own_base = 0")
         pair = rest.get_asset_pair_info()
         names = {bot.base_currency, bot.quote_currency, pair.base[1:], pair.quote[1:]}  # XXBT earns as XBT.F

@@ -18,7 +18,6 @@ from gridbot.models.exchange import BUY
 from gridbot.models.grid import SURPLUS, BookOrder, invested
 from gridbot.models.money import ONE, ZERO, as_text, shown, step_of, to_decimal, truncate
 from gridbot.services import report
-from gridbot.services.ledger import KEEPS_ALL
 from gridbot.services.messages import Units, duration
 from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, PLACING
 from gridbot.services.status_report import away, headline, ladder
@@ -48,7 +47,7 @@ def run_status(settings: Settings, args: argparse.Namespace) -> int:
     lot = step_of(units.lot_decimals)
     price, origin = known_price(books, args.price, now)
     summary = report.summarise(
-        books.rows, price, bot.strategy, books.spoken_for, books.base_before, books.last_audit, books.surplus, lot
+        books.rows, price, books.spoken_for, books.base_before, books.last_audit, books.surplus, lot
     )
     running = holder_if_running(settings.db.path)
     view = _View(bot, books, units, price, running, now)
@@ -98,7 +97,7 @@ class _View:
             if buy.txid not in answered
         ]
         surplus, amount = books.stored.vol_of_unfilled_remaining, self.bot.amount_per_grid
-        if surplus and self.bot.strategy != "cDCA" and SURPLUS not in answered:
+        if surplus and not books.keeps and SURPLUS not in answered:
             price = books.stored.vol_of_unfilled_remaining_max_price
             why = f"sold once it is worth {units.money(amount)}"
             if (worth := surplus * price) >= amount:
@@ -144,8 +143,8 @@ class _View:
         return f"refused: {why}; tried again at growing intervals" if why else ""
 
     def _why_no_sell(self, sells: str, volume: Decimal) -> str:
-        if self.bot.strategy == KEEPS_ALL:
-            return f"{KEEPS_ALL} keeps it; another strategy would sell it"
+        if self.books.keeps:
+            return f"{self.bot.strategy} keeps it; another strategy would sell it"
         free = self.books.snapshot.get("base_free")
         if free is not None and to_decimal(free) < volume:
             have, age = self.units.volume(to_decimal(free)), duration(self.now - self.books.snapshot["at"])

@@ -28,7 +28,6 @@ from gridbot.services.messages import counted
 PROVISIONAL = "?"  # begins the exec id of a row that stands for fills the exchange has not itemised yet
 # Sums of prices x volumes need more digits than the default 28 of decimal; with these none is ever lost.
 EXACT = Context(prec=80)
-KEEPS_ALL = "cDCA"  # the strategy that never sells
 
 
 @dataclass(frozen=True)
@@ -117,24 +116,27 @@ class Totals:
 
 
 def spoken_for(
-    orders: Iterable[BookOrder], pending: Iterable[Placement], unsold: Iterable[UnsoldBuy], strategy: str = ""
+    orders: Iterable[BookOrder], pending: Iterable[Placement], unsold: Iterable[UnsoldBuy], keeps: bool = False
 ) -> frozenset[str]:
     """
     The buys whose sell is open, on its way, or still to be placed. Open buys are among them, because what they have
-    executed will be sold, unless the strategy is cDCA, which never sells.
+    executed will be sold, unless the strategy ``keeps`` what it buys.
     """
     named = {placement.sells for placement in pending} | {buy.txid for buy in unsold}
     for order in orders:
         if order.side != BUY:
             named.add(order.sells)
-        elif strategy != KEEPS_ALL:
+        elif not keeps:
             named.add(order.txid)
     return frozenset(named) - NO_BUY
 
 
-def surplus_of(remaining: Decimal, orders: Iterable[BookOrder]) -> Decimal:
-    """Base of cancelled orders that is not sold yet: the stored ``remaining``, plus what open sells offer of it."""
-    return remaining + sum((order.rest for order in orders if order.sells == SURPLUS), ZERO)
+def surplus_of(remaining: Decimal, orders: Iterable[BookOrder], keeps: bool) -> Decimal:
+    """
+    Base of cancelled orders that is to be sold: what open sells offer of it, plus the stored ``remaining``, unless the
+    strategy ``keeps`` what it buys.
+    """
+    return (ZERO if keeps else remaining) + sum((order.rest for order in orders if order.sells == SURPLUS), ZERO)
 
 
 def by_cycle(rows: Sequence[Row], spoken_for: Iterable[str] = (), base_before: Decimal | None = None) -> Ledger:

@@ -42,7 +42,6 @@ class Summary:
 def summarise(
     rows: Sequence[Trade],
     price: Decimal,
-    strategy: str,
     spoken_for: Iterable[str] = (),
     base_before: Decimal | None = None,
     last_audit: AuditMark | None = None,
@@ -51,19 +50,17 @@ def summarise(
 ) -> Summary:
     """The sums over all ``rows`` at ``price``; for the other parameters see ``summary_of`` and ``ledger``."""
     view = ledger.by_cycle(rows, spoken_for, base_before)
-    return summary_of(ledger.totals(view, lot), price, strategy, ledger.reconciled(rows, last_audit), surplus)
+    return summary_of(ledger.totals(view, lot), price, ledger.reconciled(rows, last_audit), surplus)
 
 
-def summary_of(found: Totals, price: Decimal, strategy: str, books: str, surplus: Decimal | None = None) -> Summary:
+def summary_of(found: Totals, price: Decimal, books: str, surplus: Decimal | None = None) -> Summary:
     """
     The sums of a ledger by cycle, at one price.
 
-    surplus  base of cancelled orders that is still to be sold, from the database; lots without a sell may be more
-             than that, if another strategy kept them. None: all lots without a sell are surplus
+    surplus  base of cancelled orders that is still to be sold; lots without a sell may be more than that, if the
+             strategy, or one before it, kept them. None: all lots without a sell are surplus
     """
     left_over = found.unassigned.volume if surplus is None else surplus
-    if strategy == ledger.KEEPS_ALL:
-        left_over = ZERO
     of_buys, others = ledger.split(found.unassigned, left_over)
     of_sells, kept = ledger.split(ledger.add(found.rests, found.dust, -1), left_over - of_buys.volume)
     return Summary(

@@ -28,6 +28,7 @@ class Status:
     quote_balance: Decimal
     profit_lines: tuple[str, ...] = ()
     halted: str = ""  # why the exchange accepts no orders for now; "": it does
+    keeps: bool = False  # the strategy never sells what it buys
 
 
 def ladder(

@@ -99,6 +99,15 @@ class GridOrders(ABC):
         except OrderTooSmall:
             return False
 
+    @property
+    def keeps_surplus(self) -> bool:
+        """True when the strategy never sells the executed parts of cancelled buys, because it keeps what it buys."""
+        stored = self._desk.configuration.get()
+        # Without a surplus: what it would do with one, at the present price, or at any before the first.
+        price = stored.vol_of_unfilled_remaining_max_price or self.ticker or ONE
+        volume = stored.vol_of_unfilled_remaining or self.settings.amount_per_grid / price
+        return self._keeps(UnsoldBuy(SURPLUS, price, volume, 0.0))
+
     def _keep_for_sale(self, order: BookOrder, at: float) -> None:
         """
         A sell was cancelled. What it did not sell waits for another sell: under its buy, or as surplus if it has no buy
@@ -228,7 +237,7 @@ class GridOrders(ABC):
         max_price = stored.vol_of_unfilled_remaining_max_price
         if not rules.surplus_is_worth_a_sell(remaining, max_price, self.settings) or not self._may_sell(SURPLUS):
             return None
-        if self._keeps(UnsoldBuy(SURPLUS, max_price, remaining, 0.0)):
+        if self.keeps_surplus:
             return None
         try:
             intent = rules.surplus_sell(remaining, max_price, self.ticker, self.settings)

@@ -781,6 +781,36 @@ def test_the_base_of_cdca_is_accumulated_also_under_the_next_strategy(capsys: py
     assert "surplus" not in run(capsys, "status")[1]
 
 
+KEEPER = """\
+from gridbot.strategies.grid_base import GridStrategyBase
+
+
+class Keeper(GridStrategyBase):
+    def sell_after(self, buy):
+        return None
+"""
+
+
+def test_what_a_strategy_of_ones_own_keeps_is_accumulated_and_not_announced_for_sale(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("own_keeper.py").write_text(KEEPER)
+    [hourly] = [e for e in _trade(150, strategy="own_keeper:Keeper") if isinstance(e, StatusUpdate)]
+    assert "of cancelled buys, not sold yet" not in hourly.text
+    with closing(sqlite3.connect("demo.db")) as db, db:
+        db.execute("UPDATE configuration SET vol_of_unfilled_remaining = 0.001")
+        db.execute("UPDATE configuration SET vol_of_unfilled_remaining_max_price = 50000")
+        db.execute("INSERT INTO unsold_buy_order_txids VALUES (7, 'OLD', '50000.0', '0.002', 1790000000.0)")
+    _, text, _ = run(capsys, "status")
+    [missing] = [line for line in text.splitlines() if line.startswith("missing  sell")]  # and none of the surplus
+    assert missing.endswith(": own_keeper:Keeper keeps it; another strategy would sell it")
+    document = json.loads(run(capsys, "report", "--json")[1])
+    assert D(document["surplus"]["volume"]) == 0
+    assert document["accumulated"] == document["held"]
+    configure(strategy="GridHODL")
+    assert "sold once it is worth 100.00 USD" in run(capsys, "status")[1]
+
+
 def test_told_what_is_its_own_the_bot_never_spends_more(capsys: pytest.CaptureFixture[str]) -> None:
     trade_for_a_while(base="0.5", more="[funds]\nown_base = 0\nown_quote = 250")
     with closing(DBConnect("demo.db", read_only=True)) as db:

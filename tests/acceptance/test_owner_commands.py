@@ -759,15 +759,26 @@ def test_the_doctor_tells_of_shares_that_the_account_does_not_hold(
     assert "hint    funds: [funds] own_quote = 200000, and the account holds 100000.00 USD. The bot uses" in text
 
 
-@pytest.mark.parametrize(("own_base", "hinted"), [("", True), ("own_base = 3", True), ("own_base = 0", False)])
+@pytest.mark.parametrize(
+    ("strategy", "own_base", "hinted"),
+    [
+        ("SWING", "", True),
+        ("SWING", "own_base = 3", True),
+        ("SWING", "own_base = 0", False),
+        ("own_swing:OwnSwing", "", True),
+        ("GridHODL", "", False),
+    ],
+)
 def test_the_doctor_tells_the_owner_of_coins_that_swing_will_sell_them(
-    kraken: Ground, capsys: pytest.CaptureFixture[str], own_base: str, hinted: bool
+    kraken: Ground, capsys: pytest.CaptureFixture[str], strategy: str, own_base: str, hinted: bool
 ) -> None:
+    own = "from gridbot.strategies.swing import SwingStrategy\n\n\nclass OwnSwing(SwingStrategy):\n    pass\n"
+    (kraken.directory / "own_swing.py").write_text(own)
     kraken.fake.deposit("XXBT", "0.3")  # there is 1 already
     path = kraken.directory / "config.ini"
-    path.write_text(path.read_text().replace("GridHODL", "SWING") + f"[funds]\n{own_base}\n")
+    path.write_text(path.read_text().replace("GridHODL", strategy) + f"[funds]\n{own_base}\n")
     _, text = doctor(kraken, capsys)
-    hint = "hint    coins: SWING will sell the 1.29000000 BTC that are free. To keep them: [funds] own_base = 0"
+    hint = f"hint    coins: {strategy} will sell the 1.29000000 BTC that are free. To keep them: [funds] own_base = 0"
     assert (hint in text) is hinted, text
 
 

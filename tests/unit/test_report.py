@@ -21,7 +21,7 @@ DAY = 86400.0
 
 
 def test_the_profit_lines_of_the_status_message_say_which_fees_are_in_them() -> None:
-    summary = report.summarise(HODL, D(150), "GridHODL")
+    summary = report.summarise(HODL, D(150))
     assert report.profit_lines(summary, UNITS) == (
         "grid profit +0.17 USD by what was sold, after 0.02 of fees",
         "price move  +0.10 USD on 0.00200000 BTC held at what they cost, after 0.01 of fees",
@@ -32,57 +32,56 @@ def test_the_profit_lines_of_the_status_message_say_which_fees_are_in_them() -> 
 
 
 def test_no_profit_without_the_word_on_the_books() -> None:
-    summary = report.summarise(HODL, D(150), "GridHODL", last_audit=AuditMark(9.0, 2, ""))
+    summary = report.summarise(HODL, D(150), last_audit=AuditMark(9.0, 2, ""))
     assert report.profit_lines(summary, UNITS)[-1] == "books       reconciled"
     assert "books: reconciled" in report.summary_text(summary, UNITS)
     assert report.summary_document(summary)["books"] == "reconciled"
-    other = report.summarise(HODL, D(150), "GridHODL", last_audit=AuditMark(9.0, 2, "0.10 USD"))
+    other = report.summarise(HODL, D(150), last_audit=AuditMark(9.0, 2, "0.10 USD"))
     assert "not reconciled by 0.10 USD" in report.summary_text(other, UNITS)
 
 
-@pytest.mark.parametrize("strategy", ["GridHODL", "SWING", "GridSell", "my_strategy:Mine"])
-def test_what_is_kept_is_base_accumulated_whatever_strategy_came_later(strategy: str) -> None:
+def test_what_is_kept_is_base_accumulated() -> None:
     rows = [*HODL, buy("B2", "0.00202", "100", "0.01", 3.0), sell("S2", "0.00201999", "125", "0.02", 4.0, "B2")]
-    lines = report.profit_lines(report.summarise(rows, D(150), strategy), UNITS)
+    lines = report.profit_lines(report.summarise(rows, D(150)), UNITS)
     assert "accumulated 0.00200000 BTC, worth 0.30 USD" in lines
     assert "dust        0.00000001 BTC left over by sells that sold a lot unit less" in lines
 
 
 def test_what_cdca_has_bought_stays_base_accumulated_when_another_strategy_follows() -> None:
     rows = [buy("B1", "0.01", "100", "0.01", 1.0), buy("B2", "0.01", "90", "0.009", 2.0)]
-    summary = report.summarise(rows, D(100), "GridHODL", surplus=D("0.004"))
+    summary = report.summarise(rows, D(100), surplus=D("0.004"))
     assert "accumulated 0.01600000 BTC, worth 1.60 USD" in report.profit_lines(summary, UNITS)
     assert "surplus     0.00400000 BTC of cancelled buys, not sold yet" in report.profit_lines(summary, UNITS)
     assert summary.kept.cost + summary.surplus.cost == summary.held.cost
 
 
 def test_what_a_cancelled_sell_left_to_the_surplus_is_not_accumulated() -> None:
-    summary = report.summarise(HODL, D(150), "GridHODL", surplus=D("0.0015"))
+    summary = report.summarise(HODL, D(150), surplus=D("0.0015"))
     assert (summary.kept.volume, summary.surplus.volume) == (D("0.0005"), D("0.0015"))
 
 
 def test_all_that_cdca_buys_is_base_accumulated() -> None:
     rows = [buy("B1", "0.01", "100", "0.01", 1.0), buy("B2", "0.01", "90", "0.009", 2.0)]
-    summary = report.summarise(rows, D(100), "cDCA", {"B1"}, surplus=D("0.01"))
+    summary = report.summarise(rows, D(100), {"B1"}, surplus=D(0))
     assert (summary.waiting.volume, summary.kept.volume, summary.surplus.volume) == (D("0.01"), D("0.01"), D(0))
     assert "accumulated 0.01000000 BTC, worth 1.00 USD" in report.profit_lines(summary, UNITS)
 
 
 def test_executed_parts_of_cancelled_buys_are_shown_as_surplus() -> None:
-    summary = report.summarise([buy("B1", "0.01", "100", "0.01", 1.0)], D(100), "GridHODL")
+    summary = report.summarise([buy("B1", "0.01", "100", "0.01", 1.0)], D(100))
     assert "surplus     0.01000000 BTC of cancelled buys, not sold yet" in report.profit_lines(summary, UNITS)
 
 
 def test_base_from_before_has_a_line_of_its_own() -> None:
     rows = [*HODL, sell("X", "0.010", "100", "0.01", 3.0, EXTRA)]
-    summary = report.summarise(rows, D(150), "SWING", base_before=D(1))
+    summary = report.summarise(rows, D(150), base_before=D(1))
     assert "before      -0.51 USD by selling base from before the bot, not keeping it" in report.profit_lines(
         summary, UNITS
     )
 
 
 def test_the_table_of_profit_adds_up_along_and_down() -> None:
-    text = report.summary_text(report.summarise(HODL, D(150), "GridHODL"), UNITS)
+    text = report.summary_text(report.summarise(HODL, D(150)), UNITS)
     assert text.splitlines()[:6] == [
         "profit in USD, coins held at 150 USD",
         "                         before fees          fees      after fees",
@@ -95,7 +94,7 @@ def test_the_table_of_profit_adds_up_along_and_down() -> None:
 
 def test_the_fees_of_what_is_held_are_those_of_the_price_move() -> None:
     rows = [buy("B1", "0.010", "100", "0.016", 1.0), sell("S1", "0.005", "125", "0.016", 2.0, "B1")]
-    text = report.summary_text(report.summarise(rows, D(150), "GridHODL"), UNITS)
+    text = report.summary_text(report.summarise(rows, D(150)), UNITS)
     assert "  price move                   +0.25         -0.01           +0.24" in text
     assert "held: 0.00500000 BTC that cost 0.50 USD and 0.01 USD of fees" in text
 
@@ -195,7 +194,7 @@ def test_base_from_before_has_no_gain_in_a_tax_year() -> None:
 
 
 def test_json_gives_amounts_as_text() -> None:
-    summary = report.summarise(HODL, D(150), "GridHODL")
+    summary = report.summarise(HODL, D(150))
     document = json.loads(as_json(report.summary_document(summary)))
     assert document["profit"]["grid_profit"] == {"gross": "0.2", "fees": "0.028", "net": "0.172"}
     assert document["profit"]["change"]["net"] == "0.27"

@@ -71,7 +71,7 @@ def test_the_hourly_profit_lines_neither_read_nor_keep_every_execution(tmp_path:
     assert peak_of(house.engine.strategy.send_status_update) < 100_000
     [told] = [event.text for event in house.events if isinstance(event, StatusUpdate)]
     rows, units = house.engine.desk.trades.all(), house.engine.status().units
-    assert "\n".join(profit_lines(summarise(rows, D(50000), "GridHODL", surplus=D(0)), units)) in told
+    assert "\n".join(profit_lines(summarise(rows, D(50000), surplus=D(0)), units)) in told
 
 
 class Books:
