@@ -6,6 +6,7 @@ Nothing here waits. What cannot be done now gets a pause, and grid_retry tries i
 
 import logging
 import math
+from abc import abstractmethod
 
 from gridbot.exceptions import TemporaryFailure
 from gridbot.models.events import CaughtUp, Trouble
@@ -59,13 +60,13 @@ class GridSync(GridMarket):
         self._blind_since: float | None = None  # since when the feed of executions is down, monotonic
         self._failing_since: float | None = None  # since when no comparison has succeeded, monotonic
 
+    @abstractmethod
     def _check_price_range(self) -> None:
-        """The grid check; see GridStrategyBase."""
-        raise NotImplementedError
+        """The grid check, which follows every comparison."""
 
+    @abstractmethod
     def _on_execution(self, update: ExecutionsUpdateSchema) -> None:
-        """One event of one order; see GridStrategyBase."""
-        raise NotImplementedError
+        """Book one event of one order, and do what follows from it."""
 
     @property
     def is_ready(self) -> bool:
