@@ -32,6 +32,7 @@ from gridbot.models import configuration
 from gridbot.models.configuration import BotConfigDTO, Settings
 from gridbot.models.money import digits, percent, signed_percent
 from gridbot.services.messages import counted
+from gridbot.services.tables import Cell, Column, Table
 
 MOST_JOBS = 10_000
 MOST_PROCESSES = 256
@@ -278,23 +279,25 @@ def verdict(ranked: list[Outcome], judged: list[Outcome]) -> str:
 def text(ranked: list[Outcome], judged: list[Outcome], refused: list[str]) -> str:
     job = ranked[0].job
     lines = [f"{counted(len(ranked), 'setting')} tried on {ranked[0].result.span}, the best first"]
-    lines.append(_row("", "gain", "holding", "fixed times", "fall", "cycles"))
-    lines += [_line(outcome) for outcome in ranked[: max(MOST_SHOWN, len(judged))]]
+    lines.append(_table(ranked[: max(MOST_SHOWN, len(judged))]))
     if (left_out := len(ranked) - max(MOST_SHOWN, len(judged))) > 0:
         lines.append(f"... and {left_out} worse (--json shows all)")
     if judged:
         lines += ["", f"the best on {judged[0].result.span}, which had no say in choosing them"]
-        lines += [_line(outcome) for outcome in judged]
+        lines.append(_table(judged))
     lines += [f"left out: {reason}" for reason in refused]
     lines += ["", assumptions(job.settings, job.settings.bot, job.market)]
     return "\n".join([*lines, f"verdict: {verdict(ranked, judged)}"])
 
 
-def _line(outcome: Outcome) -> str:
-    result = outcome.result
-    gains = map(signed_percent, (result.gain, result.holding_gain, result.regular_gain))
-    return _row(outcome.job.name, *gains, percent(result.drawdown), str(result.cycles))
-
-
-def _row(name: str, *cells: str) -> str:
-    return f"{name:<50}" + "".join(f"{cell:>13}" for cell in cells)
+def _table(outcomes: list[Outcome]) -> str:
+    """A row for each outcome, and one for each of the simple alternatives, which no setting changes."""
+    result = outcomes[0].result
+    rows: list[tuple[Cell, ...]] = [
+        (o.job.name, signed_percent(o.result.gain), percent(o.result.drawdown), o.result.cycles) for o in outcomes
+    ]
+    rows.append(("holding", signed_percent(result.holding_gain), percent(result.holding_drawdown), None))
+    rows.append(("buying at fixed times", signed_percent(result.regular_gain), None, None))
+    titles = ("settings", "gain", "largest fall", "cycles")
+    columns = [Column(title, title, "count" if n else "text") for n, title in enumerate(titles)]
+    return Table(tuple(columns), tuple(rows)).text()

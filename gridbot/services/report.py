@@ -226,7 +226,7 @@ def by_cycle_table(view: Ledger, units: Units) -> Table:
         Column("sold_at", "sold", "day", on_terminal=False),
         Column("proceeds_less_fee", f"proceeds {quote}", "amount", units.quote_decimals, on_terminal=False),
         Column("gain", "gain", "amount", units.quote_decimals),
-        Column("held", f"held {base}", "amount", units.lot_decimals),
+        Column("held", f"held {base}", "amount", units.lot_decimals, on_terminal=False),
         Column("state", "state"),
         Column("buy", "buy order"),
     )

@@ -15,6 +15,8 @@ from typing import Any
 
 from gridbot.models.money import ZERO, as_text, digits, step_of, truncate
 
+TERMINAL = 80  # letters in a line of most terminals
+
 Cell = str | int | float | Decimal | None
 
 
@@ -45,10 +47,11 @@ class Table:
             lines.append([_for_terminal(cell, column) for cell, column in pairs if column.on_terminal])
         widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
         sides = ["<" if column.kind in ("text", "time", "day") else ">" for column in columns]
+        gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= TERMINAL else " "
         out = []
         for line in lines:
             cells = zip(line, sides, widths, strict=True)
-            out.append("  ".join(f"{cell:{side}{width}}" for cell, side, width in cells).rstrip())
+            out.append(gap.join(f"{cell:{side}{width}}" for cell, side, width in cells).rstrip())
         rule = "-" * max(map(len, out))
         out.insert(1, rule)
         if self.totals:

@@ -166,7 +166,14 @@ def test_a_row_for_each_cycle() -> None:
     assert (row["bought"], row["sold"], row["held"]) == (D("0.010"), D("0.008"), D("0.002"))
     assert (row["cost_with_fee"], row["proceeds_less_fee"], row["gain"]) == (D("1.01"), D("0.98"), D("0.172"))
     assert (row["state"], row["buy"]) == ("closed", "B1")
-    assert all(len(line) <= 100 for line in table.text().splitlines())
+
+
+def test_the_cycles_of_a_large_bot_fit_a_terminal_of_80_columns() -> None:
+    txid = "OQCLML-BW3P3-BUCMWZ"
+    rows = [buy(txid, "9.010", "50000", "123.4", 1.0), sell("S1", "9.008", "51000", "123.4", 2.0, txid)]
+    lines = report.by_cycle_table(by_cycle(rows), UNITS).text().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[2].split() == ["1970-01-01", "9.01000000", "450623.40", "9.00800000", "8761.22", "closed", txid]
 
 
 def test_the_gains_of_a_tax_year_are_fifo_with_dates_fees_and_holding_days() -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 from concurrent.futures import CancelledError, Future
 from contextlib import nullcontext
 from dataclasses import replace
@@ -215,6 +216,8 @@ def test_the_text_names_settings_and_verdict(file):
     shown = text([one], [one], ["0.4%: no"])
     assert "GridHODL interval 1 % amount 100 n 5" in shown
     assert "left out: 0.4%: no" in shown
+    assert re.search(r"^holding +\+20\.00 % ", shown, re.MULTILINE)
+    assert re.search(r"^buying at fixed times +-100\.00 % ", shown, re.MULTILINE)
     assert shown.splitlines()[-1].startswith("verdict: holding was better")
 
 
