@@ -503,6 +503,18 @@ def test_orders_found_open_cost_by_their_age_to_cancel_and_nothing_once_cancelle
     assert rest.limits.cost_of_cancelling("OQCLML-BW3P3-BUCMWZ") == 0
 
 
+@pytest.mark.parametrize("step", [7200, -7200])
+def test_a_clock_that_is_wrong_does_not_change_the_ages_of_orders_found_open(kraken, clock, rest, step):
+    kraken.will_answer("Time", {"unixtime": 1790000000})
+    result = saved("open_orders")
+    result["open"]["OQCLML-BW3P3-BUCMWZ"]["opentm"] = 1790000000.0 - 50
+    kraken.will_answer("OpenOrders", result)
+    rest.get_server_time()
+    clock.now += step
+    rest.get_open_orders(USERREF)
+    assert rest.limits.cost_of_cancelling("OQCLML-BW3P3-BUCMWZ") == 2
+
+
 def test_cancelling_young_orders_waits_for_the_engine_counter(kraken, clock, rest):
     kraken.will_answer("AddOrder", *({"txid": [f"O{n}"]} for n in range(7)))
     kraken.will_answer("CancelOrder", {"count": 1})

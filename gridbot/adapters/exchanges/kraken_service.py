@@ -91,6 +91,7 @@ class KrakenRESTService(IExchangeRESTService):
             api_public_key, api_secret_key, clock=clock, rest_url=rest_url, nonce_path=nonce_path, transport=transport
         )
         self.limits = self.client.limits
+        self._time_offset = clock.time() - clock.monotonic()  # Kraken's time, once it was asked, minus our steady clock
         self._left_out: set[str] = set()  # unreadable foreign orders that were already warned about
 
     @property
@@ -124,7 +125,9 @@ class KrakenRESTService(IExchangeRESTService):
 
     def get_server_time(self) -> float:
         """Unix seconds on Kraken's clock, to the whole second."""
-        return self._asked("Time", parse.server_time, private=False)
+        server = self._asked("Time", parse.server_time, private=False)
+        self._time_offset = server - self._clock.monotonic()
+        return server
 
     def get_websocket_token(self) -> str:
         """A secret for the private feed, good for 15 minutes. Called on the feed's thread."""
@@ -270,7 +273,7 @@ class KrakenRESTService(IExchangeRESTService):
             orders = self._orders("OpenOrders", result["open"], userref)
             if over := next((order for order in orders if order.status in parse.OVER), None):
                 raise parse.Contradiction(f"the open order {over.txid} has the status {over.status}")
-        now = self._clock.time()
+        now = self._clock.monotonic() + self._time_offset
         for order in orders:
             self.limits.order_seen(order.txid, max(0.0, now - order.opened_at))
         return orders
