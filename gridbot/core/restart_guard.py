@@ -53,7 +53,9 @@ class RestartGuard:
         None if the bot may start. Otherwise the exit code, and a text: what went wrong, how long the pause lasts, and
         how to try at once.
         """
-        pauses = {MUST_BE_MENDED: FATAL_PAUSES, NO_END: UNCOUNTED_KILLS + PAUSES}.get(self._code, PAUSES)
+        # A kill while it traded is no failure: the pause after those before it is over.
+        others = {MUST_BE_MENDED: FATAL_PAUSES, NO_END: UNCOUNTED_KILLS + PAUSES, TRADING: (0.0,)}
+        pauses = others.get(self._code, PAUSES)
         pause = pauses[min(self._failures, len(pauses)) - 1] if self._failures else 0.0
         if not 0 < self._at + pause - self._now() <= pause:  # more than the whole pause: the clock stepped back
             return None

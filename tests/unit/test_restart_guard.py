@@ -106,6 +106,19 @@ def test_being_killed_while_it_trades_is_no_failure(machine: Machine) -> None:
     assert machine.pause() == 60
 
 
+def test_a_bot_killed_soon_after_it_began_to_trade_serves_no_pause_for_older_failures(machine: Machine) -> None:
+    for _ in range(5):
+        machine.fail()
+    assert machine.pause() == 240
+    guard = machine.guard()
+    guard.begun()
+    guard.alive(running=True)
+    machine.now += 60
+    assert machine.guard().waiting() is None
+    machine.fail()  # the older failures are not forgotten yet: it has not lasted
+    assert machine.pause() == 480
+
+
 def test_errors_while_it_trades_count_like_all_others(machine: Machine) -> None:
     for _ in range(3):
         guard = machine.guard()
