@@ -94,7 +94,7 @@ class Bookkeeping:
         self.sync_reason = ""  # why the whole book should be compared with the exchange soon; "" for no reason
         self.provisional = {row.info.txid for row in self.trades.provisional()}  # orders booked as a sum
         self._totals = {order.txid: self._stored_totals(order.txid) for order in self.book if order.executed}
-        self._takers: set[str] = set()  # orders of the book with a fill that paid the taker fee
+        self._takers = set(self._totals)  # orders with a fill that paid the taker fee, or may have, before this start
         self._amended_at: dict[str, float] = {}  # when the feed reported it; REST may not know it yet
         self._time_offset = clock.time() - clock.monotonic()  # exchange's unix time minus our monotonic clock
 

@@ -1273,6 +1273,24 @@ def test_a_buy_that_its_owner_has_made_take_proves_nothing_of_the_fee(is_heard: 
     assert (len(world.sells), world.told(Trouble), world.strategy.waiting) == (1, [], ())
 
 
+def test_nor_does_one_that_took_before_a_restart_and_is_filled_after_it() -> None:
+    world = real("0.0016", "0.006", taken="0.004").start("50000")
+    deliver, top = world.deliver, world.buys[0]
+
+    def told(messages: list[OnMessageSchema]) -> None:
+        for message in messages:
+            taken = [event.model_copy(update={"maker": False}) for event in message.executions or []]
+            deliver([message.model_copy(update={"executions": taken})])
+
+    world.deliver = told
+    world.exchange.fill(top.txid, Decimal("0.001"))
+    world.price("50000")
+    assert world.buys[0].executed == Decimal("0.001")
+    world.deliver = deliver
+    world.restart().price("50000", "49690").wait(20)
+    assert (len(world.sells), world.told(Trouble), world.strategy.waiting) == (1, [], ())
+
+
 def test_a_fee_below_the_one_taken_is_told_once_and_trade_goes_on_where_it_pays() -> None:
     world = real("0.0016", "0.01", taken="0.004").start("50000").price("49500", "49000", "48000").wait(100)
     [trouble] = world.told(Trouble)
