@@ -29,7 +29,9 @@ class StoredConfiguration:
     amount_per_grid: Decimal
     interval: Decimal
     created_at: float
-    synced_at: float  # the exchange was asked for all our orders up to then; before created_at: not yet
+    # Every order of ours that closed before then was asked for, or reported by the feed: the next look back begins
+    # there. Before created_at: those from before a loss of the database were not all asked for yet.
+    synced_at: float
     highest_buy_price: Decimal = ZERO
     vol_of_unfilled_remaining: Decimal = ZERO
     vol_of_unfilled_remaining_max_price: Decimal = ZERO
