@@ -31,6 +31,7 @@ from gridbot.models.money import ONE, ZERO, as_text, percent, shown, signed_perc
 from gridbot.services.bookkeeping import flow
 from gridbot.services.funds import bound_by
 from gridbot.services.messages import Units, counted, duration
+from gridbot.services.tables import Column, Table
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.grid_base import GridStrategyBase
 
@@ -288,7 +289,7 @@ def _standing(
 ) -> tuple[Standing, str]:
     """The bot's books, if it has any, and its money (asked for, the bot's last, or [paper]'s); and both in words."""
     snapshot = books.snapshot if books is not None else {}
-    seen = books is not None and "quote_untraded" in snapshot
+    seen = "quote_untraded" in snapshot
     free = dict(zip(("base", "quote"), settings.own_play_money, strict=True))
     since = {"base": ZERO, "quote": ZERO}  # the change of the free money by trades and orders since the first start
     if books is not None and seen:
@@ -305,7 +306,7 @@ def _standing(
     if books is not None:
         remark = (
             f"its books: {counted(len(books.buys), 'buy')}, {counted(len(books.sells), 'sell')}, "
-            f"{counted(len(books.unsold), 'buy')} without a sell"
+            f"{counted(len(books.unsold), 'filled buy')} without a sell"
         )
     remark += f"; free {units.volume(free['base'])} and {units.money(free['quote'])}"
     if len(asked) == len(free):
@@ -339,15 +340,21 @@ def text(found: Plan, units: Units, head: str) -> str:
         lines.append(f"every buy is kept: {units.order(cycle.buy_price, cycle.bought)} is the next")
     lines += ["", "if the price falls straight, without a rise in between:"]
     lines += [
-        f"  -{percent(fall.fraction, 0):<5} to {shown(fall.price, units.price_decimals)}: {units.volume(fall.base)} "
-        f"and {units.money(fall.quote)}, worth {units.money(fall.wealth)} ({signed_percent(-fall.loss)}), "
-        f"{counted(fall.open_buys, 'buy')} open"
-        for fall in found.falls
-    ]
-    lines += [
+        _fall_table(found.falls, units),
         "",
         f"smallest that would work: amount_per_grid = {as_text(found.smallest_amount)}, interval = "
         f"{percent(found.smallest_interval, 3)}",
         "nothing was sent",
     ]
     return "\n".join(lines)
+
+
+def _fall_table(falls: tuple[Fall, ...], units: Units) -> str:
+    money, worth = units.quote_decimals, f"worth {units.quote}"
+    decimals = {"price": units.price_decimals, units.base: units.lot_decimals, units.quote: money, worth: money}
+    titles = ("fall", *decimals, "change", "open buys")
+    rows = [
+        (f"-{percent(f.fraction, 0)}", f.price, f.base, f.quote, f.wealth, signed_percent(-f.loss), f.open_buys)
+        for f in falls
+    ]
+    return Table(tuple(Column(t, t, "amount", decimals.get(t, 0)) for t in titles), tuple(rows)).text()

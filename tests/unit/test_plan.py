@@ -138,6 +138,14 @@ def test_a_fall_leaves_what_the_levels_have_bought():
     assert plan.falls[0].wealth > plan.falls[1].wealth > deepest.wealth
 
 
+def test_the_falls_are_a_table_that_fits_80_columns():
+    plan = make_plan(play(), standing(free_base=Decimal(9), free_quote=Decimal(900000)))
+    lines = text(plan, UNITS, "").partition("without a rise in between:\n")[2].splitlines()
+    assert max(map(len, lines[:5])) <= 80
+    assert lines[0].split() == ["fall", "price", "BTC", "USD", "worth", "USD", "change", "open", "buys"]
+    assert lines[4].split()[:4] == ["-50", "%", "25000.0", f"{plan.falls[-1].base:f}"]
+
+
 def test_levels_without_money_are_named():
     plan = make_plan(play(), standing(free_quote=Decimal("250")))
     assert len(plan.places) == 2
