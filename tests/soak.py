@@ -71,6 +71,7 @@ def soak(days: float, strategy: str, directory: Path, seed: int = 1) -> tuple[li
         trial.run_days(days)
     finally:
         tracemalloc.stop()
+        trial._next_price = next_price  # type: ignore[method-assign]
     broken = [*(what for kind in trial.broken.values() for what in kind), *growth(measured)]
     if trial.seen["starts"] != 1:
         broken.append(f"it did not live through: {trial.seen['starts']} starts")

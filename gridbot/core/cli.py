@@ -237,8 +237,7 @@ def run(settings: Settings, args: argparse.Namespace) -> int:
         return STOPPED_BY_REQUEST
     for line in describe(settings):
         logging.getLogger(__name__).info("%s", line)
-    run_bot = load("gridbot.core.process:run_bot")
-    return int(run_bot(settings, record) if record else run_bot(settings))
+    return int(load("gridbot.core.process:run_bot")(settings, record))
 
 
 def run_arguments(parser: argparse.ArgumentParser) -> None:

@@ -51,10 +51,8 @@ class Job:
     def name(self) -> str:
         """The settings that differ between the jobs, in words; no two jobs of a sweep share a name."""
         bot = self.settings.bot
-        numbers = (
-            f"interval {digits(bot.interval * 100)} % amount {digits(bot.amount_per_grid)} n {bot.n_open_buy_orders}"
-        )
-        return f"{bot.strategy} {numbers}"
+        interval, amount = digits(bot.interval * 100), digits(bot.amount_per_grid)
+        return f"{bot.strategy} interval {interval} % amount {amount} n {bot.n_open_buy_orders}"
 
 
 @dataclass(frozen=True)
@@ -279,9 +277,10 @@ def verdict(ranked: list[Outcome], judged: list[Outcome]) -> str:
 def text(ranked: list[Outcome], judged: list[Outcome], refused: list[str]) -> str:
     job = ranked[0].job
     lines = [f"{counted(len(ranked), 'setting')} tried on {ranked[0].result.span}, the best first"]
-    lines.append(_table(ranked[: max(MOST_SHOWN, len(judged))]))
-    if (left_out := len(ranked) - max(MOST_SHOWN, len(judged))) > 0:
-        lines.append(f"... and {left_out} worse (--json shows all)")
+    most = max(MOST_SHOWN, len(judged))
+    lines.append(_table(ranked[:most]))
+    if len(ranked) > most:
+        lines.append(f"... and {len(ranked) - most} worse (--json shows all)")
     if judged:
         lines += ["", f"the best on {judged[0].result.span}, which had no say in choosing them"]
         lines.append(_table(judged))

@@ -268,13 +268,12 @@ class Trial:
         """Run for an hour at a constant price without accidents, so that everything on its way arrives."""
         self.fate.is_kind = True
         self.rest.bring_late_orders()
-        self._next_price = lambda: self.exchange.last_price  # type: ignore[method-assign]
         self.run_days(1 / 24)
 
     def _one_life(self) -> None:
         self.seen["starts"] += 1
         db = MortalDB(self.path, self.fate)
-        feed = TrialFeed(self.rest, lambda: self._next_price(), self.clock, self.fate)
+        feed = TrialFeed(self.rest, self._next_price, self.clock, self.fate)
         try:
             self.engine = BotEngine(self.settings, self.clock, Exchange(self.rest, feed, simulated=True), db)
             code = self.engine.run()
@@ -292,6 +291,8 @@ class Trial:
         self.rest.bring_late_orders()
 
     def _next_price(self) -> Decimal | None:
+        if self.fate.is_kind:
+            return self.exchange.last_price
         if self.fate.strikes("executed in part", PART_FILLED) and (ours := self._ours()):
             order = self.fate.random.choice(ours)
             if part := self.exchange.pair.truncate_volume((order.volume - order.executed) / 3):

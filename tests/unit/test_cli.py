@@ -65,7 +65,7 @@ class FakeEngine(types.ModuleType):
         self.outcome = outcome
         self.started_with: list[Settings] = []
 
-    def run_bot(self, settings: Settings) -> int:
+    def run_bot(self, settings: Settings, record: Path | None) -> int:
         self.started_with.append(settings)
         logging.getLogger("gridbot").debug("a payload")
         if isinstance(self.outcome, BaseException):
@@ -148,7 +148,7 @@ def test_a_mistake_of_ours_ends_with_1_and_its_traceback_hides_the_key(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GRIDBOT_API_SECRET_KEY", "c2VjcmV0LXNlY3JldA==")
-    monkeypatch.setattr(engine(monkeypatch), "run_bot", lambda _settings: to_decimal("c2VjcmV0LXNlY3JldA=="))
+    monkeypatch.setattr(engine(monkeypatch), "run_bot", lambda _settings, _record: to_decimal("c2VjcmV0LXNlY3JldA=="))
     assert main([]) == 1
     out, err = capsys.readouterr()
     assert "a mistake in gridbot itself (ValueError), not in your settings; please report it" in out
@@ -159,7 +159,7 @@ def test_a_mistake_of_ours_ends_with_1_and_its_traceback_hides_the_key(
 def test_a_mistake_in_a_file_outside_gridbot_names_its_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(engine(monkeypatch), "run_bot", lambda _settings: json.loads("{"))
+    monkeypatch.setattr(engine(monkeypatch), "run_bot", lambda _settings, _record: json.loads("{"))
     assert main([]) == 1
     out = capsys.readouterr().out
     assert f"a mistake in {__file__}, line " in out
