@@ -316,7 +316,7 @@ class BotEngine:
             base_balance=desk.funds.base_balance,
             quote_balance=desk.funds.quote_balance,
             halted="" if desk.pauses.over(PLACING) else desk.pauses.why(PLACING),
-            keeps=self.strategy.keeps_surplus,
+            keeps=self.strategy.keeps_all,
         )
 
     def _status_document(self) -> dict[str, object]:

@@ -100,8 +100,11 @@ class GridOrders(ABC):
             return False
 
     @property
-    def keeps_surplus(self) -> bool:
-        """True when the strategy never sells the executed parts of cancelled buys, because it keeps what it buys."""
+    def keeps_all(self) -> bool:
+        """True when the strategy would sell nothing of what was bought and has no sell: it keeps what it buys."""
+        return self._keeps_surplus() and all(map(self._keeps, self._desk.unsold.all()))
+
+    def _keeps_surplus(self) -> bool:
         stored = self._desk.configuration.get()
         # Without a surplus: what it would do with one, at the present price, or at any before the first.
         price = stored.vol_of_unfilled_remaining_max_price or self.ticker or ONE
@@ -237,7 +240,7 @@ class GridOrders(ABC):
         max_price = stored.vol_of_unfilled_remaining_max_price
         if not rules.surplus_is_worth_a_sell(remaining, max_price, self.settings) or not self._may_sell(SURPLUS):
             return None
-        if self.keeps_surplus:
+        if self._keeps_surplus():
             return None
         try:
             intent = rules.surplus_sell(remaining, max_price, self.ticker, self.settings)
