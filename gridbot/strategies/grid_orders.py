@@ -52,6 +52,9 @@ class Surroundings:
 class GridOrders(ABC):
     """Fills, cancellations and what is placed because of them."""
 
+    # True: ``sell_after`` always returns None. Reports then count all that was bought as kept, and announce no sell.
+    keeps_all = False
+
     def __init__(self, surroundings: Surroundings) -> None:
         self._config = surroundings.config
         self._rest_api = surroundings.rest_api
@@ -98,18 +101,6 @@ class GridOrders(ABC):
             return self._asked_for_a_sell(buy) is None
         except OrderTooSmall:
             return False
-
-    @property
-    def keeps_all(self) -> bool:
-        """True when the strategy would sell nothing of what was bought and has no sell: it keeps what it buys."""
-        return self._keeps_surplus() and all(map(self._keeps, self._desk.unsold.all()))
-
-    def _keeps_surplus(self) -> bool:
-        stored = self._desk.configuration.get()
-        # Without a surplus: what it would do with one, at the present price, or at any before the first.
-        price = stored.vol_of_unfilled_remaining_max_price or self.ticker or ONE
-        volume = stored.vol_of_unfilled_remaining or self.settings.amount_per_grid / price
-        return self._keeps(UnsoldBuy(SURPLUS, price, volume, 0.0))
 
     def _keep_for_sale(self, order: BookOrder, at: float) -> None:
         """
@@ -240,7 +231,7 @@ class GridOrders(ABC):
         max_price = stored.vol_of_unfilled_remaining_max_price
         if not rules.surplus_is_worth_a_sell(remaining, max_price, self.settings) or not self._may_sell(SURPLUS):
             return None
-        if self._keeps_surplus():
+        if self._keeps(UnsoldBuy(SURPLUS, max_price, remaining, 0.0)):
             return None
         try:
             intent = rules.surplus_sell(remaining, max_price, self.ticker, self.settings)

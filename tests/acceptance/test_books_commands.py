@@ -786,6 +786,8 @@ from gridbot.strategies.grid_base import GridStrategyBase
 
 
 class Keeper(GridStrategyBase):
+    keeps_all = True
+
     def sell_after(self, buy):
         return None
 """

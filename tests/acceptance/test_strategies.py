@@ -375,13 +375,6 @@ def test_two_buys_on_one_level_become_one(strategy: str) -> None:
     assert len(world.buys) == 5
 
 
-def test_a_strategy_that_sells_some_of_what_it_buys_is_not_said_to_keep_all() -> None:
-    world = World("tests.world:Keeper").start("50001")  # which keeps what was bought at odd prices
-    assert world.strategy.keeps_all
-    world.desk.unsold.add(UnsoldBuy("EVEN", Decimal(50000), Decimal("0.002"), world.clock.now))
-    assert not world.strategy.keeps_all
-
-
 def test_a_strategy_that_keeps_what_it_buys_keeps_the_executed_parts_of_cancelled_buys(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
