@@ -26,7 +26,7 @@ from gridbot.models.events import (
 from gridbot.models.exchange import BUY, SELL
 from gridbot.models.money import ONE, ZERO, as_text, percent, shown, signed_percent
 from gridbot.services.bookkeeping import flow
-from gridbot.services.ledger import by_cycle, cycles, reconciled, spoken_for, totals
+from gridbot.services.ledger import by_cycle, cycles, reconciled, spoken_for, surplus_of, totals
 from gridbot.services.messages import Units, counted
 from gridbot.services.order_desk import OrderDesk
 from gridbot.services.report import LOT, Summary, profit_lines, summary_document, summary_of
@@ -39,12 +39,13 @@ NEVER = (INFINITY, -INFINITY)  # no price lies between these
 
 @dataclass(frozen=True)
 class Fill:
-    """One filled order. ``profit`` in quote for a sell that closed a cycle."""
+    """One filled order. ``cost`` before the fee; ``profit`` in quote for a sell that closed a cycle."""
 
     time: float
     side: str
     price: Decimal
     volume: Decimal
+    cost: Decimal
     fee: Decimal
     profit: Decimal | None
 
@@ -206,7 +207,8 @@ class Tally:
         self.calm = NEVER
         self.exchange.charge(self.fee_after(self.now(), event.cost))
         if self.keep_curve:
-            self.fills.append(Fill(self.now(), event.side, event.price, event.volume, event.fee, event.profit))
+            sums = event.volume, event.cost, event.fee
+            self.fills.append(Fill(self.now(), event.side, event.price, *sums, event.profit))
 
     def _count_to(self, time: float) -> None:
         """Count the seconds up to ``time`` as they were: with or without base, and with so much in orders."""
@@ -265,6 +267,7 @@ class Tally:
             raise BotStateError(f"the trades in the books, {traded}, are not those of the exchange, {money}")
         view = by_cycle(rows, spoken_for(desk.book, desk.pending.all(), desk.unsold.all()), money.start_base)
         books = reconciled(rows, AuditMark(self._end, len(rows), ""))
+        surplus = surplus_of(desk.configuration.get().vol_of_unfilled_remaining, desk.book)
         return Result(
             begin=self._begin,
             end=self._end,
@@ -280,7 +283,7 @@ class Tally:
             buys=counts[BUY],
             sells=counts[SELL],
             cycles=sum(cycle.state == "closed" for cycle in cycles(view)),
-            summary=summary_of(totals(view, LOT), last, strategy, books),
+            summary=summary_of(totals(view, LOT), last, strategy, books, surplus),
             fees=money.fees,
             shifts=counts[GridShifted],
             shortages=counts[FundsShort],
