@@ -39,12 +39,13 @@ NEVER = (INFINITY, -INFINITY)  # no price lies between these
 
 @dataclass(frozen=True)
 class Fill:
-    """One filled order. ``profit`` in quote for a sell that closed a cycle."""
+    """One filled order. ``cost`` before the fee; ``profit`` in quote for a sell that closed a cycle."""
 
     time: float
     side: str
     price: Decimal
     volume: Decimal
+    cost: Decimal
     fee: Decimal
     profit: Decimal | None
 
@@ -206,7 +207,8 @@ class Tally:
         self.calm = NEVER
         self.exchange.charge(self.fee_after(self.now(), event.cost))
         if self.keep_curve:
-            self.fills.append(Fill(self.now(), event.side, event.price, event.volume, event.fee, event.profit))
+            sums = event.volume, event.cost, event.fee
+            self.fills.append(Fill(self.now(), event.side, event.price, *sums, event.profit))
 
     def _count_to(self, time: float) -> None:
         """Count the seconds up to ``time`` as they were: with or without base, and with so much in orders."""

@@ -16,7 +16,7 @@ from gridbot.core.commands_books import read_books
 from gridbot.exceptions import ConfigurationError
 from gridbot.models.configuration import Settings
 from gridbot.models.exchange import BUY
-from gridbot.models.money import ZERO, as_text
+from gridbot.models.money import ZERO, as_text, step_of, truncate
 from gridbot.services.ledger import reconciled
 from gridbot.services.messages import Units, counted
 
@@ -38,7 +38,8 @@ class Comparison:
 
     def worth(self, fills: Iterable[Fill]) -> Decimal:
         """The value of these orders at ``last``, after their fees."""
-        return sum(((self.last - f.price) * (f.volume if f.side == BUY else -f.volume) - f.fee for f in fills), ZERO)
+        changes = ((self.last * f.volume - f.cost) * (1 if f.side == BUY else -1) - f.fee for f in fills)
+        return sum(changes, ZERO)
 
     def parts(self) -> dict[str, Decimal]:
         """``difference`` is ``live - backtest``, and the sum of the four values after it."""
@@ -61,8 +62,15 @@ class Comparison:
         counts["live_outside_data"] = self.outside
         return {**{name: as_text(amount) for name, amount in self.parts().items()}, **counts, "books": self.books}
 
+    def shown(self, decimals: int) -> dict[str, Decimal]:
+        """``parts`` cut to ``decimals``, and two of them calculated from the others after that: they add up, too."""
+        cut = {name: truncate(amount, step_of(decimals)) for name, amount in self.parts().items()}
+        cut["difference"] = cut["live"] - cut["backtest"]
+        others = cut["from_fees"] + cut["only_live_value"] + cut["only_backtest_value"]
+        return cut | {"from_prices": cut["difference"] - others}
+
     def text(self, units: Units) -> str:
-        money = {name: units.money(amount) for name, amount in self.parts().items()}
+        money = {name: units.money(amount) for name, amount in self.shown(units.quote_decimals).items()}
         lines = [
             f"live        compared from {self.span}; {counted(self.outside, 'order')} filled live outside the data",
             f"            trades were worth {money['live']} at the last price, in the backtest {money['backtest']}: a "
@@ -96,9 +104,9 @@ class LiveTrades:
             raise ConfigurationError(f"--against-live: {settings.db.path} holds no trades of this bot yet")
         orders: dict[str, Fill] = {}
         for t in (row.info for row in books.rows):
-            before = orders.get(t.txid, Fill(t.time, t.side, t.price, ZERO, ZERO, None))
-            volume, cost = before.volume + t.volume, before.price * before.volume + t.cost
-            orders[t.txid] = Fill(t.time, t.side, cost / volume, volume, before.fee + t.fee, None)
+            before = orders.get(t.txid, Fill(t.time, t.side, t.price, ZERO, ZERO, ZERO, None))
+            volume, cost = before.volume + t.volume, before.cost + t.cost
+            orders[t.txid] = Fill(t.time, t.side, cost / volume, volume, cost, before.fee + t.fee, None)
         end = max(books.rows[-1].info.time, books.stored.synced_at)
         word = reconciled(books.rows, books.last_audit)
         return cls(tuple(orders.values()), books.stored.created_at, end, word)

@@ -491,6 +491,23 @@ def test_backtest_against_live_compares_as_much_as_the_data_cover(lived, capsys)
     assert min(live["pairs"], live["live_outside_data"]) > 2
 
 
+def test_the_parts_of_the_difference_to_live_add_up_to_the_last_digit_and_as_shown(lived, capsys):
+    with closing(sqlite3.connect(lived / "bot.db")) as db:  # costs that are not price x volume, as when fills are cut
+        costs = db.execute("SELECT cost, exec_id FROM trades").fetchall()
+        less = [(f"{Decimal(cost) * Decimal('0.99991'):f}", exec_id) for cost, exec_id in costs]
+        db.executemany("UPDATE trades SET cost = ? WHERE exec_id = ?", less)
+        db.commit()
+    asked = *against_live(lived), "--fee", "0.31%", "--max-investment", "450"
+    live = json.loads(told(lived, capsys, *asked, "--json"))["live"]
+    names = ("from_fees", "from_prices", "only_live_value", "only_backtest_value")
+    parts = [Decimal(live[name]) for name in names]
+    assert all(parts[:3])
+    assert sum(parts) == Decimal(live["difference"]) == Decimal(live["live"]) - Decimal(live["backtest"])
+    text = re.sub(r"\s+", " ", told(lived, capsys, *asked).partition("\nlive ")[2].partition("live books")[0])
+    of_live, past, difference, *parts = map(Decimal, re.findall(r"(-?\d+\.\d\d) USD", text))
+    assert difference == of_live - past == sum(parts)
+
+
 def test_backtest_against_live_takes_no_books_of_another_pair(lived, capsys):
     text = (lived / "config.ini").read_text()
     (lived / "config.ini").write_text(text.replace("base_currency = BTC", "base_currency = ETH"))

@@ -23,6 +23,7 @@ from gridbot.infrastructure.database import DBConnect
 from gridbot.interfaces.exchange import Exchange, ExchangeSetup
 from gridbot.models.configuration import DBConfigDTO, PaperConfigDTO, Settings
 from gridbot.models.events import OrderExecuted, OrderPlaced
+from gridbot.models.exchange import BUY
 from gridbot.models.grid import EXTRA
 from gridbot.models.money import truncate
 from gridbot.services.messages import Units
@@ -403,10 +404,21 @@ def test_the_report_reads_as_sentences_with_units(tmp_path):
     assert re.search(r"verdict     better than holding, by \d\.\d\d points", text)
 
 
+def test_what_a_strategy_of_ones_own_keeps_is_accumulated_as_in_a_report_and_no_surplus(tmp_path):
+    file = write_candles(tmp_path / "a.csv", diced_candles(600, 8))
+    past = played([file], changes={"strategy": "tests.world:Keeper"})
+    sold = {trade.sells for trade in past.desk.trades.all()} | {order.sells for order in past.desk.book}
+    kept = [trade.info for trade in past.desk.trades.all() if trade.info.side == BUY and trade.info.txid not in sold]
+    summary = past.outcome.summary
+    assert kept
+    assert summary.surplus.volume == 0
+    assert summary.kept.volume >= sum(trade.volume for trade in kept)
+
+
 def test_live_and_backtest_are_compared_to_the_last_digit(tmp_path):
     past = played([write_candles(tmp_path / "a.csv", diced_candles(1500, 8))])
     fills = past.tally.fills
-    dearer = [f.__class__(f.time + 1, f.side, f.price, f.volume, f.fee * 2, None) for f in fills[:-3]]
+    dearer = [replace(f, time=f.time + 1, fee=f.fee * 2) for f in fills[:-3]]
     comparison = LiveTrades(tuple(dearer), fills[0].time, fills[-1].time, "reconciled").compare(fills, past.outcome)
     assert len(comparison.pairs) == len(fills) - 3
     assert comparison.only_live == []
