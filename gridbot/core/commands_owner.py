@@ -7,7 +7,7 @@ import argparse
 import os
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from gridbot.adapters.exchanges.simulated_store import path_beside, store_path
@@ -211,7 +211,8 @@ def copy_database(source: Path, target: Path) -> None:
     except (sqlite3.Error, OSError) as exc:
         raise DatabaseError(f"{target}: the copy cannot be made ({exc}). Is there space, may you write there?") from exc
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only disk: reported above
+            draft.unlink(missing_ok=True)
 
 
 def _to_disk(path: Path) -> None:

@@ -1,6 +1,7 @@
 """What the owner's commands promise: check, backup, restore, watch, doctor, selftest."""
 
 import argparse
+import errno
 import os
 import re
 import shutil
@@ -120,6 +121,17 @@ def test_a_copy_can_be_made_while_the_bot_writes(world: World, tmp_path: Path) -
         assert db.execute("SELECT highest_buy_price FROM configuration").fetchone() == ("0",)
     assert copy.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.glob("copy.db*")) == [copy], "one file, without companions"
+
+
+def test_a_copy_on_a_read_only_disk_is_refused_in_words(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(DatabaseError, match=r"copy\.db: the copy cannot be made \(.*Read-only file system"):
+        copied(world, tmp_path)
 
 
 def test_a_copy_does_not_replace_the_database_itself(world: World) -> None:
