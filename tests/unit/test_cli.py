@@ -1,6 +1,7 @@
 """The command line: exit codes, errors as help, the second start, and names that stand for classes."""
 
 import argparse
+import errno
 import json
 import logging
 import os
@@ -320,6 +321,19 @@ def test_a_command_that_is_interrupted_says_that_there_is_no_result(
     monkeypatch.setitem(COMMANDS, "probe", Command("look", f"{__name__}:interrupted", arguments=False))
     assert main(["probe"]) == 130
     assert capsys.readouterr() == ("", "interrupted, no result\n")
+
+
+def barred(settings: Settings, args: argparse.Namespace) -> int:
+    raise PermissionError(errno.EACCES, "Permission denied", "/root/copy.db")
+
+
+def test_a_file_in_a_folder_of_another_user_is_no_mistake_of_gridbot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(COMMANDS, "probe", Command("look", f"{__name__}:barred", arguments=False))
+    assert main(["--config", str(tmp_path / "config.ini"), "probe"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.partition(". ")[0]) == ("", "/root/copy.db: cannot be used (Permission denied)")
 
 
 def in_a_shell(words: str, tmp_path: Path, **environment: str) -> tuple[int, str, str]:
