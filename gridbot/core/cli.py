@@ -27,7 +27,7 @@ TYPE_CHECKING = False  # in place of typing.TYPE_CHECKING: importing typing take
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
-    from typing import Any, TextIO
+    from typing import Any, TextIO, TypeGuard
 
     from gridbot.models.configuration import Settings
 
@@ -195,6 +195,11 @@ def _is_full(exc: BaseException) -> bool:
     return isinstance(exc, OSError) and exc.filename is None and exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
+def _may_not_be_used(exc: BaseException) -> TypeGuard[OSError]:
+    """True if a path that the owner has named is barred to this user, or is too long."""
+    return isinstance(exc, OSError) and bool(exc.filename) and exc.errno in (errno.EACCES, errno.ENAMETOOLONG)
+
+
 def _give_up_stdout() -> None:
     """Point stdout at /dev/null, so that Python does not try to write its buffer again at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -270,6 +275,11 @@ def _carry_out(command: Command, args: argparse.Namespace) -> int:
     except Exception as exc:
         if _is_full(exc) and not command.trades:
             raise
+        if _may_not_be_used(exc) and not command.trades:
+            raise ConfigurationError(
+                f"{exc.filename}: cannot be used ({exc.strerror}). Name a file in a folder that is yours, or ask as "
+                "the user who starts the bot"
+            ) from exc
         # Through the log, because its formatter takes the secrets out of the traceback.
         logging.getLogger(__name__).critical("%s", whose_mistake(exc), exc_info=True)
         return STOPPED_BY_ERROR

@@ -7,7 +7,7 @@ import argparse
 import os
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from gridbot.adapters.exchanges.simulated_store import path_beside, store_path
@@ -17,7 +17,7 @@ from gridbot.core.commands_books import Books, check_owner, has_books, read_book
 from gridbot.core.database_check import is_copy, problems_in
 from gridbot.exceptions import ConfigurationError, DatabaseError
 from gridbot.infrastructure.audits import AuditMark, Audits
-from gridbot.infrastructure.connection import DBConnect, move_aside, read_only
+from gridbot.infrastructure.connection import DBConnect, keep_aside, read_only, spare_name
 from gridbot.infrastructure.database import Configuration, ForgottenOrders, UnsoldBuyOrderTXIDs
 from gridbot.models.configuration import Settings
 from gridbot.models.grid import EXTRA, NO_BUY, SURPLUS
@@ -106,17 +106,20 @@ def restore(settings: Settings, args: argparse.Namespace) -> int:
         raise ConfigurationError(f"{source}: {'; '.join(problems)}.\n  Nothing was changed. Try an older copy.")
     with closing(DBConnect(source, read_only=True)) as db:
         check_owner(db, settings, source)
-    fresh = target.with_name(f"{target.name}.restoring")
-    aside = target.with_name(f"{target.name}.before-{time.strftime('%Y%m%d-%H%M%S')}")
+    place, exchange = (Path(os.path.realpath(path)) for path in (target, store_path(target)))  # a link stays one
+    fresh = place.with_name(f"{place.name}.restoring")
+    for suffix in ("-wal", "-shm"):  # of a restore that was killed: they would spoil the copy
+        fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
+    aside = spare_name(place.with_name(f"{place.name}.before-{time.strftime('%Y%m%d-%H%M%S')}"))
     copies = _pairs(source, path_beside(source), fresh)
     for original, copy in copies:
         copy_database(original, copy)
     with closing(DBConnect(fresh)) as db:  # the audit noted in the copy does not cover what happened since
         Audits(db, settings.bot.userref).put(AuditMark(time.time(), -1, RESTORED))
-    changes = [(target, fresh, aside), (store_path(target), path_beside(fresh), path_beside(aside))][: len(copies)]
-    for place, copy, kept in changes:
-        move_aside(place, kept)
-        os.replace(copy, place)
+    changes = [(place, fresh, aside), (exchange, path_beside(fresh), path_beside(aside))][: len(copies)]
+    for old, copy, kept in changes:
+        keep_aside(old, kept)
+        os.replace(copy, old)
     write(f"{target}: now the copy {source}" + (f"; what was there is kept as {aside.name}" if aside.exists() else ""))
     write("The next start asks the exchange for every order since that copy was made, before it places anything.")
     return 0
@@ -208,7 +211,8 @@ def copy_database(source: Path, target: Path) -> None:
     except (sqlite3.Error, OSError) as exc:
         raise DatabaseError(f"{target}: the copy cannot be made ({exc}). Is there space, may you write there?") from exc
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only disk: reported above
+            draft.unlink(missing_ok=True)
 
 
 def _to_disk(path: Path) -> None:

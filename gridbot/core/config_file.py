@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from gridbot.core.ini_file import Raw, api_public_key, beside, database_path, read_ini, shown_key
+from gridbot.core.ini_file import Raw, api_public_key, beside, database_path, read_ini, shown_key, unknown_letters
 from gridbot.exceptions import ConfigurationError, excerpt
 from gridbot.models import configuration as models
 from gridbot.models.configuration import Section, Settings, as_percent, did_you_mean
@@ -166,7 +166,9 @@ class _Reader:
         if os.path.realpath(database) == os.path.realpath(self.path):
             self._refuse("database", "path", "is this very file. Name another, for example gridbot.db")
         others = (os.path.realpath(self.path), os.path.realpath(database))
-        if log is not None and (os.path.realpath(log) in others or log.suffix == ".db"):
+        if log is not None and (problem := unknown_letters(str(log))):
+            self._refuse("logging", "file", problem)
+        elif log is not None and (os.path.realpath(log) in others or log.suffix == ".db"):
             self._refuse("logging", "file", "is the settings or a database. Name another, for example gridbot.log")
 
     def _take_key_from_environment(self) -> None:

@@ -57,19 +57,26 @@ def read_ini(path: str) -> Raw:
 def database_path(config_path: str, raw: Raw) -> str:
     """The absolute path of the database; a relative one starts at config.ini. Raises ConfigurationError."""
     path = beside(config_path, raw.get("database", {}).get("path", "") or "gridbot.db")
-    try:
-        os.fsencode(path)
-        path.encode()
-    except UnicodeEncodeError as exc:
-        raise ConfigurationError(
-            f"{config_path}, [database] path = {path}: this session knows no such letters (its encoding is "
-            f"{sys.getfilesystemencoding()}). Start with LC_ALL=C.UTF-8 in the environment, or name a path without them"
-        ) from exc
+    if problem := unknown_letters(path):
+        raise ConfigurationError(f"{config_path}, [database] path = {path}: {problem}")
     if os.path.isdir(path):
         raise ConfigurationError(
             f"{config_path}, [database] path = {path}: is a directory. Name a file in it: {path}/gridbot.db"
         )
     return path
+
+
+def unknown_letters(path: str) -> str:
+    """Why this session cannot name a file so; "" if it can."""
+    try:
+        os.fsencode(path)
+        path.encode()
+    except UnicodeEncodeError:
+        return (
+            f"this session knows no such letters (its encoding is {sys.getfilesystemencoding()}). Start with "
+            "LC_ALL=C.UTF-8 in the environment, or name a path without them"
+        )
+    return ""
 
 
 def beside(config_path: str, path: str) -> str:

@@ -7,6 +7,7 @@ tracebacks alike.
 
 import json
 import logging
+import os
 import sys
 import threading
 from collections.abc import Iterable
@@ -55,7 +56,22 @@ def _forms(secret: str) -> set[str]:
 
 
 class PatientFileHandler(RotatingFileHandler):
-    """Goes on with a full file that cannot be renamed, as in a foreign directory: better a long log than none."""
+    """
+    Goes on with a full file that cannot be renamed, as in a foreign directory: better a long log than none. A file that
+    was deleted, or set aside by logrotate, is begun anew: lines written to one without a name are lost.
+    """
+
+    def shouldRollover(self, record: logging.LogRecord) -> int:
+        if (stream := self.stream) and self._is_gone(stream.fileno()):
+            self.stream = None  # the line opens a new one
+            stream.close()
+        return super().shouldRollover(record)
+
+    def _is_gone(self, handle: int) -> bool:
+        try:
+            return not os.path.samestat(os.stat(self.baseFilename), os.fstat(handle))
+        except OSError as exc:
+            return isinstance(exc, FileNotFoundError)  # a disk error does not mean that the file is gone
 
     def doRollover(self) -> None:
         try:

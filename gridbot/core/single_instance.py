@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 
 from gridbot.core import ini_file
 from gridbot.exceptions import GridBotError, not_written
@@ -17,6 +18,8 @@ from gridbot.exceptions import GridBotError, not_written
 TYPE_CHECKING = False  # in place of typing.TYPE_CHECKING: importing typing takes milliseconds
 if TYPE_CHECKING:
     from pathlib import Path
+
+LOOKS, BETWEEN_LOOKS = 100, 0.01  # how often a lock that others only look at is tried, and seconds in between
 
 # Open for as long as the process lives: closing a file would release its lock.
 _held: dict[str, int] = {}
@@ -29,18 +32,42 @@ def lock_file(path: str) -> int | None:
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
+        is_ours = _lock(handle)
+    except OSError:
         os.close(handle)
-        if isinstance(exc, BlockingIOError):
-            return None
         raise
+    if not is_ours:
+        os.close(handle)
+        return None
     try:
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
     except OSError:
         return handle  # the lock holds without the pid, which is only for people; others report a full disk
     return handle
+
+
+def _lock(handle: int) -> bool:
+    """
+    True once the lock is ours, False if another process holds it. ``holder_if_running`` shares a free lock for a
+    moment. That is no bot: a start that took it for one would leave, and the bot be away until cron's next try.
+    """
+    for _ in range(LOOKS):
+        if _got(handle, fcntl.LOCK_EX):
+            return True
+        if not _got(handle, fcntl.LOCK_SH):
+            return False
+        fcntl.flock(handle, fcntl.LOCK_UN)
+        time.sleep(BETWEEN_LOOKS)
+    return False
+
+
+def _got(handle: int, kind: int) -> bool:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def lock_path(database: str | os.PathLike[str]) -> str:
@@ -65,12 +92,9 @@ def holder_if_running(database: str | os.PathLike[str]) -> str:
     except OSError:
         return ""
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return holder_of(path)
+        return "" if _got(handle, fcntl.LOCK_SH) else holder_of(path)
     finally:
         os.close(handle)
-    return ""
 
 
 def claim(database: str, public_key: str = "", *, key_only: bool = False) -> str | None:

@@ -6,6 +6,7 @@ One SQLite file in WAL mode with ``synchronous=FULL``. Writes that belong togeth
 the process must end; the next start reads what is on the disk.
 """
 
+import itertools
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -190,6 +191,7 @@ def open_or_rebuild(path: Path, now: float) -> tuple[DBConnect, str]:
 
     now  unix seconds, for the name of the damaged file
     """
+    path = Path(os.path.realpath(path))  # else a link would be renamed, and its file, whose lock the bot holds, stay
     try:
         db = DBConnect(path)
         if db.is_intact():
@@ -198,12 +200,33 @@ def open_or_rebuild(path: Path, now: float) -> tuple[DBConnect, str]:
     except DatabaseError as exc:
         if not isinstance(exc.__cause__, sqlite3.DatabaseError) or not _is_damage(str(exc.__cause__)):
             raise
-    aside = path.with_name(f"{path.name}.damaged-{now:.0f}")
+    aside = spare_name(path.with_name(f"{path.name}.damaged-{now:.0f}"))
     move_aside(path, aside)
     return DBConnect(path), (
         f"the database {path} was damaged; it is kept as {aside.name}. Open orders are adopted from the exchange; "
         "what earlier trades earned is known there and in the damaged file only."
     )
+
+
+def spare_name(path: Path) -> Path:
+    """``path``, numbered if names begin so already: a clock may show one second twice, and no file is replaced."""
+    there = [entry.name for entry in path.parent.iterdir()]
+    names = (path.with_name(f"{path.name}-{n}" if n else path.name) for n in itertools.count())
+    return next(name for name in names if not any(other.startswith(name.name) for other in there))
+
+
+def keep_aside(database: Path, aside: Path) -> None:
+    """
+    Give the database a second name, ``aside``, that it keeps when another file takes its place: so there is one at
+    every moment, whatever kills us. Its log is folded into it first, because a log must never meet another file. A
+    database that is damaged, or in use, or on a disk that knows no second names, is moved.
+    """
+    try:
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)) as connection:
+            connection.execute("PRAGMA journal_mode=DELETE")
+        os.link(database, aside)
+    except (sqlite3.Error, OSError):
+        move_aside(database, aside)
 
 
 def move_aside(database: Path, aside: Path) -> None:

@@ -1,6 +1,7 @@
 """What the owner's commands promise: check, backup, restore, watch, doctor, selftest."""
 
 import argparse
+import errno
 import os
 import re
 import shutil
@@ -122,6 +123,17 @@ def test_a_copy_can_be_made_while_the_bot_writes(world: World, tmp_path: Path) -
     assert list(tmp_path.glob("copy.db*")) == [copy], "one file, without companions"
 
 
+def test_a_copy_on_a_read_only_disk_is_refused_in_words(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(DatabaseError, match=r"copy\.db: the copy cannot be made \(.*Read-only file system"):
+        copied(world, tmp_path)
+
+
 def test_a_copy_does_not_replace_the_database_itself(world: World) -> None:
     with pytest.raises(ConfigurationError, match="is the bot's own file"):
         backup(settings_for(Path(world.path)), file(Path(world.path)))
@@ -212,6 +224,74 @@ def test_what_was_there_is_kept_when_a_copy_is_brought_back(world: World, tmp_pa
     count = "SELECT count(*) FROM trades"
     with sqlite3.connect(world.path) as now, sqlite3.connect(aside) as before:
         assert (now.execute(count).fetchone(), before.execute(count).fetchone()) == ((0,), (1,))
+
+
+def as_killed(world: World, directory: Path) -> Settings:
+    """The files of a bot that was ended by kill -9: the last fill is in the log only."""
+    world.price("49400").wait(10)
+    directory.mkdir()
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{world.path}{suffix}", directory)
+    return settings_for(directory / "bot.db")
+
+
+def trades_in(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as db:
+        return int(db.execute("SELECT count(*) FROM trades").fetchone()[0])
+
+
+@pytest.mark.usefixtures("unlocked")
+def test_a_restore_that_is_killed_leaves_the_database_where_it_was(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _sql(world.path, "UPDATE configuration SET market = 'Demo BTC/USD'")
+    copy = copied(world, tmp_path)
+    settings = as_killed(world, tmp_path / "killed")
+    replace = os.replace
+
+    def killed(old: Path, new: Path) -> None:
+        if new == settings.db.path:
+            raise KeyboardInterrupt
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        restore(settings, file(copy))
+    assert trades_in(settings.db.path) == 1
+
+
+@pytest.mark.usefixtures("unlocked")
+def test_a_log_that_a_killed_restore_has_left_does_not_spoil_the_copy(world: World, tmp_path: Path) -> None:
+    _sql(world.path, "UPDATE configuration SET market = 'Demo BTC/USD'")
+    copy = copied(world, tmp_path)
+    settings = as_killed(world, tmp_path / "killed")
+    shutil.copy(f"{world.path}-wal", f"{settings.db.path}.restoring-wal")
+    assert restore(settings, file(copy)) == 0
+    assert trades_in(settings.db.path) == 0
+
+
+@pytest.mark.usefixtures("unlocked")
+def test_two_restores_in_one_second_keep_what_each_has_found(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _sql(world.path, "UPDATE configuration SET market = 'Demo BTC/USD'")
+    copy = copied(world, tmp_path)
+    settings = as_killed(world, tmp_path / "killed")
+    monkeypatch.setattr(time, "strftime", lambda _form: "now")
+    assert (restore(settings, file(copy)), restore(settings, file(copy))) == (0, 0)
+    asides = [settings.db.path.with_name(f"bot.db.before-now{number}") for number in ("", "-1")]
+    assert [trades_in(aside) for aside in asides] == [1, 0]
+
+
+@pytest.mark.usefixtures("unlocked")
+def test_a_copy_takes_the_place_of_the_file_behind_a_link(world: World, tmp_path: Path) -> None:
+    _sql(world.path, "UPDATE configuration SET market = 'Demo BTC/USD'")
+    copy = copied(world, tmp_path)
+    settings = as_killed(world, tmp_path / "disk")
+    (tmp_path / "link.db").symlink_to(settings.db.path)
+    assert restore(settings_for(tmp_path / "link.db"), file(copy)) == 0
+    assert (tmp_path / "link.db").is_symlink()
+    assert trades_in(settings.db.path) == 0
 
 
 @pytest.mark.usefixtures("unlocked")

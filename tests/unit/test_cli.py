@@ -1,6 +1,7 @@
 """The command line: exit codes, errors as help, the second start, and names that stand for classes."""
 
 import argparse
+import errno
 import json
 import logging
 import os
@@ -322,6 +323,19 @@ def test_a_command_that_is_interrupted_says_that_there_is_no_result(
     assert capsys.readouterr() == ("", "interrupted, no result\n")
 
 
+def barred(settings: Settings, args: argparse.Namespace) -> int:
+    raise PermissionError(errno.EACCES, "Permission denied", "/root/copy.db")
+
+
+def test_a_file_in_a_folder_of_another_user_is_no_mistake_of_gridbot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(COMMANDS, "probe", Command("look", f"{__name__}:barred", arguments=False))
+    assert main(["--config", str(tmp_path / "config.ini"), "probe"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.partition(". ")[0]) == ("", "/root/copy.db: cannot be used (Permission denied)")
+
+
 def in_a_shell(words: str, tmp_path: Path, **environment: str) -> tuple[int, str, str]:
     command = shlex.join([sys.executable, str(ROOT / "gridbot.py"), "--config", str(tmp_path / "config.ini")])
     done = subprocess.run(
@@ -372,14 +386,22 @@ def test_letters_the_terminal_does_not_know_are_replaced(tmp_path: Path) -> None
     assert "config.ini, ??: GridHODL on BTC/USD" in out
 
 
-@pytest.mark.parametrize("command", ["", "status", "watch", "check"])
-def test_a_path_that_this_session_cannot_write_is_said_in_words(command: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "setting", "said"),
+    [
+        *((command, "[database]\npath = bücher.db", "b\\xfccher.db") for command in ("", "status", "watch", "check")),
+        *((command, "[logging]\nfile = bücher.log", "b\\xfccher.log") for command in ("", "status")),
+    ],
+)
+def test_a_path_that_this_session_cannot_write_is_said_in_words(
+    command: str, setting: str, said: str, tmp_path: Path
+) -> None:
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     config = tmp_path / "config.ini"
-    config.write_text(f"{config.read_text()}\n[database]\npath = bücher.db\n", encoding="utf-8")
+    config.write_text(f"{config.read_text()}\n{setting}\n", encoding="utf-8")
     code, out, err = in_a_shell(command, tmp_path, **ascii_only)
     assert (code, out) == (2, "")
-    assert "b\\xfccher.db: this session knows no such letters (its encoding is ascii). Start with LC_ALL=C.UTF-8" in err
+    assert f"{said}: this session knows no such letters (its encoding is ascii). Start with LC_ALL=C.UTF-8" in err
     assert "Traceback" not in err
 
 

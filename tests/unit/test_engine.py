@@ -336,6 +336,19 @@ def test_a_file_that_is_no_database_is_kept_aside_too(tmp_path: Path) -> None:
     db.close()
 
 
+def test_a_damaged_file_behind_a_link_is_kept_aside_and_the_link_and_its_lock_stay(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    path, file = tmp_path / "bot.db", tmp_path / "disk" / "real.db"
+    path.symlink_to(file)
+    for number, name in enumerate(("", "-1")):  # a clock that starts in 1970 at every boot shows a second again
+        file.write_text(f"this is not a database, but number {number}" * 99)
+        db, problem = open_or_rebuild(path, 1.0)
+        db.close()
+        assert f"it is kept as real.db.damaged-1{name}. " in problem
+        assert f"number {number}" in file.with_name(f"real.db.damaged-1{name}").read_text()
+        assert single_instance.lock_path(path) == f"{file}.lock"
+
+
 def test_a_database_in_a_format_that_never_was_is_kept_aside(tmp_path: Path) -> None:
     path = tmp_path / "bot.db"
     DBConnect(path).close()

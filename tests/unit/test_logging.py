@@ -223,6 +223,18 @@ def test_a_file_that_another_bot_sets_aside_in_the_same_moment_stays_bounded(
     assert "grows without end" not in (tmp_path / "bot.log").read_text()
 
 
+def test_a_file_that_is_deleted_or_set_aside_by_another_program_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "bot.log"
+    log_to(LoggingConfigDTO(file=path))
+    LOG.info("one")
+    path.rename(tmp_path / "bot.log.old")
+    LOG.info("two")
+    assert [line.split()[-1] for line in path.read_text().splitlines()] == ["two"]
+    path.unlink()
+    LOG.info("three")
+    assert [line.split()[-1] for line in path.read_text().splitlines()] == ["three"]
+
+
 def test_a_file_that_cannot_be_written_is_refused_with_the_key_to_mend(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"\[logging\] file = .*: cannot be written \(No such file"):
         set_up_logging(LoggingConfigDTO(file=tmp_path / "missing" / "bot.log"), (), sys.stdout)

@@ -1,10 +1,12 @@
 """One bot per database and per API key; a second start leaves quickly, and kill -9 leaves no lock behind."""
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +88,15 @@ def test_kill_9_releases_the_lock(tmp_path: Path, hold: type[Holder]) -> None:
     first.kill()
     assert claim(database) is None
     assert (tmp_path / "gridbot.db.lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_a_command_that_looks_whether_the_bot_runs_keeps_none_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking = os.open(tmp_path / "gridbot.db.lock", os.O_RDONLY | os.O_CREAT)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    monkeypatch.setattr(time, "sleep", lambda _seconds: os.close(looking))
+    assert claim(str(tmp_path / "gridbot.db")) is None
 
 
 def test_two_ways_to_one_file_are_one_database(tmp_path: Path, hold: type[Holder]) -> None:
