@@ -128,7 +128,7 @@ def test_money_is_tied_up_in_orders_from_their_placement_to_their_end(tmp_path):
 @pytest.mark.parametrize("path", ["close", "high-first"])
 @pytest.mark.parametrize("fee_tiers", [(), ((Decimal(0), Decimal("0.004")), (Decimal(500), Decimal("0.002")))])
 def test_a_chart_changes_no_figure(tmp_path, fee_tiers, path):
-    file = write_candles(tmp_path / "a.csv", diced_candles(5000, 7))
+    file = write_candles(tmp_path / "a.csv", diced_candles(2000, 7), step=150)
     one, other = (played([file], keep_curve=kept, fee_tiers=fee_tiers, path=path).outcome for kept in (True, False))
     assert one.document() == other.document()
     assert one.regular_buys == 4
@@ -245,11 +245,11 @@ def test_passing_over_quiet_candles_changes_no_digit(tmp_path, monkeypatch, stra
         act(past, block, index)
 
     monkeypatch.setattr(Backtest, "act", counted)
-    file = write_candles(tmp_path / "a.csv", diced_candles(2000, 11))
+    file = write_candles(tmp_path / "a.csv", diced_candles(1400, 11))
     changes = {"strategy": strategy}
     fast = played([file], quote=quote, base=base, changes=changes)
     slow = played([file], quote=quote, base=base, changes=changes, use_band=False)
-    assert acted[slow] == 2000 > acted[fast]
+    assert acted[slow] == 1400 > acted[fast]
     assert fast.outcome == slow.outcome
     assert fast.tally.fills == slow.tally.fills
     assert fast.tally.samples == slow.tally.samples
