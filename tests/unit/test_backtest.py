@@ -230,7 +230,7 @@ def test_a_discount_ends_when_the_volume_is_thirty_days_old(tmp_path):
 
 
 def test_cheaper_tiers_cost_less(tmp_path):
-    file = write_candles(tmp_path / "a.csv", diced_candles(2000, 4))
+    file = write_candles(tmp_path / "a.csv", diced_candles(700, 4))
     tiers = ((Decimal(0), FEE), (Decimal(500), Decimal("0.001")))
     assert played([file], fee_tiers=tiers).outcome.fees < played([file]).outcome.fees
 
@@ -258,7 +258,7 @@ def test_passing_over_quiet_candles_changes_no_digit(tmp_path, monkeypatch, stra
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_money_beyond_the_bots_own_changes_no_order(tmp_path, strategy):
     """As the running bot has it: the account holds more, the desk is told its share."""
-    file = write_candles(tmp_path / "a.csv", diced_candles(1500, 11))
+    file = write_candles(tmp_path / "a.csv", diced_candles(700, 11))
     alone = played([file], base="0.02", quote="700", changes={"strategy": strategy})
     data = MarketData([file])
     play = replace(alone.play, base_balance=Decimal(1), quote_balance=Decimal(9000))
