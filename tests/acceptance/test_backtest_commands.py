@@ -263,9 +263,7 @@ def test_a_chart_is_one_file_that_needs_no_network(folder, capsys):
 
 
 @pytest.mark.parametrize(("interval", "size", "opacity"), [("1%", 7, 1), ("0.51%", 4, 0.35)])
-def test_many_fills_do_not_hide_the_price_and_the_legend_shows_the_ladder(
-    folder, monkeypatch, interval, size, opacity
-):
+def test_many_fills_do_not_hide_the_price_and_the_legend_shows_the_ladder(folder, monkeypatch, interval, size, opacity):
     pytest.importorskip("plotly")
     monkeypatch.setattr("gridbot.core.chart.MANY_FILLS", 100)
     past = played([folder / "a.csv"], changes={"interval": interval})

@@ -233,7 +233,7 @@ def test_play_money_that_vanished_is_the_unexplained_rest(capsys: pytest.Capture
 def test_new_executions_make_an_old_audit_worthless(capsys: pytest.CaptureFixture[str]) -> None:
     trade_for_a_while()
     run(capsys, "audit")
-    trade_for_a_while()
+    trade_for_a_while(ticks=60)
     assert "since the last audit" in run(capsys, "status")[1]
     assert run(capsys, "audit")[0] == 0
     assert "books       reconciled" in run(capsys, "status")[1]
@@ -726,7 +726,7 @@ def test_the_hourly_status_message_has_the_profit_lines() -> None:
 
 def swing_books() -> None:
     """Books with extra sells of coins from before, and with buys of the bot's own."""
-    trade_for_a_while(ticks=600, strategy="SWING", base="0.02")
+    trade_for_a_while(ticks=300, strategy="SWING", base="0.02")
     with closing(DBConnect("demo.db", read_only=True)) as db:
         assert {row.info.side for row in Trades(db, USERREF).all()} == {"buy", "sell"}
         assert EXTRA in {row.sells for row in Trades(db, USERREF).all()}
@@ -755,7 +755,7 @@ def test_the_money_of_a_plan_is_of_the_same_moment_as_its_orders(capsys: pytest.
     with closing(sqlite3.connect("demo.db")) as db:
         [(seen,)] = db.execute("SELECT document FROM snapshots").fetchall()
     earlier = free()
-    _trade(300)
+    _trade(100)
     now = free()
     assert now != earlier
     with closing(sqlite3.connect("demo.db")) as db:  # as while the bot runs: the view is of an hour ago

@@ -100,7 +100,7 @@ def test_many_requests_to_stop_are_one(ground: Ground) -> None:
 
 
 def test_sigterm_while_an_order_is_on_its_way_waits_for_the_answer(ground: Ground) -> None:
-    ground.fake.faults.add("AddOrder", "delay_reply", nth=2, seconds=1.5)
+    ground.fake.faults.add("AddOrder", "delay_reply", nth=2, seconds=0.8)
     ground.aim = Aim("AddOrder", "never", nth=99)
     ground.start()
     assert ground.wait_until(lambda: ground.fake.count("AddOrder") == 2, PATIENCE), ground.log
@@ -113,9 +113,9 @@ def test_sigterm_while_an_order_is_on_its_way_waits_for_the_answer(ground: Groun
 
 
 def cpu_of(command: list[str], cwd: Path) -> tuple[float, int, str]:
-    """Seconds of CPU, the least of five; exit code; output."""
+    """Seconds of CPU, the least of three; exit code; output."""
     best, code, out = 99.0, 0, ""
-    for _ in range(5):
+    for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
