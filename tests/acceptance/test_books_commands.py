@@ -726,7 +726,7 @@ def test_the_hourly_status_message_has_the_profit_lines() -> None:
 
 def swing_books() -> None:
     """Books with extra sells of coins from before, and with buys of the bot's own."""
-    trade_for_a_while(ticks=300, strategy="SWING", base="0.02")
+    trade_for_a_while(ticks=600, strategy="SWING", base="0.02")
     with closing(DBConnect("demo.db", read_only=True)) as db:
         assert {row.info.side for row in Trades(db, USERREF).all()} == {"buy", "sell"}
         assert EXTRA in {row.sells for row in Trades(db, USERREF).all()}
