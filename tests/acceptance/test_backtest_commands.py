@@ -47,7 +47,7 @@ path = none.db
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "config.ini").write_text(CONFIG)
-    write_candles(tmp_path / "a.csv", diced_candles(1200, 7))
+    write_candles(tmp_path / "a.csv", diced_candles(400, 7))
     return tmp_path
 
 
@@ -70,7 +70,7 @@ def test_backtest_tells_wealth_against_holding_and_fixed_times(folder, capsys):
 def test_backtest_as_json_holds_amounts_as_text(folder, capsys):
     document = json.loads(told(folder, capsys, "backtest", "--data", "a.csv", "--json", "--quote", "5000"))
     assert document["start_quote"] == "5000"
-    assert document["candles"] == 1200
+    assert document["candles"] == 400
     assert isinstance(document["profit"]["grid_profit"]["net"], str)
 
 
@@ -248,9 +248,9 @@ def test_a_foreign_file_is_refused_with_file_and_line(folder, capsys):
 
 
 def test_data_given_twice_is_all_of_it(folder, capsys):
-    more = str(write_candles(folder / "b.csv", diced_candles(300, 8), begin=BEGIN + 60 * 1200))
+    more = str(write_candles(folder / "b.csv", diced_candles(300, 8), begin=BEGIN + 60 * 400))
     document = json.loads(told(folder, capsys, "backtest", "--data", "a.csv", "--data", more, "--json"))
-    assert document["candles"] == 1500
+    assert document["candles"] == 700
 
 
 def test_a_chart_is_one_file_that_needs_no_network(folder, capsys):
@@ -263,9 +263,10 @@ def test_a_chart_is_one_file_that_needs_no_network(folder, capsys):
 
 
 @pytest.mark.parametrize(("interval", "size", "opacity"), [("1%", 7, 1), ("0.51%", 4, 0.35)])
-def test_many_fills_do_not_hide_the_price_and_the_legend_shows_the_ladder(folder, interval, size, opacity):
+def test_many_fills_do_not_hide_the_price_and_the_legend_shows_the_ladder(folder, monkeypatch, interval, size, opacity):
     pytest.importorskip("plotly")
-    past = played([write_candles(folder / "a.csv", diced_candles(2500, 7))], changes={"interval": interval})
+    monkeypatch.setattr("gridbot.core.chart.MANY_FILLS", 100)
+    past = played([folder / "a.csv"], changes={"interval": interval})
     figure = draw("title", past.tally, Units.of("BTC", "USD", past.strategy.settings.pair))
     marks = {trace.name: trace.marker for trace in figure.data}
     for name in ("bought", "sold"):

@@ -233,7 +233,7 @@ def test_play_money_that_vanished_is_the_unexplained_rest(capsys: pytest.Capture
 def test_new_executions_make_an_old_audit_worthless(capsys: pytest.CaptureFixture[str]) -> None:
     trade_for_a_while()
     run(capsys, "audit")
-    trade_for_a_while()
+    trade_for_a_while(ticks=60)
     assert "since the last audit" in run(capsys, "status")[1]
     assert run(capsys, "audit")[0] == 0
     assert "books       reconciled" in run(capsys, "status")[1]
@@ -467,21 +467,30 @@ def closed_directory() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-def as_a_reader(directory: Path, command: str) -> tuple[int, str]:
-    """Exit code and output of a command of somebody without rights on the directory."""
-    start = [sys.executable, str(REPOSITORY / "gridbot.py"), command]
+READER = """\
+import sys
+from gridbot.core.cli import main
+for command in sys.argv[1:]:
+    print(f"{command} ended with {main([command])}", flush=True)
+"""
+
+
+def as_a_reader(directory: Path, *commands: str) -> str:
+    """What the commands of somebody without rights on the directory say, and their exit codes."""
+    start = [sys.executable, "-c", READER, *commands]
     if os.geteuid() == 0:  # for whom rights mean nothing
         if shutil.which("setpriv") is None:
             pytest.skip("root may write everywhere, and there is no setpriv to do without that")
         start = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *start]
-    done = subprocess.run(start, cwd=directory, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout + done.stderr
+    where = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(start, cwd=directory, env=where, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("command", ["status", "report", "plan", "check", "audit"])
-def test_books_in_a_directory_that_cannot_be_written_are_read(closed_directory: Path, command: str) -> None:
-    code, text = as_a_reader(closed_directory, command)
-    assert code == 0, text
+def test_books_in_a_directory_that_cannot_be_written_are_read(closed_directory: Path) -> None:
+    commands = ("status", "report", "plan", "check", "audit")
+    text = as_a_reader(closed_directory, *commands)
+    assert re.findall(r"^(\w+) ended with 0$", text, re.MULTILINE) == [*commands], text
     assert "PROBLEM" not in text
 
 
@@ -493,11 +502,10 @@ def test_a_log_that_cannot_be_read_without_writing_is_said(closed_directory: Pat
         shutil.copy("demo.db-wal", closed_directory)  # as a power cut leaves it
     (closed_directory / "demo.db-wal").chmod(0o644)
     closed_directory.chmod(0o555)
-    for command in ("status", "check"):
-        code, text = as_a_reader(closed_directory, command)
-        assert code == 1
-        assert "demo.db-wal holds what was written last, and only a user who may write to" in text
-        assert "PROBLEM" not in text
+    text = as_a_reader(closed_directory, "status", "check")
+    assert re.findall(r"^(\w+) ended with 1$", text, re.MULTILINE) == ["status", "check"], text
+    assert text.count("demo.db-wal holds what was written last, and only a user who may write to") == 2
+    assert "PROBLEM" not in text
 
 
 @pytest.mark.parametrize("command", ["status", "report", "forget"])
@@ -747,7 +755,7 @@ def test_the_money_of_a_plan_is_of_the_same_moment_as_its_orders(capsys: pytest.
     with closing(sqlite3.connect("demo.db")) as db:
         [(seen,)] = db.execute("SELECT document FROM snapshots").fetchall()
     earlier = free()
-    _trade(300)
+    _trade(100)
     now = free()
     assert now != earlier
     with closing(sqlite3.connect("demo.db")) as db:  # as while the bot runs: the view is of an hour ago

@@ -65,9 +65,9 @@ def test_an_execution_below_zero_counts_as_unreadable_and_is_asked_for(field: st
     assert house.is_dead(PRIVATE)
 
 
-def test_four_days_leave_nothing_behind_but_trades(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gridbot.services.book_sync.FORGET_AFTER", 86400.0)  # a week, in thirty days
-    measured, trial, broken = soak(4, "GridHODL", tmp_path)
+def test_three_days_leave_nothing_behind_but_trades(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gridbot.services.book_sync.FORGET_AFTER", 64800.0)  # a week, in thirty days
+    measured, trial, broken = soak(3, "GridHODL", tmp_path)
     assert broken == []
     assert len(measured) >= 5
     assert trial.seen["starts"] == 1

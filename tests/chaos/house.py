@@ -298,11 +298,11 @@ class House:
 
     # ---- time ------------------------------------------------------------------------------------
 
-    def run(self, seconds: float) -> None:
-        """Time passes; the process takes a turn every second, or is started when that is due."""
+    def run(self, seconds: float, turn: float = 1.0) -> None:
+        """Time passes; the process takes a turn every ``turn`` seconds, or is started when that is due."""
         until = self.now + seconds
         while self.now < until:
-            self.fake.advance(1.0)
+            self.fake.advance(turn)
             self.fake.heartbeat()
             self._turn()
 

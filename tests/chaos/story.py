@@ -103,6 +103,6 @@ def calm_down(house: House) -> int:
     for _ in range(12):
         for factor in ("1.0005", "0.9995"):
             house.price((price * Decimal(factor)).quantize(HALF / 5))
-            house.run(33)
+            house.run(33, turn=3)  # nothing is in a hurry any more
     house.run(5)
     return house.fake.count() - calls

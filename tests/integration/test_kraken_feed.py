@@ -16,6 +16,7 @@ from gridbot.exceptions import OrderFateUnknown, PlacementPaused
 from gridbot.models.exchange import OnMessageSchema
 from tests.fake_kraken import TEST_KEY, TEST_SECRET, FakeKraken
 from tests.fake_kraken import SystemClock as KrakenClock
+from tests.fake_kraken import server as fake_server
 from tests.fake_kraken.server import FakeKrakenServer
 
 PATIENCE = 5.0  # seconds until a test gives up waiting; none of them needs a fraction of it
@@ -84,8 +85,9 @@ class Bot:
 
 
 @pytest.fixture(autouse=True)
-def _quick_reconnects(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kraken_socket, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(fake_server, "HEARTBEAT_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -167,7 +169,7 @@ def test_garbage_among_prices_is_passed_over(fake: FakeKraken, bot: Bot):
 def test_a_connection_that_only_looks_open_is_replaced(
     fake: FakeKraken, server: FakeKrakenServer, break_it: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(kraken_socket, "SILENCE", 1.5)
+    monkeypatch.setattr(kraken_socket, "SILENCE", 0.5)
     bot = Bot(server).start()
     try:
         bot.hear("executions", "snapshot")

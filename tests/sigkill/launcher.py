@@ -4,18 +4,20 @@ instead of a minute, and a killed bot may start again at once. Everything else i
 
 GRIDBOT_TEST_GUARD       set: failures are followed by the pauses of the product
 GRIDBOT_TEST_HASTE       set: questions are asked once, and a start is tried again after half a second
-GRIDBOT_TEST_WALL_CLOCK  unix seconds at which this machine's wall clock shall stand at the start
+GRIDBOT_TEST_WALL_CLOCK  unix seconds at which this machine's wall clock shall stand at the start; no order of an
+                         earlier process is waited for
 """
 
 import os
 import sys
 import time
+from functools import partialmethod
 
 from gridbot.adapters.exchanges import kraken_rest, kraken_service
 from gridbot.core import clock, engine, restart_guard
 from gridbot.core.cli import main
 from gridbot.interfaces.exchange import IExchangeRESTService
-from gridbot.services import order_desk
+from gridbot.services import order_desk, pauses
 from gridbot.strategies import grid_sync
 
 
@@ -31,6 +33,8 @@ def hasten() -> None:
         kraken_service.LONGEST_PAUSE = 0.5
     if starts_at := os.environ.get("GRIDBOT_TEST_WALL_CLOCK"):
         offset = float(starts_at) - time.time()
+        grid_sync.DEADLINE = grid_sync.SETTLE_PAUSE = 0.5
+        pauses.Pauses.begin = partialmethod(pauses.Pauses.begin, first=0.5)  # type: ignore[assignment]
         clock.SystemClock.time = lambda _self: time.time() + offset  # type: ignore[method-assign]
 
 

@@ -4,11 +4,11 @@ import math
 import os
 import signal
 import statistics
-import subprocess
-import sys
 import threading
 from decimal import Decimal
 from itertools import pairwise
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -263,30 +263,23 @@ def test_without_a_seed_the_market_is_a_new_one_but_the_same_after_a_restart(tmp
     b.rest.close()
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from tests.unit.test_demo_market import demo, place_near, prices
-exchange = demo(Path(sys.argv[1]))
-prices(exchange, 100)
-print(place_near(exchange, "0.9"), exchange.rest.get_last_price())
-prices(exchange, 50)
-print(sys.stdout.flush() or os.kill(os.getpid(), signal.SIGKILL))
-"""
+def trade_and_die(folder: Path, told: Connection) -> None:
+    exchange = demo(folder)
+    prices(exchange, 100)
+    told.send((place_near(exchange, "0.9"), exchange.rest.get_last_price()))
+    prices(exchange, 50)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_after_kill_9_the_market_goes_on_from_the_last_stored_order(tmp_path):
-    run = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
-    assert run.returncode == -signal.SIGKILL, run.stderr
-    txid, price = run.stdout.split()
+    here, there = Pipe()
+    process = get_context("fork").Process(target=trade_and_die, args=(tmp_path, there))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    txid, price = here.recv()
     exchange = demo(tmp_path)
-    assert exchange.rest.get_last_price() == Decimal(price)
+    assert exchange.rest.get_last_price() == price
     assert [o.txid for o in exchange.rest.get_open_orders(USERREF)] == [txid]
     exchange.rest.close()
 

@@ -31,7 +31,8 @@ SNAPSHOT = MappingProxyType(
 
 
 @pytest.fixture
-def server() -> Iterator[MetricsServer]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[MetricsServer]:
+    monkeypatch.setattr(metrics_server, "POLL_SECONDS", 0.01)
     it = MetricsServer(HOST, 0, lambda: SNAPSHOT)
     it.start()
     yield it

@@ -3,10 +3,10 @@
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from decimal import Decimal
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -151,28 +151,19 @@ def test_a_file_under_its_former_name_is_still_found_and_not_shared(tmp_path):
     assert store_path(tmp_path / "bot.sqlite") == tmp_path / "bot.sqlite.exchange.db"
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from tests.unit.test_simulated_store import at, buy, stored
-rest = stored(Path(sys.argv[1]))
-print(buy(rest, "49000.0"))
-print(buy(rest, "48000.0"))
-print(at(rest, "48500.0")[0].exec_id)
-print(sys.stdout.flush() or os.kill(os.getpid(), signal.SIGKILL))
-"""
+def trade_and_die(path: Path, told: Connection) -> None:
+    rest = stored(path)
+    told.send((buy(rest, "49000.0"), buy(rest, "48000.0"), at(rest, "48500.0")[0].exec_id))
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_what_was_answered_survives_kill_9(tmp_path):
-    run = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path / "x.db")],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
-    assert run.returncode == -signal.SIGKILL, run.stderr
-    filled, still_open, exec_id = run.stdout.split()
+    here, there = Pipe()
+    process = get_context("fork").Process(target=trade_and_die, args=(tmp_path / "x.db", there))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    filled, still_open, exec_id = here.recv()
     rest = stored(tmp_path / "x.db")
     assert [o.txid for o in rest.get_open_orders(USERREF)] == [still_open]
     assert rest.get_order_with_retry(filled).status == "closed"

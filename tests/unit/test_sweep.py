@@ -47,7 +47,7 @@ def job(file: Path, period: Period = Period(), **changes: object) -> Job:  # noq
 
 @pytest.fixture
 def file(tmp_path):
-    return write_candles(tmp_path / "a.csv", diced_candles(1500, 31))
+    return write_candles(tmp_path / "a.csv", diced_candles(500, 31))
 
 
 def test_a_job_is_a_backtest(file):
@@ -58,8 +58,8 @@ def test_the_held_out_part_is_later_and_nothing_of_it_chooses(file):
     data = MarketData([file])
     earlier, later = cut(Period(), data, Decimal("0.3"))
     assert (earlier.start, earlier.end) == (BEGIN, later.start)
-    assert later.end == BEGIN + 1500 * 60
-    assert later.start == BEGIN + 1500 * 60 * 0.7
+    assert later.end == BEGIN + 500 * 60
+    assert later.start == BEGIN + 500 * 60 * 0.7
     executor = AtOnce()
     jobs = [job(file, earlier, interval=interval) for interval in ("1%", "2%", "4%")]
     ranked, judged, _ = search(executor, jobs, later, top=2)
@@ -203,10 +203,10 @@ def test_the_verdict_is_that_of_backtest_and_knows_buying_at_fixed_times(file, r
 
 
 def test_the_text_says_when_with_what_and_at_what_cost(file):
-    tried, judged = (run_job(job(file, Period(BEGIN + a, BEGIN + b))) for a, b in ((0, 60000), (60000, 90000)))
+    tried, judged = (run_job(job(file, Period(BEGIN + a, BEGIN + b))) for a, b in ((0, 15000), (15000, 30000)))
     shown = text([tried], [judged], [])
-    assert "1 setting tried on 2020-09-13 12:27 to 2020-09-14 05:07, the best first" in shown
-    assert "the best on 2020-09-14 05:07 to 2020-09-14 13:27, which had no say in choosing them" in shown
+    assert "1 setting tried on 2020-09-13 12:27 to 2020-09-13 16:37, the best first" in shown
+    assert "the best on 2020-09-13 16:37 to 2020-09-13 20:47, which had no say in choosing them" in shown
     assert "\nassumed     0 BTC and 10000 USD at the start; " in shown
     assert "high-first within a candle (another --path may give less); fee 0.25 % a side; " in shown
 
