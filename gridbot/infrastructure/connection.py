@@ -223,7 +223,8 @@ def keep_aside(database: Path, aside: Path) -> None:
     """
     try:
         with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)) as connection:
-            connection.execute("PRAGMA journal_mode=DELETE")
+            if connection.execute("PRAGMA journal_mode=DELETE").fetchone() != ("delete",):
+                raise sqlite3.OperationalError("the log is still in use")
         os.link(database, aside)
     except (sqlite3.Error, OSError):
         move_aside(database, aside)
