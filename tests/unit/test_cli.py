@@ -324,7 +324,7 @@ def test_a_command_that_is_interrupted_says_that_there_is_no_result(
 
 
 def barred(settings: Settings, args: argparse.Namespace) -> int:
-    raise PermissionError(errno.EACCES, "Permission denied", "/root/copy.db")
+    raise PermissionError(errno.EACCES, "Permission denied", "/boot/copy.db")
 
 
 def test_a_file_in_a_folder_of_another_user_is_no_mistake_of_gridbot(
@@ -333,7 +333,7 @@ def test_a_file_in_a_folder_of_another_user_is_no_mistake_of_gridbot(
     monkeypatch.setitem(COMMANDS, "probe", Command("look", f"{__name__}:barred", arguments=False))
     assert main(["--config", str(tmp_path / "config.ini"), "probe"]) == 2
     out, err = capsys.readouterr()
-    assert (out, err.partition(". ")[0]) == ("", "/root/copy.db: cannot be used (Permission denied)")
+    assert (out, err.partition(". ")[0]) == ("", "/boot/copy.db: cannot be used (Permission denied)")
 
 
 def in_a_shell(words: str, tmp_path: Path, **environment: str) -> tuple[int, str, str]:
