@@ -23,6 +23,7 @@ from itertools import chain
 from pathlib import Path
 
 from tests import bench_live
+from tests.settings import config_ini
 
 ROOT = Path(__file__).resolve().parent.parent
 STRATEGIES = ("GridHODL", "GridSell", "SWING", "cDCA")
@@ -30,23 +31,7 @@ STRATEGIES = ("GridHODL", "GridSell", "SWING", "cDCA")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 BACKTESTING_PY = 57.6  # seconds for such a year elsewhere; measured here when it is installed
 
-CONFIG = """
-[bot]
-name = bench
-exchange = Demo
-userref = 1
-strategy = GridHODL
-base_currency = BTC
-quote_currency = USD
-[grid]
-amount_per_grid = 100
-interval = 2%
-n_open_buy_orders = 5
-max_investment = 1000000
-fee = 0.25%
-[paper]
-quote_balance = 10000
-"""
+CONFIG = config_ini("[paper]\nquote_balance = 10000\n", interval="2%", max_investment=1000000, fee="0.25%")
 
 FLOOR = """
 import gzip, sys

@@ -25,6 +25,8 @@ from typing import Any
 
 import requests
 
+from tests.settings import config_ini
+
 ROOT = Path(__file__).resolve().parent.parent
 TICKER = (
     '{"channel":"ticker","type":"update","data":[{"symbol":"BTC/USD","bid":49999.9,"bid_qty":1.20540000,'
@@ -75,21 +77,7 @@ class BotProcess:
     def __init__(self, fake: FakeProcess, directory: Path, n: int = 5) -> None:
         self.directory = directory
         self.config = directory / "config.ini"
-        self.config.write_text(
-            f"""[bot]
-name = bench
-exchange = Kraken
-dry_run = no
-userref = 7
-strategy = GridHODL
-base_currency = BTC
-quote_currency = USD
-[grid]
-amount_per_grid = 100
-interval = 1%
-n_open_buy_orders = {n}
-max_investment = 100000
-fee = 0.25%
+        more = f"""\
 [kraken]
 api_public_key = {fake.urls["api_key"]}
 api_secret_key = {fake.urls["api_secret"]}
@@ -97,7 +85,8 @@ rest_url = {fake.urls["rest_url"]}
 ws_url = {fake.urls["ws_url"]}
 ws_auth_url = {fake.urls["ws_auth_url"]}
 """
-        )
+        live = {"exchange": "Kraken", "dry_run": "no", "n_open_buy_orders": n, "max_investment": 100000}
+        self.config.write_text(config_ini(more, **live, fee="0.25%"))
         self.config.chmod(0o600)
         self.environment = os.environ | {"XDG_STATE_HOME": str(directory / "state")}
         self.process = self.start()

@@ -38,7 +38,8 @@ from gridbot.services.order_desk import OrderDesk
 from gridbot.strategies.grid_orders import Surroundings
 from tests.fake_kraken import FakeKraken, VirtualClock
 from tests.fake_kraken.wire import from_json, to_json
-from tests.world import BTC_USD, USERREF, ManualClock, config
+from tests.settings import USERREF, config
+from tests.world import BTC_USD, ManualClock
 
 A_HOUSE = 2_000  # frames until a house is built anew
 NASTY: tuple[Any, ...] = (

@@ -12,6 +12,7 @@ from gridbot.core.backtest import Backtest, Play, pair_from_file
 from gridbot.core.candles import DEFAULT_PATH, MarketData
 from gridbot.core.registry import resolve
 from gridbot.models.configuration import BotConfigDTO
+from tests.settings import config
 
 ROOT = Path(__file__).parent.parent
 BEGIN = 1_600_000_020  # a full minute
@@ -21,20 +22,7 @@ Candle = tuple[str, str, str, str]  # open, high, low, close
 
 
 def bot(**changes: object) -> BotConfigDTO:
-    settings: dict[str, object] = {
-        "name": "past",
-        "exchange": "Kraken",
-        "userref": 7,
-        "strategy": "GridHODL",
-        "base_currency": "BTC",
-        "quote_currency": "USD",
-        "amount_per_grid": "100",
-        "interval": "1%",
-        "n_open_buy_orders": 5,
-        "max_investment": "10000",
-        "fee": FEE,
-    }
-    return BotConfigDTO(**(settings | changes))
+    return config(**({"name": "past", "exchange": "Kraken", "userref": 7} | changes))
 
 
 def write_candles(path: Path, candles: Iterable[Candle], step: int = 60, begin: int = BEGIN) -> Path:

@@ -26,7 +26,7 @@ from gridbot.core import trial as trials
 from gridbot.core.selftest import judge, trial_settings
 from gridbot.core.trial import TICK, Trial
 from gridbot.models.configuration import Settings
-from tests.world import config
+from tests.settings import config
 
 WARM_UP = 1 / 3  # of the days: caches fill, the first week of finished orders is kept
 MOST_MEMORY = 256 * 1024  # bytes that may be added after the warm-up, on Python's own account

@@ -15,7 +15,6 @@ from gridbot.core.registry import resolve
 from gridbot.exceptions import OrderFateUnknown
 from gridbot.infrastructure.database import DBConnect
 from gridbot.interfaces.clock import IClock
-from gridbot.models.configuration import BotConfigDTO
 from gridbot.models.events import Event
 from gridbot.models.exchange import (
     AssetPairInfoSchema,
@@ -30,8 +29,7 @@ from gridbot.services.order_desk import OrderDesk
 from gridbot.strategies.grid_base import GridStrategyBase
 from gridbot.strategies.grid_hodl import GridHODLStrategy
 from gridbot.strategies.grid_orders import Surroundings
-
-USERREF = 1680953421
+from tests.settings import USERREF, config
 
 BTC_USD = AssetPairInfoSchema(
     base="XXBT",
@@ -65,24 +63,6 @@ class ManualClock(IClock):
 
     def stopping(self) -> bool:
         return False
-
-
-def config(**changes: Any) -> BotConfigDTO:
-    """The worked example of the trading rules: A 100, i 1 %, f 0.25 %, n 5, M 10000."""
-    values: dict[str, Any] = {
-        "name": "test",
-        "exchange": "Demo",
-        "userref": USERREF,
-        "strategy": "GridHODL",
-        "base_currency": "BTC",
-        "quote_currency": "USD",
-        "amount_per_grid": Decimal(100),
-        "interval": Decimal("0.01"),
-        "n_open_buy_orders": 5,
-        "max_investment": Decimal(10000),
-        "fee": Decimal("0.0025"),
-    }
-    return BotConfigDTO(**(values | changes))
 
 
 class Flaky(SimulatedRESTService):

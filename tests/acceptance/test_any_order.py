@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gridbot.models.exchange import BUY, ExecutionsUpdateSchema, OnMessageSchema
-from tests.world import USERREF, World
+from tests.settings import USERREF
+from tests.world import World
 
 
 def news_of(world: World) -> list[ExecutionsUpdateSchema]:

@@ -22,26 +22,11 @@ from gridbot.models.money import shown
 from gridbot.services.funds import bound_by
 from gridbot.services.messages import Units
 from tests.past import BEGIN, ROOT, diced_candles, played, write_candles
+from tests.settings import USERREF, config_ini
 from tests.unit.test_replay import Session, prices
-from tests.world import USERREF
 
-CONFIG = """
-[bot]
-name = past
-exchange = Demo
-userref = 7
-strategy = GridHODL
-base_currency = BTC
-quote_currency = USD
-[grid]
-amount_per_grid = 100
-interval = 1%
-n_open_buy_orders = 5
-max_investment = 10000
-fee = 0.25%
-[database]
-path = none.db
-"""
+DATABASE = "[database]\npath = {}.db\n"
+CONFIG = config_ini(DATABASE.format("none"), fee="0.25%")
 
 
 @pytest.fixture
@@ -80,8 +65,8 @@ def keep_as_demo(past, folder: Path, strategy: str = "GridHODL", base: str = "0"
     past.desk._db.execute("COMMIT")
     with closing(sqlite3.connect(folder / "past.db")) as file:
         past.desk._db.db.conn.backup(file)
-    text = CONFIG.replace("none.db", "past.db").replace("GridHODL", strategy)
-    (folder / "config.ini").write_text(text + f"[paper]\nbase_balance = {base}\nquote_balance = 10000\n")
+    more = f"{DATABASE.format('past')}[paper]\nbase_balance = {base}\nquote_balance = 10000\n"
+    (folder / "config.ini").write_text(config_ini(more, strategy=strategy, fee="0.25%"))
 
 
 @pytest.mark.parametrize(("strategy", "base"), [("GridHODL", "0"), ("SWING", "0.05"), ("cDCA", "0")])
@@ -466,7 +451,7 @@ def lived(folder: Path) -> Path:
     with closing(sqlite3.connect(folder / "bot.db")) as db:
         db.execute("UPDATE configuration SET market = 'Demo BTC/USD'")
         db.commit()
-    text = CONFIG.replace("none.db", "bot.db").replace("userref = 7", f"userref = {USERREF}")
+    text = config_ini(DATABASE.format("bot"), userref=USERREF, fee="0.25%")
     (folder / "config.ini").write_text(text)
     return folder
 

@@ -39,25 +39,13 @@ from gridbot.models.grid import EXTRA, SURPLUS
 from tests.fake_kraken import FakeKraken
 from tests.fake_kraken.server import FakeKrakenServer
 from tests.integration.test_bot_over_sockets import bot, soon
+from tests.settings import config_ini
 from tests.world import ManualClock, World
 
 USERREF = 7
 REPOSITORY = Path(__file__).parents[2]
 
-CONFIG = """\
-[bot]
-name = mine
-exchange = Demo
-userref = 7
-strategy = {strategy}
-base_currency = BTC
-quote_currency = USD
-[grid]
-amount_per_grid = 100
-interval = 0.5%
-n_open_buy_orders = {buys}
-max_investment = {limit}
-fee = 0.1%
+MORE = """\
 [paper]
 base_balance = {base}
 quote_balance = {quote}
@@ -66,9 +54,7 @@ seed = 42
 volatility = 0.3%
 [database]
 path = demo.db
-{more}
 """
-DEFAULTS = {"strategy": "GridHODL", "buys": "5", "limit": "10000", "base": "0", "quote": "10000", "more": ""}
 
 
 @pytest.fixture(autouse=True)
@@ -82,9 +68,10 @@ def as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]
     single_instance.release_all()
 
 
-def configure(**changes: str) -> Path:
+def configure(*, base: str = "0", quote: str = "10000", more: str = "", **changes: str) -> Path:
     path = Path("config.ini")
-    path.write_text(CONFIG.format(**(DEFAULTS | changes)))
+    sections = MORE.format(base=base, quote=quote) + more
+    path.write_text(config_ini(sections, **({"interval": "0.5%", "fee": "0.1%"} | changes)))
     return path
 
 
@@ -615,7 +602,7 @@ def test_status_names_the_missing_levels_at_the_prices_that_the_bot_would_place(
 
 
 def test_status_says_that_the_limit_is_reached(capsys: pytest.CaptureFixture[str]) -> None:
-    trade_for_a_while(ticks=1, limit="250")
+    trade_for_a_while(ticks=1, max_investment="250")
     _, out, _ = run(capsys, "status")
     missing = [line for line in out.splitlines() if line.startswith("missing")]
     assert len(missing) == 3

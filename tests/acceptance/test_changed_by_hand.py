@@ -10,7 +10,8 @@ from gridbot.exceptions import InsufficientFunds
 from gridbot.models.events import OrderCancelled, OrderExecuted, Trouble
 from gridbot.models.exchange import SELL, ExecutionsUpdateSchema, OnMessageSchema, OrderInfoSchema, TradeInfoSchema
 from gridbot.models.grid import BookOrder
-from tests.world import USERREF, World
+from tests.settings import USERREF
+from tests.world import World
 
 
 def amend(world: World, order: SimulatedOrder, volume: str) -> None:

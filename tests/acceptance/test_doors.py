@@ -22,6 +22,7 @@ from gridbot.core.registry import resolve
 from gridbot.exceptions import ConfigurationError
 from gridbot.models.events import BotStarted, BotStopped, Event, OrderCancelled, OrderExecuted, OrderPlaced
 from gridbot.models.exchange import BUY, SELL
+from tests.settings import config_ini
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "gridbot" / "README.md"
@@ -31,20 +32,7 @@ EXAMPLES = {
 }
 LONGEST_RUN = 20.0  # seconds; the examples need less than one
 
-CONFIG = """
-[bot]
-name = door
-exchange = {exchange}
-userref = 7
-strategy = {strategy}
-base_currency = BTC
-quote_currency = USD
-[grid]
-amount_per_grid = 100
-interval = 1%
-n_open_buy_orders = 5
-max_investment = 10000
-{fee}
+MORE = """\
 [demo]
 seed = 7
 speed = 500
@@ -71,12 +59,12 @@ def configure(
     exchange: str = "tide_exchange:TideExchange",
     strategy: str = "GridSell",
     channels: str = "",
-    fee: str = "fee = 0.25%",
+    fee: str | None = "0.25%",
     volatility: str = "0.5%",
 ) -> Path:
     path = house / "config.ini"
-    text = CONFIG.format(exchange=exchange, strategy=strategy, channels=channels, fee=fee, volatility=volatility)
-    path.write_text(text, encoding="utf-8")
+    more = MORE.format(channels=channels, volatility=volatility)
+    path.write_text(config_ini(more, exchange=exchange, strategy=strategy, fee=fee), encoding="utf-8")
     return path
 
 
@@ -146,7 +134,7 @@ def test_an_exchange_of_ones_own_outlives_the_bot(house: Path) -> None:
 
 
 def test_an_exchange_of_ones_own_refuses_its_settings_with_help(house: Path) -> None:
-    config = configure(house, fee="")
+    config = configure(house, fee=None)
     with pytest.raises(ConfigurationError, match="the tide does not tell a fee"):
         build(load_settings(config), SystemClock(threading.Event()))
 
@@ -183,8 +171,8 @@ def test_a_channel_of_ones_own_hears_the_bot(house: Path) -> None:
 
     assert code == 0
     diary = (house / "diary.txt").read_text(encoding="utf-8")
-    assert "door started\nGridSell: 5 buys of 100.00" in diary
-    assert "door stopped: asked to stop\n5 buys and 0 sells stay open on the exchange" in diary
+    assert "mine started\nGridSell: 5 buys of 100.00" in diary
+    assert "mine stopped: asked to stop\n5 buys and 0 sells stay open on the exchange" in diary
 
 
 def test_all_three_at_once_from_the_command_line(house: Path) -> None:

@@ -14,7 +14,8 @@ from gridbot.core.commands_owner import forget
 from gridbot.core.database_check import problems_in
 from gridbot.exceptions import ConfigurationError, DatabaseError
 from gridbot.models.configuration import DBConfigDTO, Settings
-from tests.world import USERREF, World, config
+from tests.settings import USERREF, config
+from tests.world import World
 
 
 def settings_of(world: World, exchange: str = "Demo") -> Settings:

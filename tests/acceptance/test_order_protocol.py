@@ -30,7 +30,8 @@ from gridbot.models.exchange import (
 from gridbot.models.grid import Cause, PlaceBuy
 from gridbot.models.money import ZERO
 from gridbot.services.order_desk import PLACING
-from tests.world import USERREF, World
+from tests.settings import USERREF
+from tests.world import World
 
 FIRST_GRID = ["49504.9", "49014.7", "48529.4", "48048.9", "47573.1"]
 

@@ -41,8 +41,9 @@ from gridbot.services.funds import bound_by
 from gridbot.services.ledger import reconciled
 from gridbot.services.order_desk import OrderDesk
 from tests.fake_kraken import TEST_KEY, TEST_SECRET
+from tests.settings import USERREF, config, config_ini
 from tests.sigkill.ground import Ground
-from tests.world import USERREF, World, config
+from tests.world import World
 
 
 def settings_for(path: Path) -> Settings:
@@ -529,22 +530,8 @@ def test_the_books_of_an_older_gridbot_are_read_after_its_next_start(world: Worl
         Audits(db, USERREF).last()
 
 
-CONFIG = """\
-[bot]
-name = mine
-exchange = Demo
-userref = 7
-strategy = GridHODL
-base_currency = BTC
-quote_currency = USD
-[grid]
-amount_per_grid = 100
-interval = 1%
-n_open_buy_orders = 5
-max_investment = 2000
-[notification]
-channels = tests.acceptance.test_owner_commands:Phone
-"""
+PHONE = "[notification]\nchannels = tests.acceptance.test_owner_commands:Phone\n"
+CONFIG = config_ini(PHONE, max_investment=2000)
 
 
 class Phone(INotificationChannel):
@@ -615,7 +602,7 @@ def test_the_life_of_another_bot_on_the_database_is_not_one_s_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(heartbeat, "sign_path", lambda database: f"{database}.alive")
-    (tmp_path / "config.ini").write_text(CONFIG.replace("userref = 7", "userref = 07"))
+    (tmp_path / "config.ini").write_text(config_ini(PHONE, userref="07"))
     assert single_instance.claim(str(tmp_path / "gridbot.db")) is None
     Heartbeat(tmp_path / "gridbot.db", userref=7).beat("RUNNING")
     words = ["--config", str(tmp_path / "config.ini"), "watch"]
@@ -673,7 +660,7 @@ def test_the_doctor_sends_a_test_message_only_when_asked_to(
     monkeypatch.setattr(Phone, "send", Mock(return_value=False))
     assert main([*words, "--notify"]) == 1
     assert "PROBLEM message: Phone: the message was not accepted\n" in capsys.readouterr().out
-    (tmp_path / "config.ini").write_text(CONFIG.partition("[notification]")[0])
+    (tmp_path / "config.ini").write_text(config_ini())
     assert main([*words, "--notify"]) == 0
     assert "hint    message: no channel is configured; see [telegram]\n" in capsys.readouterr().out
     single_instance.release_all()
@@ -978,7 +965,7 @@ class Quiet(IExchangeFactory):
 
 def test_an_exchange_that_has_no_price_yet_is_no_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = "tests.acceptance.test_owner_commands:Quiet"
-    (tmp_path / "config.ini").write_text(CONFIG.replace("exchange = Demo", f"exchange = {name}"))
+    (tmp_path / "config.ini").write_text(config_ini(exchange=name))
     code = main(["--config", str(tmp_path / "config.ini"), "doctor"])
     text = capsys.readouterr().out
     assert (code, text.splitlines()[-1]) == (0, "everything is ready"), text
@@ -1055,7 +1042,7 @@ def test_the_selftest_keeps_every_promise_and_counts_them(
 def test_the_selftest_expects_no_sell_of_a_buy_that_the_strategy_keeps(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "config.ini").write_text(CONFIG.replace("GridHODL", "tests.world:Keeper"))
+    (tmp_path / "config.ini").write_text(config_ini(strategy="tests.world:Keeper"))
     code = main(["--config", str(tmp_path / "config.ini"), "selftest", "--days", "1", "--seed", "4"])
     text = capsys.readouterr().out
     assert code == 0, text

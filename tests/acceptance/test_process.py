@@ -22,7 +22,7 @@ from tests.sigkill.promises import broken_promises, is_settled, rows
 from tests.sigkill.shooting import shoot
 
 PATIENCE = 20.0
-STARTED = " target started\n"
+STARTED = " mine started\n"
 
 
 @pytest.fixture

@@ -35,7 +35,8 @@ from gridbot.models.exchange import (
 )
 from gridbot.models.grid import BookOrder, Cause, UnsoldBuy
 from gridbot.strategies.grid_rules import buy_behind
-from tests.world import BTC_USD, USERREF, World
+from tests.settings import USERREF
+from tests.world import BTC_USD, World
 
 LOST = OnMessageSchema(channel="executions", type="lost")
 PRICE_LOST = OnMessageSchema(channel="ticker", type="lost")

@@ -21,7 +21,7 @@ from gridbot.models.events import BotStopped, CaughtUp, Event
 from gridbot.models.exchange import BUY, SELL
 from tests.fake_kraken import TEST_KEY, TEST_SECRET, FakeKraken
 from tests.fake_kraken.server import FakeKrakenServer
-from tests.world import USERREF, config
+from tests.settings import USERREF, config
 
 FIRST_GRID = ["49504.9", "49014.7", "48529.4", "48048.9", "47573.1"]
 

@@ -25,25 +25,12 @@ from tests.fake_kraken import TEST_KEY, TEST_SECRET, FakeKraken
 from tests.fake_kraken.faults import Drop, Outcome
 from tests.fake_kraken.orders import Order, Trade
 from tests.fake_kraken.server import FakeKrakenServer
+from tests.settings import USERREF, config_ini
 
 ROOT = Path(__file__).parents[2]
-USERREF = 1680953421
 FOREIGN = 7
 
-CONFIG = """\
-[bot]
-name = target
-exchange = Kraken
-dry_run = no
-userref = {userref}
-strategy = {strategy}
-base_currency = BTC
-quote_currency = USD
-[grid]
-amount_per_grid = 100
-interval = 1%
-n_open_buy_orders = {n}
-max_investment = {max_investment}
+MORE = """\
 [kraken]
 api_public_key = {key}
 api_secret_key = {secret}
@@ -53,7 +40,7 @@ ws_auth_url = {ws_auth}
 [database]
 path = bot.db
 [logging]
-level = {level}
+level = INFO
 """
 
 LOST, TAKEN, ANSWERED = "arrived, then lost", "taken, not answered", "answered"
@@ -115,18 +102,18 @@ class Ground:
     def write_config(self, server: FakeKrakenServer, key: str = TEST_KEY) -> None:
         """config.ini for a bot on ``server``."""
         path = self.directory / "config.ini"
+        more = MORE.format(
+            key=key, secret=TEST_SECRET, rest=server.rest_url, ws=server.ws_url, ws_auth=server.ws_auth_url
+        )
         path.write_text(
-            CONFIG.format(
+            config_ini(
+                more,
+                exchange="Kraken",
+                dry_run="no",
                 userref=USERREF,
                 strategy=self.strategy,
-                n=self.n,
+                n_open_buy_orders=self.n,
                 max_investment=self.max_investment,
-                key=key,
-                secret=TEST_SECRET,
-                rest=server.rest_url,
-                ws=server.ws_url,
-                ws_auth=server.ws_auth_url,
-                level="INFO",
             )
         )
         path.chmod(0o600)

@@ -23,23 +23,11 @@ from gridbot.interfaces.notification import INotificationChannel
 from gridbot.models.configuration import Settings
 from gridbot.models.money import to_decimal
 from tests.past import write_candles
+from tests.settings import config_ini
 
 ROOT = Path(__file__).parents[2]
 
-CONFIG = """\
-[bot]
-name = mine
-exchange = Demo
-userref = 7
-strategy = GridHODL
-base_currency = BTC
-quote_currency = USD
-[grid]
-amount_per_grid = 100
-interval = 1%
-n_open_buy_orders = 5
-max_investment = 10000
-"""
+CONFIG = config_ini()
 
 
 @pytest.fixture(autouse=True)
@@ -170,7 +158,7 @@ def test_a_mistake_in_a_file_outside_gridbot_names_its_line(
 def test_a_wrong_setting_ends_with_2_and_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    (tmp_path / "config.ini").write_text(CONFIG.replace("1%", "4"))
+    (tmp_path / "config.ini").write_text(config_ini(interval="4"))
     fake = engine(monkeypatch)
     assert main([]) == 2
     assert capsys.readouterr() == (
@@ -196,7 +184,7 @@ def test_a_file_of_errors_that_cron_adds_to_every_minute_hears_the_errors_of_two
 ) -> None:
     (tmp_path / "errors.log").write_text("older\n" * 3000)
     for wrong in ("4", "4", "-1%", "4", "-1%", "4"):
-        (tmp_path / "config.ini").write_text(CONFIG.replace("1%", wrong))
+        (tmp_path / "config.ini").write_text(config_ini(interval=wrong))
         with (tmp_path / "errors.log").open("a") as errors:
             monkeypatch.setattr(sys, "stderr", errors)
             assert main([]) == 2
@@ -380,7 +368,7 @@ def test_a_command_needs_no_standard_error(tmp_path: Path) -> None:
 
 
 def test_letters_the_terminal_does_not_know_are_replaced(tmp_path: Path) -> None:
-    (tmp_path / "config.ini").write_text(CONFIG.replace("= mine", "= 日本"), encoding="utf-8")
+    (tmp_path / "config.ini").write_text(config_ini(name="日本"), encoding="utf-8")
     code, out, err = in_a_shell("doctor", tmp_path, PYTHONIOENCODING="ascii")
     assert (code, err) == (0, "")
     assert "config.ini, ??: GridHODL on BTC/USD" in out
@@ -463,8 +451,7 @@ def test_play_money_does_not_keep_the_bot_with_real_orders_from_its_key(
 ) -> None:
     monkeypatch.setenv("GRIDBOT_API_PUBLIC_KEY", "public")
     monkeypatch.setenv("GRIDBOT_API_SECRET_KEY", "c2VjcmV0")
-    live = CONFIG.replace("exchange = Demo", f"exchange = Kraken\ndry_run = {dry_run}")
-    (tmp_path / "config.ini").write_text(live)
+    (tmp_path / "config.ini").write_text(config_ini(exchange="Kraken", dry_run=dry_run))
     claimed = []
 
     def claim(database: str, key: str) -> str:

@@ -27,27 +27,14 @@ from gridbot.models.configuration import (
 from gridbot.models.grid import GridView
 from gridbot.models.money import to_decimal
 from gridbot.strategies import grid_rules as rules
+from tests.settings import config, config_ini
 from tests.world import BTC_USD
 
 SHIPPED = Path(__file__).parents[2] / "config.ini"
 PUBLIC = "pUbLiCkEyOfTheBot0123456789"
 SECRET = "c2VjcmV0LXNlY3JldC1zZWNyZXQ="
 
-WORKING = """\
-[bot]
-name = mine
-exchange = Kraken
-userref = 7
-strategy = GridHODL
-base_currency = BTC
-quote_currency = USD
-[grid]
-amount_per_grid = 100
-interval = 1%
-n_open_buy_orders = 5
-max_investment = 10000
-fee = 0.25%
-"""
+WORKING = config_ini(exchange="Kraken", fee="0.25%")
 
 Write = Callable[..., Path]
 
@@ -102,19 +89,8 @@ def test_a_log_that_would_spoil_the_settings_or_a_database_is_refused(write: Wri
 
 
 def bot(**changes: Any) -> BotConfigDTO:
-    values = {
-        "name": "mine",
-        "exchange": "Kraken",
-        "userref": 7,
-        "strategy": "GridHODL",
-        "base_currency": "BTC",
-        "quote_currency": "USD",
-        "amount_per_grid": Decimal(100),
-        "interval": Decimal("0.01"),
-        "n_open_buy_orders": 5,
-        "max_investment": Decimal(10000),
-    }
-    return BotConfigDTO.model_validate({**values, **changes})
+    """The bot of ``WORKING``, without a fee."""
+    return config(**({"name": "mine", "exchange": "Kraken", "userref": 7, "fee": None} | changes))
 
 
 def test_a_working_file_becomes_settings_and_orders_stay_on_paper(write: Write, tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ from gridbot.interfaces.notification import INotificationChannel
 from gridbot.models.configuration import DBConfigDTO, MetricsConfigDTO, NotificationConfigDTO, Settings
 from gridbot.models.events import BotStarted, BotStopped, Event, Trouble
 from gridbot.models.exchange import CreateOrderResponseSchema, OnMessageSchema
-from tests.world import USERREF, ManualClock, World, config
+from tests.settings import USERREF, config
+from tests.world import ManualClock, World
 
 
 class Stopping(ManualClock):

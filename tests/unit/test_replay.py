@@ -19,7 +19,8 @@ from gridbot.interfaces.exchange import Exchange
 from gridbot.models.configuration import DBConfigDTO, KrakenConfigDTO, Settings
 from gridbot.models.exchange import OnMessageSchema, OrderInfoSchema
 from tests.past import diced_candles
-from tests.world import ManualClock, World, config
+from tests.settings import config
+from tests.world import ManualClock, World
 
 SECRET = "c2VjcmV0IHNlY3JldCBzZWNyZXQ="
 

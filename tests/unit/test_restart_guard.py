@@ -16,7 +16,7 @@ from gridbot.core.heartbeat import Heartbeat, look
 from gridbot.core.restart_guard import RestartGuard
 from gridbot.core.state_machine import StateMachine
 from gridbot.models.configuration import DBConfigDTO, Settings
-from tests.world import config
+from tests.settings import config
 
 NOW = 1_790_000_000.0
 

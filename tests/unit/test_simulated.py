@@ -18,22 +18,11 @@ from gridbot.exceptions import (
     TemporaryFailure,
     UnknownOrderError,
 )
-from gridbot.models.exchange import AssetPairInfoSchema
+from tests.world import BTC_USD
 
 FEE = Decimal("0.0025")
 USERREF = 7
-PAIR = AssetPairInfoSchema(
-    base="XXBT",
-    quote="ZUSD",
-    aclass_base="currency",
-    aclass_quote="currency",
-    lot_decimals=8,
-    cost_decimals=5,
-    pair_decimals=1,
-    tick_size=Decimal("0.1"),
-    ordermin=Decimal("0.00005"),
-    costmin=Decimal("0.5"),
-)
+PAIR = BTC_USD
 
 
 def make(base: str = "1", quote: str = "10000", price: str | None = "50000.0", **options) -> SimulatedRESTService:

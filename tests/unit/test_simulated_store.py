@@ -15,8 +15,8 @@ from gridbot.adapters.exchanges.simulated import SimulatedRESTService
 from gridbot.adapters.exchanges.simulated_store import SimulatedStore, open_exchange, store_path
 from gridbot.exceptions import DatabaseError
 from gridbot.models.configuration import PaperConfigDTO, Settings
+from tests.settings import config
 from tests.unit.test_simulated import FEE, PAIR, USERREF, at, buy, make, sell
-from tests.world import config
 
 
 def stored(path: Path, quote: str = "10000", fee: Decimal = FEE, book: str = "Demo BTC/USD") -> SimulatedRESTService:
