@@ -237,6 +237,8 @@ class MarketFile:
         hint = ": a header line or a foreign format (milliseconds)? Kraken's files have no header"
         self.first_time = where.time(0, rows[0][0], hint)
         self.is_candles = columns == CANDLE_COLUMNS
+        if not self.is_candles:  # the first trade is seldom the first of its minute, and the bar begins with the minute
+            self.first_time -= self.first_time % TRADE_STEP
         prices = [cell for row in rows for cell in row[1 : 5 if self.is_candles else 2]]
         self.decimals = max(_decimals(price) for price in prices)
         times = [where.time(index, row[0]) for index, row in enumerate(rows)]

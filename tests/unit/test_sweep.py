@@ -69,6 +69,14 @@ def test_the_held_out_part_is_later_and_nothing_of_it_chooses(file):
     assert all(o.result.begin >= later.start for o in judged)
 
 
+def test_the_first_minute_of_trades_counts_although_its_first_trade_comes_later(tmp_path):
+    file = tmp_path / "t.csv"
+    file.write_text("".join(f"{BEGIN + 35 + 7 * n},{50000 - n}.0,1\n" for n in range(60)))
+    earlier, _ = cut(Period(), MarketData([file]), Decimal("0.5"))
+    assert run_job(job(file, earlier)).result == played([file], period=Period(0, earlier.end)).outcome
+    assert run_job(job(file, earlier)).result.first_price == 50000
+
+
 def test_what_the_prices_of_the_file_rule_out_is_left_out_with_its_reason(file):
     jobs = [job(file), job(file, amount_per_grid="2", max_investment="10000")]
     ranked, judged, refused = search(AtOnce(), jobs, Period(), top=2)
