@@ -111,12 +111,13 @@ def restore(settings: Settings, args: argparse.Namespace) -> int:
     for suffix in ("-wal", "-shm"):  # of a restore that was killed: they would spoil the copy
         fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
     aside = spare_name(place.with_name(f"{place.name}.before-{time.strftime('%Y%m%d-%H%M%S')}"))
-    copies = _pairs(source, path_beside(source), fresh)
+    fresh_exchange, exchange_aside = (exchange.with_name(path_beside(path).name) for path in (fresh, aside))
+    copies = [pair for pair in ((source, fresh), (path_beside(source), fresh_exchange)) if pair[0].exists()]
     for original, copy in copies:
         copy_database(original, copy)
     with closing(DBConnect(fresh)) as db:  # the audit noted in the copy does not cover what happened since
         Audits(db, settings.bot.userref).put(AuditMark(time.time(), -1, RESTORED))
-    changes = [(place, fresh, aside), (exchange, path_beside(fresh), path_beside(aside))][: len(copies)]
+    changes = [(place, fresh, aside), (exchange, fresh_exchange, exchange_aside)][: len(copies)]
     for old, copy, kept in changes:
         keep_aside(old, kept)
         os.replace(copy, old)

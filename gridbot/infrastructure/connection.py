@@ -9,6 +9,7 @@ the process must end; the next start reads what is on the disk.
 import itertools
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
@@ -222,12 +223,25 @@ def keep_aside(database: Path, aside: Path) -> None:
     database that is damaged, or in use, or on a disk that knows no second names, is moved.
     """
     try:
-        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)) as connection:
-            if connection.execute("PRAGMA journal_mode=DELETE").fetchone() != ("delete",):
+        until = time.monotonic() + BUSY_SECONDS
+        while not _is_folded(database):  # status or report holds it for a moment; SQLite does not wait here
+            if time.monotonic() > until:
                 raise sqlite3.OperationalError("the log is still in use")
+            time.sleep(0.05)
         os.link(database, aside)
     except (sqlite3.Error, OSError):
         move_aside(database, aside)
+
+
+def _is_folded(database: Path) -> bool:
+    """Fold the log into the database; False while another program holds the file."""
+    try:
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)) as connection:
+            return bool(connection.execute("PRAGMA journal_mode=DELETE").fetchone() == ("delete",))
+    except sqlite3.OperationalError as exc:
+        if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        return False
 
 
 def move_aside(database: Path, aside: Path) -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -293,6 +294,39 @@ def test_a_copy_takes_the_place_of_the_file_behind_a_link(world: World, tmp_path
     assert restore(settings_for(tmp_path / "link.db"), file(copy)) == 0
     assert (tmp_path / "link.db").is_symlink()
     assert trades_in(settings.db.path) == 0
+
+
+@pytest.mark.usefixtures("unlocked")
+def test_what_the_simulated_exchange_has_is_kept_on_its_own_disk_where_the_database_is_a_link(
+    world: World, tmp_path: Path
+) -> None:
+    _sql(world.path, "UPDATE configuration SET market = 'Demo BTC/USD'")
+    _sql(tmp_path / "bot.exchange.db", "CREATE TABLE account (base TEXT, quote TEXT)")
+    copy = copied(world, tmp_path)
+    settings = as_killed(world, tmp_path / "disk")
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "link.db").symlink_to(settings.db.path)
+    _sql(here / "link.exchange.db", "CREATE TABLE account (mine TEXT)")
+    assert restore(settings_for(here / "link.db"), file(copy)) == 0
+    [aside] = here.glob("*.before-*")  # a file can be renamed on its own disk only
+    with closing(sqlite3.connect(aside)) as db:
+        assert [column[1] for column in db.execute("PRAGMA table_info(account)")] == ["mine"]
+
+
+@pytest.mark.usefixtures("unlocked")
+def test_a_restore_waits_for_a_reader_of_the_database(world: World, tmp_path: Path) -> None:
+    _sql(world.path, "UPDATE configuration SET market = 'Demo BTC/USD'")
+    copy = copied(world, tmp_path)
+    settings = as_killed(world, tmp_path / "killed")
+    reader = sqlite3.connect(settings.db.path, check_same_thread=False)
+    reader.execute("SELECT count(*) FROM trades").fetchone()
+    ends = threading.Timer(0.3, reader.close)
+    ends.start()
+    assert restore(settings, file(copy)) == 0
+    ends.join()
+    [aside] = settings.db.path.parent.glob("*.before-*")  # one file, its log folded into it
+    assert trades_in(aside) == 1
 
 
 @pytest.mark.usefixtures("unlocked")
