@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from typing import TextIO
 from urllib.parse import quote, quote_plus
@@ -63,8 +64,9 @@ class PatientFileHandler(RotatingFileHandler):
 
     def shouldRollover(self, record: logging.LogRecord) -> int:
         if (stream := self.stream) and self._is_gone(stream.fileno()):
-            self.stream = None  # the line opens a new one
-            stream.close()
+            with suppress(OSError):  # where no new one may be begun, the old one goes on
+                self.stream = self._open()
+                stream.close()
         return super().shouldRollover(record)
 
     def _is_gone(self, handle: int) -> bool:

@@ -235,6 +235,22 @@ def test_a_file_that_is_deleted_or_set_aside_by_another_program_is_begun_anew(tm
     assert [line.split()[-1] for line in path.read_text().splitlines()] == ["three"]
 
 
+def test_a_file_that_was_set_aside_goes_on_where_no_new_one_may_be_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bot.log"
+    log_to(LoggingConfigDTO(file=path))
+    path.rename(tmp_path / "bot.log.old")
+
+    def barred(_self: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(logging_setup.PatientFileHandler, "_open", barred)
+    LOG.info("one")
+    LOG.info("two")
+    assert [line.split()[-1] for line in (tmp_path / "bot.log.old").read_text().splitlines()] == ["one", "two"]
+
+
 def test_a_file_that_cannot_be_written_is_refused_with_the_key_to_mend(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"\[logging\] file = .*: cannot be written \(No such file"):
         set_up_logging(LoggingConfigDTO(file=tmp_path / "missing" / "bot.log"), (), sys.stdout)
