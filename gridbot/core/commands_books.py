@@ -44,7 +44,7 @@ class Books:
         self.last_audit = Audits(db, userref).last()
         self.snapshot: dict[str, Any] = Snapshots(db, userref).last() or {}
         self.base_before = self.stored.base_given(base_told(settings))  # what the bot was given at its first start
-        self.keeps = self.snapshot.get("keeper") == settings.bot.strategy  # what it buys, for good
+        self.keeps = self.snapshot.get("keeper", "cDCA") == settings.bot.strategy  # what it buys, for good
         self.spoken_for = ledger.spoken_for(book, self.pending, self.unsold, self.keeps)  # their sells are to come
         self.simulated = settings.bot.simulated  # if so, a fill has the price of its order, not the market's
 

@@ -776,6 +776,17 @@ def test_the_base_of_cdca_is_accumulated_also_under_the_next_strategy(capsys: py
     assert "surplus" not in run(capsys, "status")[1]
 
 
+def test_a_cdca_bot_that_an_older_version_ran_sells_nothing_in_the_books_either(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _trade(150, strategy="cDCA")
+    with closing(sqlite3.connect("demo.db")) as db, db:
+        db.execute("UPDATE snapshots SET document = json_remove(document, '$.keeper')")
+        db.execute("UPDATE configuration SET vol_of_unfilled_remaining = 0.001")
+        db.execute("UPDATE configuration SET vol_of_unfilled_remaining_max_price = 50000")
+    assert "not sold yet" not in run(capsys, "status")[1]
+
+
 KEEPER = """\
 from gridbot.strategies.grid_base import GridStrategyBase
 
