@@ -158,7 +158,7 @@ class House:
         )
         self.strategy.run(lambda _frame: None)
         if not lively:
-            self.strategy.settings = replace(self.strategy.settings, max_investment=Decimal(1))
+            self.strategy._terms.settings = replace(self.strategy.settings, max_investment=Decimal(1))
         self.numbers = {PUBLIC: 0, PRIVATE: 0}
         for name in self.numbers:
             self.connect(name)

@@ -15,7 +15,7 @@ from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, PLACING, Orde
 from gridbot.services.report import profit_lines, summary_of
 from gridbot.services.settled import RunningLedger
 from gridbot.services.status_report import Status, missing
-from gridbot.strategies.grid_market import UNPAID
+from gridbot.strategies.grid_notices import UNPAID
 
 KEEP_SPACING = 10.0  # seconds; the least time between two views stored because something changed
 

@@ -22,7 +22,7 @@ from gridbot.services.messages import Units, duration
 from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, PLACING
 from gridbot.services.status_report import away, headline, ladder
 from gridbot.services.tables import moment
-from gridbot.strategies.grid_market import UNPAID
+from gridbot.strategies.grid_notices import UNPAID
 from gridbot.strategies.grid_rules import level_below, shift_up_threshold
 
 # Why no buy is placed for a while, in plain words.

@@ -27,7 +27,7 @@ from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import IExchangeRESTService
 from gridbot.models.events import Event, OrderPlaced, OrderRefused, Trouble
 from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, OrderInfoSchema
-from gridbot.models.grid import SURPLUS, UNKNOWN, BookOrder, PlaceBuy, Placement, PlaceSell
+from gridbot.models.grid import EXTRA, SURPLUS, UNKNOWN, BookOrder, PlaceBuy, Placement, PlaceSell
 from gridbot.models.money import ONE, shown
 from gridbot.services.bookkeeping import Bookkeeping
 from gridbot.services.bookkeeping import Finished as Finished
@@ -80,6 +80,10 @@ class OrderDesk(Bookkeeping):
     def may_place(self) -> bool:
         """False while the fate of a placement is unknown, or the exchange wants no orders for now."""
         return not len(self.pending) and self.pauses.over(PLACING)
+
+    def try_again_soon(self) -> None:
+        """Something changed that may let refused orders succeed."""
+        self.pauses.cut_short([BUYING, SURPLUS, EXTRA, *(buy.txid for buy in self.unsold.all())])
 
     def place(self, intent: PlaceBuy | PlaceSell) -> BookOrder | None:
         """Write down, then send. None if the order is not on the exchange, or if its fate is unknown."""

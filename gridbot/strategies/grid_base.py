@@ -12,7 +12,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from gridbot.exceptions import BotStateError, ConfigurationError
-from gridbot.models.events import ExtraSellPlaced, FundsShort, OrderRefused, StatusUpdate, Trouble
+from gridbot.models.events import ExtraSellPlaced, FundsShort, StatusUpdate
 from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, OnMessageSchema, TickerUpdateSchema
 from gridbot.models.grid import (
     EXTRA,
@@ -29,10 +29,9 @@ from gridbot.models.grid import (
 from gridbot.models.money import ONE, ZERO
 from gridbot.services.order_desk import CROSSING, CROWDED, GIVING_WAY, Finished
 from gridbot.strategies import grid_rules as rules
-from gridbot.strategies.grid_market import MINIMUM
+from gridbot.strategies.grid_notices import BLIND, UNPLACEABLE
 from gridbot.strategies.grid_orders import Surroundings, short_lived
 from gridbot.strategies.grid_retry import (
-    BLIND,
     CANCELS,
     FUNDS,
     FUNDS_PAUSE,
@@ -48,9 +47,6 @@ from gridbot.strategies.grid_sync import ACCEPTED, SETTLE_PAUSE
 
 LOG = logging.getLogger(__name__)
 
-# Told once.
-LIMITED = "limited"  # max_investment is reached
-UNPLACEABLE = "unplaceable"  # with new settings no order could be placed
 # Seconds. A price up to this much older than the last is late and ignored; more than 60 s apart means that the
 # clocks disagree: accept the price.
 OUT_OF_ORDER = 60.0
@@ -99,7 +95,7 @@ class GridStrategyBase(GridRetry):
         steps: list[Callable[[], None]] = [self._rest_api.check_exchange_status]
         if not self._config.skip_permission_check:
             steps.append(self._rest_api.check_api_key_permissions)
-        for step in (*steps, self._retrieve_asset_information):
+        for step in (*steps, self._terms.retrieve_asset_information):
             step()
             if self._clock.stopping():
                 return
@@ -128,7 +124,7 @@ class GridStrategyBase(GridRetry):
                 if not self.is_ready:
                     self._blind_since = None
                 self._desk.pauses.end(BLIND)
-                self._desk.notices.over(BLIND)
+                self._tell.over(BLIND)
                 self._find_unknown_orders(message.executions or [])
                 self._desk.sync_reason = "the feed of executions is there"
                 self._synchronise_if_due()
@@ -136,7 +132,7 @@ class GridStrategyBase(GridRetry):
                 self._hear(message.executions or [])
 
     def _on_ticker(self, update: TickerUpdateSchema) -> None:
-        if update.symbol != self._symbol:
+        if update.symbol != self._terms.symbol:
             return
         is_late = bool(update.time) and 0.0 < self._ticker_time - update.time < OUT_OF_ORDER
         if not is_late:
@@ -155,7 +151,7 @@ class GridStrategyBase(GridRetry):
         self._check_price_range()
 
     def _on_execution(self, update: ExecutionsUpdateSchema) -> None:
-        if update.symbol is not None and update.symbol != self._symbol:
+        if update.symbol is not None and update.symbol != self._terms.symbol:
             return
         unknown = self._desk.book.get(update.order_id) is None
         if unknown and not self._is_ours_after_all(update):
@@ -172,8 +168,8 @@ class GridStrategyBase(GridRetry):
             self._record(finished)
             placement = self._handle_arbitrage(finished)
         self._announce(finished)
-        self._compare_fee(finished)
-        self._try_again_soon()
+        self._terms.compare_fee(finished)
+        self._desk.try_again_soon()
         self._send(placement)
         self._after_the_end_of(finished)
 
@@ -187,7 +183,7 @@ class GridStrategyBase(GridRetry):
             return True
         if self._adopt_told(update):
             self._find_its_buy(update.order_id, is_live=True)  # an order that the owner edits gets another id
-            self._tell_of_a_stranger(update.order_id)
+            self._tell.stranger(update.order_id)
             return True
         if not self._desk.knows(update.order_id):
             self._desk.strangers.add(update.order_id)
@@ -213,8 +209,7 @@ class GridStrategyBase(GridRetry):
         elif finished.is_filled:
             self._desk.pauses.end(short_lived(order.side, order.sells))
             # Go on with the check that waited for this fill; if the price has changed since, the next check decides.
-            if order.txid == self._due and self._due_until and self.ticker == self._due_at:
-                self._due = ""
+            if self._expected.has_come(order.txid, self.ticker):
                 self._check_price_range()
         elif order.side == SELL or finished.at - order.placed_at < YOUNG:
             self._wait_before_another(finished)
@@ -234,7 +229,7 @@ class GridStrategyBase(GridRetry):
         if self._check_pending_txids():
             return
         self._add_missed_buy_orders()
-        if self._fill_is_due():
+        if self._expected.is_due(self.ticker):
             return
         for _ in range(MAX_STEPS):
             if self._check_pending_txids():
@@ -356,12 +351,11 @@ class GridStrategyBase(GridRetry):
                 raise ConfigurationError(f"[grid] {self.settings.held_back}")
             rules.check_first_cycle(self.ticker, self.settings, self._asked_for_a_sell)
         except ConfigurationError as exc:
-            text = f"{exc.message}\n  Until then open buys stay, and no other is placed; sells go on."
-            self._tell_once(UNPLACEABLE, Trouble(text))
+            self._tell.unplaceable(exc)
             wanted_at = rules.buy_price(self.ticker, self.ticker, self.settings)
             self.waiting = (Waiting(Cause.MINIMUM, wanted_at, exc.message.removeprefix("[grid] ")),)
             return True
-        self._desk.notices.over(UNPLACEABLE)
+        self._tell.over(UNPLACEABLE)
         self._cancel_all_open_buy_orders("amount_per_grid or interval changed")
         if self._desk.book.buys():
             return True
@@ -370,19 +364,8 @@ class GridStrategyBase(GridRetry):
 
     def _tell_shortage(self, grid: GridView, decision: Decision) -> None:
         """Tell the owner, once, that levels are missing: an order would be too small, or money is short."""
-        pauses, notices = self._desk.pauses, self._desk.notices
-        too_small = next((waiting for waiting in decision.waiting if waiting.cause is Cause.MINIMUM), None)
-        if too_small is None:
-            notices.over(MINIMUM)
-        else:
-            volume = grid.settings.pair.truncate_volume(grid.settings.amount_per_grid / too_small.price)
-            wanted = "the level stays empty: raise amount_per_grid"
-            self._tell_once(MINIMUM, OrderRefused(BUY, too_small.price, volume, too_small.reason, wanted))
-        limit = next((waiting for waiting in decision.waiting if waiting.cause is Cause.LIMIT), None)
-        if limit is None:
-            notices.over(LIMITED)
-        elif notices.is_new(LIMITED):
-            LOG.info("%s. The missing buys are placed when sells have made room", limit.reason)
+        self._tell.missing(grid, decision)
+        pauses = self._desk.pauses
         if not any(waiting.cause is Cause.FUNDS for waiting in decision.waiting):
             if not decision.intents:
                 pauses.end(FUNDS)

@@ -15,7 +15,7 @@ from gridbot.exceptions import ConfigurationError, OrderTooSmall
 from gridbot.interfaces.clock import IClock
 from gridbot.interfaces.exchange import IExchangeRESTService, IExchangeWebSocketService
 from gridbot.models.configuration import BotConfigDTO
-from gridbot.models.events import Event, FundsShort, OrderCancelled, OrderExecuted, OrderRefused, Trouble
+from gridbot.models.events import Event, FundsShort, OrderCancelled, OrderExecuted, OrderRefused
 from gridbot.models.exchange import BUY, SELL, News
 from gridbot.models.grid import (
     EXTRA,
@@ -30,9 +30,11 @@ from gridbot.models.grid import (
     PlaceSell,
     UnsoldBuy,
 )
-from gridbot.models.money import ONE, ZERO, as_text
+from gridbot.models.money import ONE, ZERO
 from gridbot.services.order_desk import BUYING, CROSSING, CROWDED, Finished, OrderDesk
 from gridbot.strategies import grid_rules as rules
+from gridbot.strategies.grid_notices import GridNotices
+from gridbot.strategies.grid_terms import GridTerms
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,21 @@ class GridOrders(ABC):
         self._rest_api = surroundings.rest_api
         self._desk = surroundings.desk
         self._publish = surroundings.publish
-        self.market = f"{surroundings.rest_api.get_exchange_domain().EXCHANGE} {surroundings.rest_api.rest_symbol}"
-        self.settings: GridSettings  # there once the exchange has described the pair
+        self._clock = surroundings.clock
+        self._tell = GridNotices(self._config, self._desk, self._publish)
+        self._terms = GridTerms(self._config, self._rest_api, self._desk, self._clock, self._tell)
         self.ticker = ZERO
         self._without_buy: deque[Finished] = deque()  # filled sells whose buy could not be placed yet
+
+    @property
+    def settings(self) -> GridSettings:
+        """The settings with what the exchange demands; there once it has described the pair."""
+        return self._terms.settings
+
+    @property
+    def market(self) -> str:
+        """The exchange and its name of the pair, as the database knows it."""
+        return self._terms.market
 
     @abstractmethod
     def sell_after(self, buy: UnsoldBuy) -> PlaceSell | None:
@@ -114,13 +127,7 @@ class GridOrders(ABC):
                 return
         if order.sells in ("", UNKNOWN) and order.placed_at > self._desk.configuration.get().created_at:
             # The owner, or another bot with our userref, may have offered coins that this bot never bought.
-            self._publish(
-                Trouble(
-                    f"the sell {order.txid} carried this bot's userref and was not placed by it. It was cancelled, and "
-                    f"{as_text(rest)} {self._config.base_currency} of it are left alone: no buy of the bot is "
-                    "known for them"
-                )
-            )
+            self._tell.strange_sell(order.txid, rest)
             return
         price = bought_at = order.price / (ONE + self.settings.interval)
         if rows := self._desk.trades.of_order(order.sells):
@@ -267,11 +274,6 @@ class GridOrders(ABC):
         said_before = self._desk.pauses.known(what)
         self._desk.pauses.begin(what, why=why)
         if not said_before:
-            self._publish(event)
-
-    def _tell_once(self, what: str, event: Event) -> None:
-        """Publish the event, and do not repeat it before ``what`` is over."""
-        if self._desk.notices.is_new(what):
             self._publish(event)
 
     def _may_sell(self, sells: str) -> bool:

@@ -3,9 +3,7 @@
 import logging
 
 from gridbot.exceptions import TemporaryFailure
-from gridbot.models.events import Trouble
 from gridbot.models.exchange import BUY
-from gridbot.models.money import ZERO
 from gridbot.services.order_desk import (
     BUYING,
     CROSSING,
@@ -17,6 +15,8 @@ from gridbot.services.order_desk import (
     Finished,
 )
 from gridbot.strategies import grid_rules as rules
+from gridbot.strategies.expected_fills import ExpectedFills
+from gridbot.strategies.grid_notices import BLIND
 from gridbot.strategies.grid_orders import Surroundings, short_lived
 from gridbot.strategies.grid_sync import EDITING, LONGEST_BLINDNESS, SETTLE_PAUSE, GridSync
 
@@ -26,9 +26,7 @@ LOG = logging.getLogger(__name__)
 FUNDS = "funds"  # before the exchange is asked for balances again
 CANCELS = "cancels"  # before it is asked how cancellations ended
 SETTLING = "settling"  # before it is asked what became of orders of unknown fate
-BLIND = "blind"  # without the feed of executions; also told once
 UNFINISHED = "unfinished"  # a grid that takes long to build or to move
-PASSED = "passed"  # the price has passed an order, and its fill was not reported
 # Seconds.
 FUNDS_PAUSE, LONGEST_FUNDS_PAUSE = 10.0, 60.0
 LONGEST_SETTLE_PAUSE = 20.0  # one look-up costs 5 of Kraken's counter of 15, which loses 1 in 3 s
@@ -36,8 +34,6 @@ BLIND_SPACING = 60.0  # between two comparisons over REST while the feed of exec
 LONGEST_ABSENCE = 3.0  # of placing and cancelling in a row, before the bot reads the feed again
 LISTENING = 0.2  # without placing anything: enough to read thousands of messages
 YOUNG = 60.0  # an order that the exchange cancels before this age is replaced only after a pause
-PASSED_PATIENCE = 10.0  # a fill should be reported this long after the price has passed its order
-DUE_PATIENCE = 2.0  # the grid check waits this long for such a fill
 
 BY_HAND = "User requested"  # Kraken's words for a cancellation by its owner: the first one costs no pause
 
@@ -47,10 +43,7 @@ class GridRetry(GridSync):
 
     def __init__(self, surroundings: Surroundings) -> None:
         super().__init__(surroundings)
-        self._passed: set[str] = set()  # txids of open orders that the price has passed
-        self._due = ""  # txid of the buy whose fill a grid check waits for
-        self._due_at = ZERO  # the price at that check
-        self._due_until = 0.0  # monotonic; 0.0: the check has waited long enough
+        self._expected = ExpectedFills(self._desk, self._clock)
 
     @property
     def wants_price(self) -> bool:
@@ -79,9 +72,9 @@ class GridRetry(GridSync):
             LOG.warning("%s; trying again later", exc)
 
     def _retry_what_waits(self) -> None:
-        self._look_for_unreported_fills()
-        if self._due and 0 < self._due_until <= self._clock.monotonic():
-            self._due_until = 0.0
+        if self._expected.seem_lost(self.ticker, self.regular_spacing):
+            self._desk.request_sync("the price has passed an order whose fill was not reported")
+        if self._expected.stop_waiting():
             self._check_price_range()
         pauses = self._desk.pauses
         if len(self._desk.pending):
@@ -97,23 +90,6 @@ class GridRetry(GridSync):
             pauses.begin(FUNDS, first=FUNDS_PAUSE, longest=LONGEST_FUNDS_PAUSE)
             self._desk.refresh_funds()
             self.band = rules.NO_BAND
-
-    def _look_for_unreported_fills(self) -> None:
-        """Ask the exchange when the price has passed an order of ours but no fill was reported: it may be lost."""
-        book, pauses = self._desk.book, self._desk.pauses
-        self._passed |= {highest.txid for highest in book.buys()[:1] if self.ticker < highest.price}
-        self._passed |= {lowest.txid for lowest in book.sells()[:1] if self.ticker > lowest.price}
-        if self._passed and all(book.get(txid) is None for txid in self._passed):
-            self._passed.clear()
-            pauses.end(PASSED)
-        if not self._passed:
-            return
-        if not pauses.known(PASSED):
-            pauses.begin(PASSED, first=PASSED_PATIENCE)
-        elif pauses.over(PASSED):
-            pauses.begin(PASSED, longest=self.regular_spacing)
-            self._passed.clear()
-            self._desk.request_sync("the price has passed an order whose fill was not reported")
 
     def _assign_all_pending_transactions(self) -> None:
         """Placements of unknown fate: ask the exchange, at growing intervals."""
@@ -153,30 +129,10 @@ class GridRetry(GridSync):
         if blind < max(BLIND_SPACING, lag):
             return
         if blind >= LONGEST_BLINDNESS and "executions" in self._waiting_for:
-            self._tell_once(
-                BLIND,
-                Trouble(
-                    f"no connection to the feed of our orders for {blind / 60:.0f} minutes: no buy is placed until it "
-                    "is back, and fills are asked for every minute. Check the key's WebSocket permission"
-                ),
-            )
+            self._tell.blind(blind)
         self._desk.pauses.begin(BLIND, first=BLIND_SPACING, longest=BLIND_SPACING)
         if self.is_ready or "ticker" not in self._waiting_for:
             self._try_to_prepare()
-
-    def _fill_is_due(self) -> bool:
-        """
-        True for up to 2 s while the price is below an open buy. The fill arrives on another connection than the price,
-        and perhaps later; without waiting, levels would be computed from a buy that is already filled.
-        """
-        top = next(iter(self._desk.book.buys()), None)
-        if top is None or self.ticker >= top.price:
-            self._due = ""
-            return False
-        if top.txid != self._due:
-            self._due, self._due_until = top.txid, self._clock.monotonic() + DUE_PATIENCE
-        self._due_at = self.ticker
-        return self._clock.monotonic() < self._due_until
 
     def _sell_first(self) -> None:
         """Place the sells that waited because no order could be placed at all: they come before any new buy."""

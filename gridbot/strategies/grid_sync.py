@@ -7,16 +7,17 @@ Nothing here waits. What cannot be done now gets a pause, and grid_retry tries i
 import logging
 import math
 from abc import abstractmethod
+from decimal import Decimal
 
 from gridbot.exceptions import TemporaryFailure
-from gridbot.models.events import CaughtUp, Trouble
+from gridbot.models.events import CaughtUp
 from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, News, OrderInfoSchema, TradeInfoSchema
 from gridbot.models.grid import SURPLUS, UNKNOWN, BookOrder, UnsoldBuy
 from gridbot.models.money import ZERO
 from gridbot.services.order_desk import DEADLINE, Finished
 from gridbot.strategies import grid_rules as rules
-from gridbot.strategies.grid_market import GridMarket
-from gridbot.strategies.grid_orders import Surroundings, short_lived
+from gridbot.strategies.grid_notices import DAY, FAILING
+from gridbot.strategies.grid_orders import GridOrders, Surroundings, short_lived
 
 LOG = logging.getLogger(__name__)
 
@@ -30,18 +31,14 @@ CALM = 2 * LONGEST_FAILURE_PAUSE  # seconds without a synchronisation after whic
 SETTLE_PAUSE = 3.0
 REGULAR_SPACING = 600.0  # seconds between two comparisons of the whole book while nothing is in doubt
 SYNCED_AGE = 3600.0  # seconds: an older ``synced_at`` is renewed, so that a restart need not look back far
-DAY = 86400.0
 MEMORY = 7 * DAY  # seconds: how far back a new database asks for orders, because an older one may be lost
 EDITING = 3.0  # seconds between the cancellation of an order that the owner edits and its return under a new txid
 SECOND_LOOK = 70.0  # seconds: after a doubt compare once more, because REST may answer with data a minute old
 LONGEST_BLINDNESS = 300.0  # seconds without executions, or without a successful comparison, until the owner is told
-FAILING = "failing"  # told once: no comparison succeeds
-PHANTOMS = "phantoms"  # told once: the exchange does not know orders of the book
-STRANGER = "stranger"  # pause of a day: an order with our userref that the bot has not placed
 PHANTOM_AGE = 300.0  # seconds: REST may answer with data a minute old, so a younger order may still be missing from it
 
 
-class GridSync(GridMarket):
+class GridSync(GridOrders):
     """How a strategy catches up with the exchange after a start or a gap."""
 
     # Seconds. A backtest sets it to infinity: its exchange reports everything at once.
@@ -50,6 +47,7 @@ class GridSync(GridMarket):
     def __init__(self, surroundings: Surroundings) -> None:
         super().__init__(surroundings)
         self._sync = surroundings.sync
+        self._ticker_time = 0.0  # by the exchange's clock
         self.band: rules.Band = rules.NO_BAND  # a ticker from low to high changes nothing; low > high: every ticker may
         self._waiting_for = {"ticker", "executions"}  # what is missing before anything may be decided
         self._started_at: float | None = None  # when the first synchronisation was done
@@ -83,7 +81,7 @@ class GridSync(GridMarket):
         self._last_sync = self._clock.monotonic()
         self._check_amount()
         if self.is_ready:
-            self._refresh_asset_information()
+            self._terms.refresh()
         doubt = bool(self._desk.sync_reason)
         self._adopt_unknown(self._early)  # REST may not list them yet; their levels must not be bought twice
         since = self._look_back_to()
@@ -127,7 +125,7 @@ class GridSync(GridMarket):
             price = update.last_price
             if price is None and order is not None and update.exec_type == "filled":
                 price = order.price  # a "filled" event does not name the price of its execution
-            if price and (order is not None or update.symbol == self._symbol):
+            if price and (order is not None or update.symbol == self._terms.symbol):
                 self._note_price(price, update.time or self._desk.now())
             if self.is_ready:
                 self._answer(update)
@@ -140,6 +138,12 @@ class GridSync(GridMarket):
         except TemporaryFailure as exc:
             # What had to follow this report failed; the reports after it must be booked all the same.
             self._desk.request_sync(f"{exc}; an order's news was answered only in part")
+
+    def _note_price(self, price: Decimal, time: float) -> None:
+        """An execution newer than the last ticker is the last traded price; at equal times the later report counts."""
+        if time >= self._ticker_time:
+            self.ticker = price
+            self._ticker_time = time
 
     def _look_back_to(self) -> float | None:
         """
@@ -171,7 +175,7 @@ class GridSync(GridMarket):
                 news = self._sync(now - MEMORY)
             amount, interval = self.settings.amount_per_grid, self.settings.interval
             stored.create(self.market, amount, interval, now, synced_at=now - MEMORY)
-            self._tell_of_others()
+            self._tell.others()
         elif since is not None and not self.is_ready:
             away = max(0.0, now - max(since, stored.get().created_at))
         is_lost = is_new and len(self._desk.book) > 0
@@ -190,10 +194,10 @@ class GridSync(GridMarket):
                 is_lost = True
         self._desk.funds_are(news.balance)  # only now: booking the executions has changed the estimate
         if is_lost:
-            self._tell_of_a_lost_database()
+            self._tell.database_lost(MEMORY / DAY)
         for txid in news.strangers:
-            self._tell_of_a_stranger(txid)
-        self._tell_of_phantoms(news)
+            self._tell.stranger(txid)
+        self._look_for_phantoms(news)
         self._tell_what_happened(away, finished, news)
         if "executions" not in self._waiting_for:
             self._blind_since = None
@@ -264,56 +268,11 @@ class GridSync(GridMarket):
         )
         return True
 
-    def _tell_of_a_lost_database(self) -> None:
-        self._publish(
-            Trouble(
-                f"the database is new, but the exchange knows orders of userref {self._config.userref}: an older "
-                f"database was lost. Open orders are adopted, and buys of the last {MEMORY / DAY:.0f} days that have "
-                "no sell get one. What was bought before, and the highest buy price, are not known any more. Or "
-                "another bot uses this number: then stop one of the two at once, and give it another [bot] userref"
-            )
-        )
-
-    def _tell_of_others(self) -> None:
-        """Warn of open orders under other userrefs: an owner who changes [bot] userref leaves a whole grid behind."""
-        for userref, count in self._desk.book.of_others().items():
-            self._publish(
-                Trouble(
-                    f"the database also holds {count} open orders of userref {userref}, which this bot "
-                    f"(userref {self._config.userref}) does not look after. If you changed [bot] userref, "
-                    "change it back"
-                )
-            )
-
-    def _tell_of_a_stranger(self, txid: str) -> None:
-        """Warn, once a day: two bots with one userref sell each other's coins."""
-        if not self._desk.pauses.over(STRANGER):
-            return
-        self._desk.pauses.begin(STRANGER, first=DAY, longest=DAY)
-        self._publish(
-            Trouble(
-                f"the order {txid} carries this bot's userref {self._config.userref} and was not placed by it, but "
-                "edited or placed by hand, or by another bot, which must have another userref. It is looked after "
-                "as if it were the bot's"
-            )
-        )
-
-    def _tell_of_phantoms(self, news: News) -> None:
-        """Warn of orders in the book that the exchange does not know. They stay in the book: absence proves nothing."""
+    def _look_for_phantoms(self, news: News) -> None:
+        """Orders of the book that the exchange does not know; the youngest may still be on their way to REST."""
         reported = {info.txid for info in news.reports}
         old = self._desk.now() - PHANTOM_AGE
-        phantoms = [order.txid for order in self._desk.book if order.txid not in reported and order.placed_at < old]
-        if not phantoms:
-            self._desk.notices.over(PHANTOMS)
-        else:
-            self._tell_once(
-                PHANTOMS,
-                Trouble(
-                    f"the exchange does not know {len(phantoms)} orders of the database ({phantoms[0]}, ...): is "
-                    "this the key of another account, the database of another bot or, with play money, a copy older "
-                    "than what the exchange remembers? They stay in the books as open"
-                ),
-            )
+        self._tell.phantoms([o.txid for o in self._desk.book if o.txid not in reported and o.placed_at < old])
 
     def _find_its_buy(self, txid: str, is_live: bool = False) -> None:
         """
@@ -365,7 +324,7 @@ class GridSync(GridMarket):
                 self._record(finished)
         if finished is not None and self._is_of_this_life(finished):
             self._announce(finished)
-            self._compare_fee(finished)
+            self._terms.compare_fee(finished)
         return finished
 
     def _is_of_this_life(self, finished: Finished) -> bool:
@@ -416,13 +375,7 @@ class GridSync(GridMarket):
             self._failing_since = self._failing_since or self._clock.monotonic()
             failing = self._clock.monotonic() - self._failing_since
             if failing >= LONGEST_BLINDNESS and "executions" not in self._waiting_for:
-                self._tell_once(
-                    FAILING,
-                    Trouble(
-                        f"the orders could not be compared with the exchange for {failing / 60:.0f} minutes: {exc}. "
-                        "Until they are, nothing new is placed; it is tried again every minute"
-                    ),
-                )
+                self._tell.failing(failing, exc)
         else:
             self._failing_since = None
-            self._desk.notices.over(FAILING)
+            self._tell.over(FAILING)

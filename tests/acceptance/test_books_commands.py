@@ -557,7 +557,7 @@ def test_status_promises_no_move_of_a_grid_whose_buys_are_held_back(
 ) -> None:
     trade_for_a_while(ticks=1)
     loses = Mock(side_effect=ConfigurationError("[grid] interval: this grid loses"))
-    monkeypatch.setattr("gridbot.strategies.grid_market.check_interval_pays", loses)
+    monkeypatch.setattr("gridbot.strategies.grid_terms.check_interval_pays", loses)
     trade_for_a_while(ticks=1)
     assert single_instance.claim(str(Path("demo.db").absolute())) is None
     _, out, _ = run(capsys, "status")

@@ -1358,7 +1358,7 @@ def test_a_price_step_that_changes_while_the_bot_runs_is_learnt_from_a_refusal()
 def test_a_smallest_order_that_was_told_wrong_once_holds_back_buys_for_minutes_and_not_for_a_day() -> None:
     world = World("GridSell").start("50000")
     world.exchange.pair = BTC_USD.model_copy(update={"ordermin": Decimal("0.05")})
-    world.strategy._rules_read_at = -math.inf
+    world.strategy._terms.read_at = -math.inf
     world.wait(700)
     world.exchange.pair = BTC_USD
     world.price("52000")

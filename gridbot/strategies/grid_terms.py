@@ -6,52 +6,65 @@ from dataclasses import replace
 from decimal import Decimal
 
 from gridbot.exceptions import ConfigurationError, ExchangeError
-from gridbot.models.configuration import check_interval_pays, check_one_buy_fits
-from gridbot.models.events import Trouble
+from gridbot.interfaces.clock import IClock
+from gridbot.interfaces.exchange import IExchangeRESTService
+from gridbot.models.configuration import BotConfigDTO, check_interval_pays, check_one_buy_fits
 from gridbot.models.exchange import BUY
-from gridbot.models.grid import EXTRA, SURPLUS, GridSettings
-from gridbot.models.money import ZERO, percent, step_of
-from gridbot.services.order_desk import BUYING, PLACING, Finished
+from gridbot.models.grid import GridSettings
+from gridbot.models.money import ZERO, step_of
+from gridbot.services.order_desk import BUYING, PLACING, Finished, OrderDesk
 from gridbot.strategies import grid_rules as rules
-from gridbot.strategies.grid_orders import GridOrders, Surroundings
+from gridbot.strategies.grid_notices import MINIMUM, UNDERRATED, UNPAID, GridNotices
 
 LOG = logging.getLogger(__name__)
 
-# Told once.
-MINIMUM = "minimum"  # an order would be too small
-UNPAID = "unpaid"  # the fee is so high that no buy would pay
-UNDERRATED = "underrated"  # the exchange takes more than [grid] fee says
 BASIS_POINT = Decimal("0.0001")
 RULES_AGE = 86400.0  # seconds after which the pair's rules and the fee are asked for again
 REFUSED_AGE = 600.0  # the same while an order is refused, perhaps because of them
 
 
-class GridMarket(GridOrders):
-    """The pair of a grid: its rules, and the fee."""
+class GridTerms:
+    """The terms of trade: the rules of the pair, and the fee. ``settings`` and ``symbol`` are there once read."""
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        super().__init__(surroundings)
-        self._clock = surroundings.clock
-        self._symbol = ""  # known once the exchange has described the pair
-        self._rules_read_at = 0.0  # monotonic
-        self._ticker_time = 0.0  # by the exchange's clock
+    def __init__(
+        self, config: BotConfigDTO, rest_api: IExchangeRESTService, desk: OrderDesk, clock: IClock, tell: GridNotices
+    ) -> None:
+        self._config = config
+        self._rest_api = rest_api
+        self._desk = desk
+        self._clock = clock
+        self._tell = tell
+        self.market = f"{rest_api.get_exchange_domain().EXCHANGE} {rest_api.rest_symbol}"
+        self.settings: GridSettings
+        self.symbol = ""
         self._fee_taken = ZERO  # of the last buy, as a fraction, if it is more than [grid] fee; else 0
+        self.read_at = 0.0  # monotonic
 
-    def _note_price(self, price: Decimal, time: float) -> None:
-        """An execution newer than the last ticker is the last traded price; at equal times the later report counts."""
-        if time >= self._ticker_time:
-            self.ticker = price
-            self._ticker_time = time
-
-    def _retrieve_asset_information(self) -> None:
-        """Precision and minimums of the pair, and the fee. Raises ConfigurationError."""
+    def retrieve_asset_information(self) -> None:
+        """Ask for precision and minimums of the pair, and the fee. Raises ConfigurationError."""
         self._check_market()
         pair = self._rest_api.get_asset_pair_info()
-        self._symbol = self._rest_api.ws_symbol
+        self.symbol = self._rest_api.ws_symbol
         fee = self._config.fee if self._config.fee is not None else self._rest_api.get_maker_fee()
         self.settings = self._held_back_unless_paying(rules.grid_settings(self._config, pair, fee))
         self._desk.funds.fee = self.settings.fee
-        self._rules_read_at = self._clock.monotonic()
+        self.read_at = self._clock.monotonic()
+
+    def refresh(self) -> None:
+        """Ask again: once a day, and every ten minutes while an order is refused."""
+        age = self._clock.monotonic() - self.read_at
+        pauses = self._desk.pauses
+        is_refused = pauses.known(PLACING) or pauses.known(BUYING) or UNPAID in self._tell or MINIMUM in self._tell
+        if age < (REFUSED_AGE if is_refused or len(self._desk.unsold) else RULES_AGE):
+            return
+        self.read_at = self._clock.monotonic()  # before asking: a failure must not be repeated at once
+        before = self.settings
+        try:
+            self.retrieve_asset_information()
+        except (ExchangeError, ConfigurationError) as exc:
+            LOG.warning("%s; going on with what was known", exc)
+        if self.settings != before:
+            self._desk.try_again_soon()
 
     def _held_back_unless_paying(self, settings: GridSettings) -> GridSettings:
         """
@@ -65,12 +78,12 @@ class GridMarket(GridOrders):
         except ConfigurationError as exc:
             if not self._desk.configuration.exists:
                 raise
-            self._tell_once(UNPAID, Trouble(f"{exc.message}\n  Until then no buy is placed; sells go on."))
+            self._tell.unpaid(exc)
             return replace(settings, held_back=exc.message.removeprefix("[grid] "))
-        self._desk.notices.over(UNPAID)
+        self._tell.over(UNPAID)
         return settings
 
-    def _compare_fee(self, finished: Finished) -> None:
+    def compare_fee(self, finished: Finished) -> None:
         """
         Compare the fee of a filled buy with the fee the bot counts on. A buy is post-only and pays the maker fee,
         unless the owner edited it into a taker order, which is left out.
@@ -84,42 +97,14 @@ class GridMarket(GridOrders):
         counted_on = finished.cost * (self.settings.fee + BASIS_POINT) + step_of(self.settings.pair.cost_decimals)
         before, self._fee_taken = self._fee_taken, ZERO
         if finished.fee <= counted_on:
-            self._desk.notices.over(UNDERRATED)
+            self._tell.over(UNDERRATED)
         elif self._config.fee is None:
-            self._rules_read_at = -math.inf
+            self.read_at = -math.inf
         else:
             self._fee_taken = round(finished.fee / finished.cost, 5)
-            taken, expected = percent(self._fee_taken), percent(self.settings.fee)
-            self._tell_once(
-                UNDERRATED,
-                Trouble(
-                    f"[grid] fee = {expected}: the exchange took {taken} for the buy {finished.order.txid}, so that "
-                    "every cycle brings less than the bot counts on. Take the line out, or set what you really "
-                    "pay, and start the bot again"
-                ),
-            )
+            self._tell.underrated(finished, self._fee_taken, self.settings.fee)
         if self._fee_taken != before:
             self.settings = self._held_back_unless_paying(replace(self.settings, held_back=""))
-
-    def _refresh_asset_information(self) -> None:
-        """Ask again for the pair's rules and the fee: once a day, and every ten minutes while an order is refused."""
-        age = self._clock.monotonic() - self._rules_read_at
-        pauses, notices = self._desk.pauses, self._desk.notices
-        is_refused = pauses.known(PLACING) or pauses.known(BUYING) or UNPAID in notices or MINIMUM in notices
-        if age < (REFUSED_AGE if is_refused or len(self._desk.unsold) else RULES_AGE):
-            return
-        self._rules_read_at = self._clock.monotonic()  # before asking: a failure must not be repeated at once
-        before = self.settings
-        try:
-            self._retrieve_asset_information()
-        except (ExchangeError, ConfigurationError) as exc:
-            LOG.warning("%s; going on with what was known", exc)
-        if self.settings != before:
-            self._try_again_soon()
-
-    def _try_again_soon(self) -> None:
-        """Something changed that may let refused orders succeed."""
-        self._desk.pauses.cut_short([BUYING, SURPLUS, EXTRA, *(buy.txid for buy in self._desk.unsold.all())])
 
     def _check_market(self) -> None:
         """
