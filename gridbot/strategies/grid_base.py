@@ -29,6 +29,7 @@ from gridbot.models.grid import (
 from gridbot.models.money import ONE, ZERO
 from gridbot.services.order_desk import CROSSING, CROWDED, GIVING_WAY, Finished
 from gridbot.strategies import grid_rules as rules
+from gridbot.strategies.adoption import ACCEPTED
 from gridbot.strategies.grid_notices import BLIND, UNPLACEABLE
 from gridbot.strategies.grid_orders import Surroundings, short_lived
 from gridbot.strategies.grid_retry import (
@@ -43,7 +44,7 @@ from gridbot.strategies.grid_retry import (
     YOUNG,
     GridRetry,
 )
-from gridbot.strategies.grid_sync import ACCEPTED, SETTLE_PAUSE
+from gridbot.strategies.grid_sync import SETTLE_PAUSE
 
 LOG = logging.getLogger(__name__)
 
@@ -181,8 +182,8 @@ class GridStrategyBase(GridRetry):
             return False
         if self._desk.settle_by_message(update):
             return True
-        if self._adopt_told(update):
-            self._find_its_buy(update.order_id, is_live=True)  # an order that the owner edits gets another id
+        if self._adoption.adopt(update):
+            self._adoption.find_its_buy(update.order_id, is_live=True)  # an order that the owner edits gets another id
             self._tell.stranger(update.order_id)
             return True
         if not self._desk.knows(update.order_id):
@@ -199,7 +200,7 @@ class GridStrategyBase(GridRetry):
         if order.side == SELL and not finished.is_filled:
             # Perhaps the owner edited it: then it comes back under another id, reported before or after this end.
             for sell in self._desk.book.sells():
-                self._find_its_buy(sell.txid, is_live=order.sells != SURPLUS)
+                self._adoption.find_its_buy(sell.txid, is_live=order.sells != SURPLUS)
         if order.cancel_requested:
             if not self._desk.book.unconfirmed_cancels():
                 self._desk.pauses.end(CANCELS)

@@ -15,10 +15,11 @@ from gridbot.services.order_desk import (
     Finished,
 )
 from gridbot.strategies import grid_rules as rules
+from gridbot.strategies.adoption import EDITING
 from gridbot.strategies.expected_fills import ExpectedFills
 from gridbot.strategies.grid_notices import BLIND
 from gridbot.strategies.grid_orders import Surroundings, short_lived
-from gridbot.strategies.grid_sync import EDITING, LONGEST_BLINDNESS, SETTLE_PAUSE, GridSync
+from gridbot.strategies.grid_sync import LONGEST_BLINDNESS, SETTLE_PAUSE, GridSync
 
 LOG = logging.getLogger(__name__)
 

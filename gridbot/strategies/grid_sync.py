@@ -5,23 +5,19 @@ Nothing here waits. What cannot be done now gets a pause, and grid_retry tries i
 """
 
 import logging
-import math
 from abc import abstractmethod
 from decimal import Decimal
 
 from gridbot.exceptions import TemporaryFailure
 from gridbot.models.events import CaughtUp
 from gridbot.models.exchange import BUY, SELL, ExecutionsUpdateSchema, News, OrderInfoSchema, TradeInfoSchema
-from gridbot.models.grid import SURPLUS, UNKNOWN, BookOrder, UnsoldBuy
-from gridbot.models.money import ZERO
 from gridbot.services.order_desk import DEADLINE, Finished
 from gridbot.strategies import grid_rules as rules
+from gridbot.strategies.adoption import Adoption
 from gridbot.strategies.grid_notices import DAY, FAILING
-from gridbot.strategies.grid_orders import GridOrders, Surroundings, short_lived
+from gridbot.strategies.grid_orders import GridOrders, Surroundings
 
 LOG = logging.getLogger(__name__)
-
-ACCEPTED = ("pending_new", "new")  # events of an order that is open and has nothing executed yet
 
 SYNC = "synchronisation"  # the name of a pause
 SYNC_PAUSE = 1.0  # seconds between two synchronisations, whatever asks for them; doubled for each in a row
@@ -32,7 +28,6 @@ SETTLE_PAUSE = 3.0
 REGULAR_SPACING = 600.0  # seconds between two comparisons of the whole book while nothing is in doubt
 SYNCED_AGE = 3600.0  # seconds: an older ``synced_at`` is renewed, so that a restart need not look back far
 MEMORY = 7 * DAY  # seconds: how far back a new database asks for orders, because an older one may be lost
-EDITING = 3.0  # seconds between the cancellation of an order that the owner edits and its return under a new txid
 SECOND_LOOK = 70.0  # seconds: after a doubt compare once more, because REST may answer with data a minute old
 LONGEST_BLINDNESS = 300.0  # seconds without executions, or without a successful comparison, until the owner is told
 PHANTOM_AGE = 300.0  # seconds: REST may answer with data a minute old, so a younger order may still be missing from it
@@ -47,6 +42,7 @@ class GridSync(GridOrders):
     def __init__(self, surroundings: Surroundings) -> None:
         super().__init__(surroundings)
         self._sync = surroundings.sync
+        self._adoption = Adoption(self._config.userref, self._rest_api, self._desk, self._terms)
         self._ticker_time = 0.0  # by the exchange's clock
         self.band: rules.Band = rules.NO_BAND  # a ticker from low to high changes nothing; low > high: every ticker may
         self._waiting_for = {"ticker", "executions"}  # what is missing before anything may be decided
@@ -83,7 +79,7 @@ class GridSync(GridOrders):
         if self.is_ready:
             self._terms.refresh()
         doubt = bool(self._desk.sync_reason)
-        self._adopt_unknown(self._early)  # REST may not list them yet; their levels must not be bought twice
+        self._adoption.adopt_unknown(self._early)  # REST may not list them yet; their levels must not be bought twice
         since = self._look_back_to()
         self._sync_order_book(since)
         now, stored = self._desk.now(), self._desk.configuration
@@ -186,7 +182,7 @@ class GridSync(GridOrders):
         finished = []
         for info in sorted(news.reports, key=lambda info: (info.side == SELL, info.opened_at)):  # buys before sells
             if info.side == SELL:
-                self._find_its_buy(info.txid)
+                self._adoption.find_its_buy(info.txid)
             done = self._update_order_book_handle_closed_order(info, news.trades.get(info.txid, []))
             if done is not None and self._is_of_this_life(done):
                 finished.append(done)
@@ -202,7 +198,7 @@ class GridSync(GridOrders):
         if "executions" not in self._waiting_for:
             self._blind_since = None
         for sell in self._desk.book.sells():
-            self._find_its_buy(sell.txid)  # the feed reported it, and REST may not list it yet
+            self._adoption.find_its_buy(sell.txid)  # the feed reported it, and REST may not list it yet
         self._add_missed_sell_orders()
         for done in sorted(finished, key=lambda done: done.at):
             if done.is_filled and done.order.side == SELL:
@@ -218,7 +214,7 @@ class GridSync(GridOrders):
         still on its way. So the first comparison waits until the exchange must refuse that order; it waits longer if
         REST lists other open orders than the feed, because REST is then behind.
         """
-        adopted = self._adopt_unknown(opened)
+        adopted = self._adoption.adopt_unknown(opened)
         lost = not self._desk.configuration.exists and (len(self._desk.book) or self._rest_api.left_suddenly)
         if not self.is_ready and (adopted or lost):
             ours = {update.order_id for update in opened if update.userref == self._config.userref}
@@ -231,13 +227,6 @@ class GridSync(GridOrders):
                 seconds,
             )
 
-    def _adopt_unknown(self, reported: list[ExecutionsUpdateSchema]) -> list[ExecutionsUpdateSchema]:
-        """
-        Adopt and return the ``reported`` open orders of ours that neither the book nor a pending placement explains.
-        """
-        ours = [update for update in reported if update.userref == self._config.userref]
-        return [update for update in ours if not self._desk.settle_by_message(update) and self._adopt_told(update)]
-
     def _rest_is_behind(self, reported: set[str]) -> bool:
         """True when REST lists other open orders than the feed has just ``reported``, or does not answer."""
         try:
@@ -246,73 +235,11 @@ class GridSync(GridOrders):
             return True
         return {order.txid for order in shown if order.pair == self._rest_api.rest_altname} != reported
 
-    def _adopt_told(self, update: ExecutionsUpdateSchema) -> bool:
-        """Adopt an open order with our userref that the feed reported and the bot did not know; True if it was one."""
-        price, volume, side = update.limit_price, update.order_qty, update.side
-        over = update.exec_type not in ACCEPTED
-        if over or not (price and volume and side) or self._desk.knows(update.order_id):
-            return False
-        LOG.warning("order %s carries our userref and is not in the book; adopted", update.order_id)
-        self._desk.adopt(
-            OrderInfoSchema(
-                pair=self._rest_api.rest_altname,
-                price=price,
-                side=side,
-                status=self._rest_api.get_exchange_domain().OPEN,
-                txid=update.order_id,
-                userref=self._config.userref,
-                vol=volume,
-                vol_exec=ZERO,
-                opened_at=update.time,
-            )
-        )
-        return True
-
     def _look_for_phantoms(self, news: News) -> None:
         """Orders of the book that the exchange does not know; the youngest may still be on their way to REST."""
         reported = {info.txid for info in news.reports}
         old = self._desk.now() - PHANTOM_AGE
         self._tell.phantoms([o.txid for o in self._desk.book if o.txid not in reported and o.placed_at < old])
-
-    def _find_its_buy(self, txid: str, is_live: bool = False) -> None:
-        """
-        Find the unsold buy of an adopted sell, so that this buy is not sold twice: an older copy of the database does
-        not know that its sell was placed.
-
-        is_live  the feed reported the sell while the bot was running. Then the owner may have edited another sell into
-                 this one. If it fits no buy, the report of its buy may follow in a moment: nothing is decided yet,
-                 unless a sell of the surplus, which has no buy, has just ended
-        """
-        sell = self._desk.book.get(txid)
-        if sell is None or sell.sells not in ("", UNKNOWN):
-            return
-        on_their_way = {placement.sells for placement in self._desk.pending.all()}
-        waiting = tuple(buy for buy in self._desk.unsold.all() if buy.txid not in on_their_way)
-        buy = rules.buy_behind(sell, waiting, self.settings)
-        if buy is not None:
-            self._desk.is_sold_by(buy, sell)
-        elif is_live and (buy := self._buy_of_an_edited(sell)) is not None:
-            with self._desk.atomic():
-                self._desk.is_sold_by(buy, sell)
-                if buy.volume > sell.volume:
-                    self._desk.add_to_surplus(buy.volume - sell.volume, buy.price)
-        elif (
-            not sell.sells
-            and not on_their_way  # this sell may be one of them, reported with wrong figures
-            and (not is_live or not self._desk.pauses.over(short_lived(SELL, SURPLUS)))
-        ):
-            self._desk.is_sold_without_a_buy(sell)
-
-    def _buy_of_an_edited(self, sell: BookOrder) -> UnsoldBuy | None:
-        """
-        The buy whose own sell was cancelled within 3 s of this sell: the owner edited one into the other, so that any
-        price and volume are possible.
-        """
-        for buy in self._desk.unsold.all():
-            bought_at = max((row.info.time for row in self._desk.trades.of_order(buy.txid)), default=math.inf)
-            if buy.filled_at > bought_at + EDITING and abs(buy.filled_at - sell.placed_at) <= EDITING:
-                return buy
-        return None
 
     def _update_order_book_handle_closed_order(
         self, info: OrderInfoSchema, trades: list[TradeInfoSchema]
