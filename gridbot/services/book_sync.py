@@ -29,7 +29,7 @@ class BookSync:
         """
         desk = self._desk
         desk.sync_reason = ""
-        desk.set_time()
+        desk.time.read()
         opened = self._ours(self._rest.get_open_orders(self._userref, trades=True))
         closed = self._closed(since)
         desk.settle([*opened, *closed])

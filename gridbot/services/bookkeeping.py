@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from decimal import Decimal, localcontext
 from typing import NamedTuple
 
-from gridbot.exceptions import BotStateError, TemporaryFailure
+from gridbot.exceptions import BotStateError
 from gridbot.infrastructure.database import (
     Amounts,
     Configuration,
@@ -37,13 +37,11 @@ from gridbot.models.exchange import (
 )
 from gridbot.models.grid import EXTRA, SURPLUS, UNKNOWN, BookOrder, UnsoldBuy
 from gridbot.models.money import ZERO, as_text
+from gridbot.services.exchange_time import ExchangeTime
 from gridbot.services.funds import EVERYTHING, Funds, OwnShare, bound_by
 from gridbot.services.ledger import EXACT, PROVISIONAL, by_cycle, holding, spoken_for
 
 LOG = logging.getLogger(__name__)
-
-SLOW_TIME = 5.0  # seconds; a slower answer is too inexact: deadlines, 10 s ahead, are computed from this time
-LEAP = 60.0  # seconds; a larger jump of the exchange's time is accepted only if a second reading agrees
 
 
 class Finished(NamedTuple):
@@ -76,7 +74,6 @@ class Bookkeeping:
     ) -> None:
         self._db = db
         self._rest = rest_api
-        self._clock = clock
         self._userref = userref
         self._publish = publish
         self._domain = rest_api.get_exchange_domain()
@@ -96,41 +93,16 @@ class Bookkeeping:
         self._totals = {order.txid: self._stored_totals(order.txid) for order in self.book if order.executed}
         self._takers = set(self._totals)  # orders with a fill that paid the taker fee, or may have, before this start
         self._amended_at: dict[str, float] = {}  # when the feed reported it; REST may not know it yet
-        self._time_offset = clock.time() - clock.monotonic()  # exchange's unix time minus our monotonic clock
+        self.time = ExchangeTime(rest_api, clock)
 
     def _stored_totals(self, txid: str) -> tuple[Decimal, Decimal]:
         """(cost, fee) booked for an order."""
         rows = self.trades.of_order(txid)
         return sum((r.info.cost for r in rows), ZERO), sum((r.info.fee for r in rows), ZERO)
 
-    def set_time(self) -> None:
-        """
-        Ask the exchange for its time, because our own clock may be wrong by hours; so may one answer. Raises
-        TemporaryFailure.
-        """
-        offset = self._offset_reported()
-        leap = offset - self._time_offset
-        if abs(leap) > LEAP and abs(self._offset_reported() - offset) > SLOW_TIME:
-            raise TemporaryFailure(f"the exchange's time leapt by {leap:.0f} s, and a second answer disagreed")
-        self._time_offset = offset
-
-    def _offset_reported(self) -> float:
-        """
-        The exchange's time minus our monotonic clock, asked anew. An answer that agrees with the known offset keeps it;
-        one that does not, and took more than 5 s, is too inexact. Raises TemporaryFailure.
-        """
-        asked = self._clock.monotonic()
-        server = self._rest.get_server_time()
-        earliest, latest = server - self._clock.monotonic(), server - asked
-        if earliest <= self._time_offset <= latest:
-            return self._time_offset
-        if latest - earliest > SLOW_TIME:
-            raise TemporaryFailure(f"the exchange took {latest - earliest:.0f} s to tell the time")
-        return earliest
-
     def now(self) -> float:
         """Unix seconds on the exchange's clock."""
-        return self._clock.monotonic() + self._time_offset
+        return self.time.now()
 
     def refresh_funds(self) -> None:
         """Ask the exchange what is free. Raises TemporaryFailure."""

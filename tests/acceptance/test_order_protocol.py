@@ -294,9 +294,9 @@ def test_a_placement_from_a_clock_that_ran_ahead_is_given_up_and_found_like_any_
         world.rest.faults = [fault]
         world.strategy.run(world.frames.append)
         ahead = 86400.0 * 365
-        world.desk._time_offset += ahead  # as one wrong answer of the exchange left it
+        world.desk.time._offset += ahead  # as one wrong answer of the exchange left it
         create = world.desk.write_down(PlaceBuy(Decimal("49504.9"), Decimal("0.00202000"), "first"))
-        world.desk._time_offset -= ahead
+        world.desk.time._offset -= ahead
         world.desk.send(create)
         world.frames.clear()
         world.rest.hidden.clear()

@@ -1188,11 +1188,11 @@ def test_a_slow_answer_does_not_set_the_clock_back() -> None:
         return time
 
     world.rest.get_server_time = slow
-    world.desk.set_time()
+    world.desk.time.read()
     assert world.desk.now() == told_at + 9
-    world.desk._time_offset = 50.0
+    world.desk.time._offset = 50.0
     with pytest.raises(TemporaryFailure, match="took 9 s to tell the time"):
-        world.desk.set_time()
+        world.desk.time.read()
 
 
 def test_a_time_that_leaps_is_believed_when_it_is_told_twice_alike() -> None:
@@ -1201,13 +1201,13 @@ def test_a_time_that_leaps_is_believed_when_it_is_told_twice_alike() -> None:
     answers = [86400.0, 0.0]
     world.rest.get_server_time = lambda: ask() + answers.pop(0)
     with pytest.raises(TemporaryFailure, match="time leapt by 86400 s"):
-        world.desk.set_time()
+        world.desk.time.read()
     assert world.desk.now() == before
     answers = [59.0]
-    world.desk.set_time()
+    world.desk.time.read()
     assert world.desk.now() == before + 59
     answers = [-3600.0, -3600.0]  # the machine slept, or had been told wrong
-    world.desk.set_time()
+    world.desk.time.read()
     assert world.desk.now() == before - 3600
 
 
@@ -1408,7 +1408,7 @@ def test_a_clock_that_is_ahead_makes_nobody_wait_for_the_feed_of_executions() ->
     unheard(world, "49400")
     world.clock.time = lambda: world.clock.now + 3600  # type: ignore[method-assign]
     world.restart().frames.clear()  # the feed of executions does not open
-    world.desk.set_time()
+    world.desk.time.read()
     world.price("49450").wait(95)
     assert world.on_exchange(SELL) == ["49999.9"]
 
