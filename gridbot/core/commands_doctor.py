@@ -4,6 +4,7 @@ about a problem. It places no order, and uses the API key only while no bot does
 """
 
 import argparse
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from decimal import Decimal
@@ -34,6 +35,7 @@ from gridbot.services.notification_service import name_of, send
 from gridbot.strategies import grid_rules as rules
 from gridbot.strategies.swing import SwingStrategy
 
+LITTLE_SPACE, TOO_LITTLE = 50e6, 1e6  # bytes: weeks of trading with its log, and hardly a start
 SLOW_CLOCK = 5.0  # seconds: a smaller difference does no harm, a larger one gives logs and nonces wrong times
 
 GOOD, HINT, WRONG = "ok     ", "hint   ", "PROBLEM"
@@ -73,6 +75,7 @@ class Doctor:
         """One finding after the other; for what cannot be checked, the reason."""
         yield (GOOD, "config.ini", f"{self._settings.config_path}, {describe(self._settings)[0]}")
         yield from self._settings_alone()
+        yield from self._disk()
         yield from self._database()
         yield from self._outlets()
         if self._settings.bot.exchange == "Demo":
@@ -113,6 +116,15 @@ class Doctor:
             room = f"room for {fit} of the {bot.n_open_buy_orders} buys, less while sells are open"
             limit = f"max_investment = {digits(bot.max_investment)}"
             yield (HINT, "limit", f"{limit} has {room}. For all of them: more than {enough}")
+
+    def _disk(self) -> Iterator[Finding]:
+        try:
+            free = shutil.disk_usage(self._settings.db.path.parent).free
+        except OSError:
+            return  # the database says it better
+        if free < LITTLE_SPACE:
+            text = f"{free / 1e6:.1f} MB are free for the database. The bot ends when it can write nothing: make room"
+            yield (WRONG if free < TOO_LITTLE else HINT, "disk", text)
 
     def _database(self) -> Iterator[Finding]:
         path, bot = self._settings.db.path, self._settings.bot

@@ -700,6 +700,29 @@ def test_the_doctor_sends_a_test_message_only_when_asked_to(
     single_instance.release_all()
 
 
+@pytest.mark.parametrize(
+    ("free", "code", "says"),
+    [
+        (0, 2, "PROBLEM disk: 0.0 MB are free for the database"),
+        (30_000_000, 0, "hint    disk: 30.0 MB are free for the database"),
+        (60_000_000, 0, None),
+    ],
+)
+def test_the_doctor_sees_a_disk_that_is_or_will_soon_be_full(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    free: int,
+    code: int,
+    says: str | None,
+) -> None:
+    (tmp_path / "config.ini").write_text(CONFIG)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: Mock(free=free))
+    assert main(["--config", str(tmp_path / "config.ini"), "doctor"]) == code
+    text = capsys.readouterr().out
+    assert (says in text) if says else ("MB are free" not in text)
+
+
 @pytest.mark.parametrize(("host", "is_possible"), [("127.0.0.1", True), ("999.1.1.1", False)])
 def test_the_doctor_tries_the_address_of_the_status_page_unless_the_bot_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], host: str, is_possible: bool
